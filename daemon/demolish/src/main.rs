@@ -1,0 +1,2 @@
+//! demolish
+fn main() {}
