@@ -1,1 +1,22 @@
-//! decode
+//! From model tokens to text that the language server accepts.
+//!
+//! [`complete`] fills in the middle of a document under the eyes of a [`Critic`]: after each line the candidate is closed, put
+//! in place and checked; what a line breaks is rewound and banned, and the next best is tried. [`fix`] searches and verifies: it
+//! gathers candidate repairs from the server and from the model, has each checked, and proposes the best clean one or nothing.
+//!
+//! The crate owns the algorithm and no input or output: the engine gives tokens, the critic gives verdicts, the caller gives text.
+//! Dropping a future of this crate cancels its work, down to the engine, at the next token.
+//!
+//! The invariant that everything here serves: [`Verdict::Clean`] is said only of a text that the critic saw exactly as it would
+//! stand in the document. Silence, lateness and absence are [`Verdict::Unknown`], with the reason.
+
+mod critic;
+mod request;
+mod timings;
+
+pub use critic::{BoxFuture, Checked, Critic, Unknown, Verdict};
+pub use request::{
+    Budget, CompleteError, CompleteRequest, Completion, Fix, FixBudget, FixError, FixRequest,
+    OnFindings, Origin, Proposal, Refused, Suggestion,
+};
+pub use timings::Timings;

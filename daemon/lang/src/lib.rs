@@ -1,1 +1,16 @@
-//! lang
+//! What Demolish knows of a programming language.
+//!
+//! A language is a folder of data under `grammars/`: which files belong to it, which servers speak for it, how far each of
+//! their diagnostics can be trusted while text is still being written, and how its unfinished text is closed. Adding one
+//! touches no Rust, except that its tree-sitter grammar must be linked in `syntax.rs`.
+//!
+//! The crate is pure: no input, no output, nothing async; the data is embedded. Start reading at [`Language`].
+
+mod data;
+mod language;
+mod policy;
+
+pub use language::{
+    Comment, Language, Server, Twin, all, by_id, detect, detect_shebang, server_for,
+};
+pub use policy::{Blame, Class, Policy, Rule, Until};

@@ -1,0 +1,243 @@
+//! What the caller asks, and what it gets back.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lang::Language;
+use text::{Diagnostic, Edit};
+
+use crate::{Timings, Unknown, Verdict};
+
+/// A wish for inline completion.
+#[derive(Debug, Clone)]
+pub struct CompleteRequest {
+    /// The document's path as the prompt shows it: relative to the project where it can be.
+    pub path: PathBuf,
+    /// The document as it stands.
+    pub text: Arc<str>,
+    /// The cursor, in bytes of `text`; inside a character it moves to that character's start.
+    pub offset: usize,
+    /// The document's language; `None` makes every verdict unknown.
+    pub language: Option<&'static Language>,
+    /// What it may cost.
+    pub budget: Budget,
+    /// What becomes of a suggestion that has findings when the budget is spent.
+    pub on_findings: OnFindings,
+    /// 0 takes the likeliest token; retries after a refusal warm up from here.
+    pub temperature: f32,
+    /// Makes a run repeatable where `temperature` is above 0.
+    pub seed: u64,
+}
+
+/// What one completion may cost. The first limit that is reached ends the search; the best so far stands with its honest verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// From the call to the answer.
+    pub deadline: Duration,
+    /// Checks of candidates; the baseline is not counted.
+    pub checks_max: u32,
+    /// Lines of one suggestion, before the lines that close what it opened. 0 lets the place decide: one line in the middle of
+    /// a line, up to four at the start of a block.
+    pub lines_max: u32,
+    /// Tokens of one suggestion, those taken back not counted.
+    pub tokens_max: u32,
+    /// How many suggestions are wished for, the best one included.
+    pub candidates: u32,
+}
+
+/// What becomes of a suggestion that has findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFindings {
+    /// It is reported among the refused ones.
+    Withhold,
+    /// It is suggested, with its findings.
+    Show,
+}
+
+/// The answer to a [`CompleteRequest`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Completion {
+    /// The best first; may be empty.
+    pub suggestions: Vec<Suggestion>,
+    /// What the checker refused on the way, with the diagnostic that decided, in the order it happened.
+    pub refused: Vec<Refused>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Text to be put into the document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suggestion {
+    /// What to insert, with the document's own line ends.
+    pub text: String,
+    /// What it replaces, in bytes of the document: empty at the cursor, or from the cursor over closing signs that the text repeats.
+    pub range: Range<usize>,
+    /// What the critic says of exactly this text in place.
+    pub verdict: Verdict,
+    /// The model's mean log-probability per token.
+    pub mean_logprob: f32,
+}
+
+/// Text that the checker refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// The candidate as it was checked, without what closed it.
+    pub text: String,
+    /// What decided.
+    pub diagnostic: Diagnostic,
+}
+
+/// Why there is no answer at all. What merely limits an answer (no critic, no time) is in its verdict instead.
+#[derive(Debug, thiserror::Error)]
+pub enum CompleteError {
+    /// The model has no fill-in-the-middle tokens.
+    #[error("the model {0} has no fill-in-the-middle tokens, so it cannot complete in place")]
+    NoFim(String),
+    /// The engine has too much to do; a keystroke drops its wish, others may ask again.
+    #[error("the engine is busy: {0}")]
+    Busy(String),
+    /// The engine refused the work or failed in the middle of it.
+    #[error("the engine failed: {0}")]
+    Engine(String),
+}
+
+/// A wish to have one diagnostic fixed.
+#[derive(Debug, Clone)]
+pub struct FixRequest {
+    /// The document's path as the prompt shows it.
+    pub path: PathBuf,
+    /// The document as it stands.
+    pub text: Arc<str>,
+    /// The document's language; `None` leaves the server's quick fixes alone.
+    pub language: Option<&'static Language>,
+    /// Where the diagnostic to fix is looked for, in bytes of `text`; `None` takes the first error of the document.
+    pub range: Option<Range<usize>>,
+    /// What it may cost.
+    pub budget: FixBudget,
+    /// Makes a run repeatable.
+    pub seed: u64,
+}
+
+/// What one fix may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FixBudget {
+    /// From the call to the answer.
+    pub deadline: Duration,
+    /// Checks of candidates; the check of what stands is not counted.
+    pub checks_max: u32,
+    /// How often the model rewrites the offending lines.
+    pub regenerations: u32,
+}
+
+/// The answer to a [`FixRequest`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fix {
+    /// The best change that was checked clean; `None` when there is none.
+    pub proposal: Option<Proposal>,
+    /// The diagnostic that was to be fixed; `None` when there is nothing to fix.
+    pub target: Option<Diagnostic>,
+    /// The diagnostics of the document as it stands.
+    pub before: Vec<Diagnostic>,
+    /// The diagnostics of the document with the proposal in place; those of `before` when there is none.
+    pub after: Vec<Diagnostic>,
+    /// How many candidates were checked.
+    pub candidates: u32,
+    /// Candidates that the checker refused, with what they left or brought in.
+    pub refused: Vec<Refused>,
+    /// Why there is no proposal, in one sentence; `None` when there is one.
+    pub reason: Option<String>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// A change that was checked in place: it removes the diagnostic and brings in nothing that counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal {
+    /// Disjoint edits of the document.
+    pub edits: Vec<Edit>,
+    /// Who had the idea.
+    pub origin: Origin,
+    /// The model's mean log-probability per token of the changed lines; `None` without a model.
+    pub mean_logprob: Option<f32>,
+}
+
+/// Who had the idea for a fix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Origin {
+    /// The language server's own quick fix.
+    QuickFix,
+    /// A name from the server's completion list in the place of the offending one.
+    Replacement,
+    /// A small repair of the language's data (`str(…)` around the offending expression).
+    Repair,
+    /// The model wrote the lines anew.
+    Regenerated,
+}
+
+impl Origin {
+    /// A stable word for programs (`quick_fix`).
+    pub fn code(self) -> &'static str {
+        match self {
+            Origin::QuickFix => "quick_fix",
+            Origin::Replacement => "replacement",
+            Origin::Repair => "repair",
+            Origin::Regenerated => "regenerated",
+        }
+    }
+}
+
+/// Why a fix could not be looked for at all.
+#[derive(Debug, thiserror::Error)]
+pub enum FixError {
+    /// The document's own diagnostics are not known, so nothing could be called fixed.
+    #[error("cannot tell what is wrong here: {0}")]
+    Unchecked(Unknown),
+    /// The engine refused the work or failed in the middle of it.
+    #[error("the engine failed: {0}")]
+    Engine(String),
+}
+
+impl Budget {
+    /// For ghost text while the user types.
+    pub const TYPING: Budget = Budget {
+        deadline: Duration::from_millis(1500),
+        checks_max: 6,
+        lines_max: 0,
+        tokens_max: 96,
+        candidates: 1,
+    };
+    /// For an explicit request, which may take longer and offers a choice.
+    pub const ASKED: Budget = Budget {
+        deadline: Duration::from_millis(5000),
+        checks_max: 24,
+        lines_max: 0,
+        tokens_max: 192,
+        candidates: 3,
+    };
+}
+
+impl FixBudget {
+    /// For a code action or a command.
+    pub const ASKED: FixBudget =
+        FixBudget { deadline: Duration::from_secs(10), checks_max: 48, regenerations: 6 };
+}
+
+impl Suggestion {
+    /// What remains of the suggestion after the user has typed `typed` at the cursor; `None` when they went another way, or
+    /// typed it out. The text that results in the document is the same, so the verdict stays.
+    pub fn typed_through(&self, typed: &str) -> Option<Suggestion> {
+        let rest = self.text.strip_prefix(typed)?;
+        if rest.is_empty() || typed.is_empty() {
+            return (typed.is_empty()).then(|| self.clone());
+        }
+        let range = self.range.start + typed.len()..self.range.end + typed.len();
+        Some(Suggestion {
+            text: rest.to_owned(),
+            range,
+            verdict: self.verdict.clone(),
+            mean_logprob: self.mean_logprob,
+        })
+    }
+}

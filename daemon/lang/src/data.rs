@@ -1,0 +1,50 @@
+//! Reads the embedded folders of `grammars/`. They are our own files, so a mistake in one is a bug: it panics, and a test reads them all.
+
+use std::sync::OnceLock;
+
+use include_dir::{Dir, DirEntry, include_dir};
+use serde::de::DeserializeOwned;
+
+use crate::Language;
+
+static GRAMMARS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../../grammars");
+
+/// Every language, in the order of the folder names.
+pub(crate) fn languages() -> &'static [Language] {
+    static LANGUAGES: OnceLock<Vec<Language>> = OnceLock::new();
+    LANGUAGES.get_or_init(|| {
+        let mut found: Vec<_> =
+            GRAMMARS.dirs().filter(|dir| file(dir, "lang.toml").is_some()).map(read).collect();
+        found.sort_by(|a, b| a.id().cmp(b.id()));
+        found
+    })
+}
+
+fn read(dir: &'static Dir<'static>) -> Language {
+    let mut language: Language =
+        parse(dir, "lang.toml").expect("the folder was chosen because it has lang.toml");
+    for server in language.servers_mut() {
+        let name = format!("policy/{}.toml", server.name());
+        if let Some(policy) = parse(dir, &name) {
+            server.set_policy(policy);
+        }
+    }
+    language
+}
+
+fn parse<T: DeserializeOwned>(dir: &'static Dir<'static>, name: &str) -> Option<T> {
+    let text = file(dir, name)?;
+    match toml::from_str(text) {
+        Ok(value) => Some(value),
+        Err(error) => panic!("grammars/{}/{name}: {error}", dir.path().display()),
+    }
+}
+
+fn file(dir: &'static Dir<'static>, name: &str) -> Option<&'static str> {
+    let path = dir.path().join(name);
+    let entry = dir.get_entry(&path)?;
+    match entry {
+        DirEntry::File(file) => file.contents_utf8(),
+        DirEntry::Dir(_) => None,
+    }
+}

@@ -1,0 +1,308 @@
+//! A language and the servers that speak for it.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{Policy, data};
+
+/// One language, as its folder under `grammars/` describes it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Language {
+    id: String,
+    name: String,
+    #[serde(default)]
+    parser: Option<String>,
+    #[serde(default)]
+    roots: Vec<String>,
+    files: Vec<Files>,
+    comment: Comment,
+    #[serde(default, rename = "server")]
+    servers: Vec<Server>,
+}
+
+/// One group of file names and the language id that editors give it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Files {
+    lsp_id: String,
+    #[serde(default)]
+    parser: Option<String>,
+    #[serde(default)]
+    extensions: Vec<String>,
+    #[serde(default)]
+    names: Vec<String>,
+    #[serde(default)]
+    shebangs: Vec<String>,
+}
+
+/// How comments are written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Comment {
+    /// What starts a comment that ends with the line.
+    pub line: String,
+    /// What opens and closes a comment that may span lines.
+    #[serde(default)]
+    pub block: Option<[String; 2]>,
+}
+
+/// One language server that is known for a language.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    name: String,
+    command: Vec<String>,
+    #[serde(default)]
+    aliases: Vec<String>,
+    #[serde(default)]
+    steer: bool,
+    #[serde(default)]
+    pull: bool,
+    #[serde(default)]
+    initialization_options: Option<Value>,
+    #[serde(default)]
+    settings: Option<Value>,
+    #[serde(default)]
+    twin: Twin,
+    #[serde(skip)]
+    policy: Policy,
+}
+
+/// What a twin is given instead of the user's own values; keys that are absent here stay the user's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Twin {
+    /// Merged over the initialization options.
+    #[serde(default)]
+    pub initialization_options: Option<Value>,
+    /// Merged over the settings that `workspace/configuration` answers with.
+    #[serde(default)]
+    pub settings: Option<Value>,
+}
+
+/// The language of a file by its name, if it is known.
+pub fn detect(path: &Path) -> Option<&'static Language> {
+    all().iter().find(|language| language.group(path).is_some())
+}
+
+/// The language that the first line of a text declares (`#!/usr/bin/env python3`), for files whose name says nothing.
+pub fn detect_shebang(text: &str) -> Option<&'static Language> {
+    let line = text.lines().next()?.strip_prefix("#!")?;
+    let mut words = line.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
+    let program = words.find(|word| *word != "env" && !word.starts_with('-'))?;
+    all().iter().find(|language| {
+        language.files.iter().any(|files| files.shebangs.iter().any(|name| name == program))
+    })
+}
+
+/// The language with this id: our own (`typescript`), or one that editors use (`typescriptreact`).
+pub fn by_id(id: &str) -> Option<&'static Language> {
+    let own = all().iter().find(|language| language.id == id);
+    own.or_else(|| {
+        all().iter().find(|language| language.files.iter().any(|files| files.lsp_id == id))
+    })
+}
+
+/// Every known language, ordered by id.
+pub fn all() -> &'static [Language] {
+    data::languages()
+}
+
+/// The server that a command line starts, with the first language that it is listed under.
+pub fn server_for(command: &[String]) -> Option<(&'static Language, &'static Server)> {
+    let pairs = all()
+        .iter()
+        .flat_map(|language| language.servers.iter().map(move |server| (language, server)));
+    pairs.into_iter().find(|(_, server)| server.recognises(command))
+}
+
+impl Language {
+    /// Our own id, the name of the folder: `typescript` also for JavaScript.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The name that people use.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The language id that LSP wants for this file (`typescriptreact` for `a.tsx`).
+    pub fn lsp_id(&self, path: &Path) -> &str {
+        self.group(path).map_or(self.files[0].lsp_id.as_str(), |files| files.lsp_id.as_str())
+    }
+
+    /// Every language id that LSP clients use for it.
+    pub fn lsp_ids(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|files| files.lsp_id.as_str())
+    }
+
+    /// How comments are written.
+    pub fn comment(&self) -> &Comment {
+        &self.comment
+    }
+
+    /// Files and folders that mark the root of a project, the more telling first.
+    pub fn root_markers(&self) -> &[String] {
+        &self.roots
+    }
+
+    /// The servers that are known, the preferred first.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// The server of this name.
+    pub fn server(&self, name: &str) -> Option<&Server> {
+        self.servers
+            .iter()
+            .find(|server| server.name == name || server.aliases.iter().any(|alias| alias == name))
+    }
+
+    /// How far this server's diagnostics can be trusted; the cautious default if nothing was measured.
+    pub fn policy(&self, server: &str) -> &Policy {
+        match self.server(server) {
+            Some(server) => server.policy(),
+            None => Policy::unmeasured(),
+        }
+    }
+
+    /// The name of the tree-sitter grammar for a file.
+    pub fn parser(&self, path: &Path) -> Option<&str> {
+        self.group(path).and_then(|files| files.parser.as_deref()).or(self.parser.as_deref())
+    }
+
+    pub(crate) fn servers_mut(&mut self) -> &mut [Server] {
+        &mut self.servers
+    }
+
+    fn group(&self, path: &Path) -> Option<&Files> {
+        let name = path.file_name()?.to_str()?;
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        self.files.iter().find(|files| {
+            files.names.iter().any(|known| known == name)
+                || extension.is_some_and(|extension| {
+                    files.extensions.iter().any(|known| known == extension)
+                })
+        })
+    }
+}
+
+impl Server {
+    /// The name that the policy file and the verdict use.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The command line that starts it when the user has configured none.
+    pub fn command(&self) -> &[String] {
+        &self.command
+    }
+
+    /// Whether its diagnostics were measured well enough to steer decoding. Where not, every verdict is *unknown*.
+    pub fn steers(&self) -> bool {
+        self.steer
+    }
+
+    /// Whether it answers `textDocument/diagnostic`.
+    pub fn pulls(&self) -> bool {
+        self.pull
+    }
+
+    /// What `initialize` carries when the user has configured nothing.
+    pub fn initialization_options(&self) -> Option<&Value> {
+        self.initialization_options.as_ref()
+    }
+
+    /// What `workspace/configuration` is answered with when the user has configured nothing.
+    pub fn settings(&self) -> Option<&Value> {
+        self.settings.as_ref()
+    }
+
+    /// What a twin is given instead.
+    pub fn twin(&self) -> &Twin {
+        &self.twin
+    }
+
+    /// How far its diagnostics can be trusted.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Whether a command line starts this server: the program's name, without its folder and `.exe`, is the known one.
+    pub fn recognises(&self, command: &[String]) -> bool {
+        let Some(program) = command.first() else { return false };
+        let name = program.rsplit(['/', '\\']).next().unwrap_or(program);
+        let name = name.strip_suffix(".exe").unwrap_or(name);
+        self.command.first().is_some_and(|known| known == name)
+            || self.aliases.iter().any(|alias| alias == name)
+    }
+
+    pub(crate) fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_folder_of_grammars_reads() {
+        let ids: Vec<_> = all().iter().map(Language::id).collect();
+        assert_eq!(ids, ["c", "cpp", "go", "lua", "python", "rust", "typescript"]);
+    }
+
+    #[test]
+    fn files_are_told_by_their_names() {
+        let check = |path: &str, id: Option<&str>, lsp_id: &str| {
+            let language = detect(Path::new(path));
+            assert_eq!(language.map(Language::id), id, "{path}");
+            assert_eq!(
+                language.map_or("", |language| language.lsp_id(Path::new(path))),
+                lsp_id,
+                "{path}"
+            );
+        };
+        check("a/b.py", Some("python"), "python");
+        check("SConstruct", Some("python"), "python");
+        check("x.tsx", Some("typescript"), "typescriptreact");
+        check("x.d.mts", Some("typescript"), "typescript");
+        check("x.cjs", Some("typescript"), "javascript");
+        check("x.h", Some("c"), "c");
+        check("README", None, "");
+        assert_eq!(
+            detect_shebang("#!/usr/bin/env -S python3 -u\n").map(Language::id),
+            Some("python")
+        );
+        assert_eq!(by_id("typescriptreact").map(Language::id), Some("typescript"));
+    }
+
+    #[test]
+    fn servers_are_told_by_their_commands() {
+        let check = |command: &[&str], name: Option<&str>| {
+            let command: Vec<_> = command.iter().map(ToString::to_string).collect();
+            assert_eq!(server_for(&command).map(|(_, server)| server.name()), name, "{command:?}");
+        };
+        check(&["/usr/bin/ty", "server"], Some("ty"));
+        check(&["C:\\tools\\tsgo.exe", "--lsp", "--stdio"], Some("tsc"));
+        check(&["unheard-of"], None);
+        check(&[], None);
+    }
+
+    #[test]
+    fn only_measured_servers_steer() {
+        let steering: Vec<_> = all()
+            .iter()
+            .flat_map(Language::servers)
+            .filter(|server| server.steers())
+            .map(Server::name)
+            .collect();
+        assert_eq!(steering, ["ty", "tsc"]);
+    }
+}
