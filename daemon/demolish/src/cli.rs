@@ -1,0 +1,117 @@
+//! The command line: every verb is a file beside this one, and this file only finds the right one.
+//!
+//! Exit codes, the same for all verbs: 0 done, 1 the answer is *no* (findings, refused), 2 bad use or bad input,
+//! 3 the environment is missing something. Errors are one sentence on stderr, with the place and the remedy.
+
+mod completions;
+mod config;
+mod logs;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How a verb ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The answer is *no*.
+    No = 1,
+    /// Bad use or bad input.
+    Bad = 2,
+    /// The environment is missing something.
+    Missing = 3,
+}
+
+/// Why a verb could not do what it was asked: an exit code and one sentence with the place and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// The sentence: lower case, no full stop.
+    pub message: String,
+}
+
+impl Failure {
+    /// The user asked for something that is not there or not possible.
+    #[must_use]
+    pub fn bad(message: impl Display) -> Self {
+        Failure { exit: Exit::Bad, message: message.to_string() }
+    }
+
+    /// The machine lacks something.
+    #[must_use]
+    pub fn missing(message: impl Display) -> Self {
+        Failure { exit: Exit::Missing, message: message.to_string() }
+    }
+}
+
+/// What every verb returns.
+pub type Outcome = Result<Exit, Failure>;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "demolish",
+    version,
+    about = "Language servers, and a model that they check, behind one daemon",
+    after_help = "Exit codes: 0 done, 1 the answer is no, 2 bad use or bad input, 3 the environment is missing something.",
+    disable_help_subcommand = true,
+    max_term_width = 120
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Config(config::Args),
+    Logs(logs::Args),
+    Completions(completions::Args),
+}
+
+/// The program's entry.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Config(args) => config::run(&args),
+        Verb::Logs(args) => logs::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+    };
+    match outcome {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => {
+            // Nobody may be listening to stderr either; then there is nothing left to say.
+            let _ = writeln!(io::stderr(), "demolish: {}", failure.message);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+/// Writes text to stdout. A reader that has gone away (`demolish … | head`) is no error: the rest is not wanted.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// As [`print`], for a verb that would go on for ever: ends the program when the reader is gone.
+fn print_or_exit(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+        std::process::exit(Exit::Done as i32);
+    }
+}
+
+/// Writes one JSON object to stdout, on one line.
+fn print_json(value: &serde_json::Value) {
+    print(&format!("{value}\n"));
+}
+
+/// Writes one warning to stderr.
+fn warn(message: impl Display) {
+    let _ = writeln!(io::stderr(), "demolish: {message}");
+}

@@ -1,0 +1,218 @@
+//! The settings: declared once, here.
+//!
+//! The table below gives each setting its name, type, default, limits, scope and words. From it come the [`Config`] that
+//! the program uses, the reader with its did-you-mean errors ([`read`]), and everything that [`generate`] writes:
+//! `docs/config.md`, `docs/config.schema.json` and `lua/demolish/defaults.lua`.
+//!
+//! A broken configuration never stops the proxy: a setting that cannot be used keeps its default, and is reported once.
+
+pub mod generate;
+pub mod read;
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests write files and read the environment")]
+mod tests;
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value as Json;
+
+pub use read::{Layers, Loaded, Problem};
+pub use value::{Kind, LogLevel, Value};
+
+/// Who may set a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The user's file, the project's `.demolish.toml`, the environment and the editor.
+    Project,
+    /// As above, but never the project's file, because it starts programs, reads paths or spends the user's memory: a
+    /// repository that was just cloned must not be able to.
+    User,
+    /// The editor's plugin only; the daemon never sees it.
+    Editor,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// The dotted name: `section.field`.
+    pub key: String,
+    /// The type, for the schema and for messages.
+    pub kind: Kind,
+    /// The default, as JSON.
+    pub default: Json,
+    /// Smallest and largest value of a number.
+    pub limits: Option<(f64, f64)>,
+    /// Who may set it.
+    pub scope: Scope,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident: $Section:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $scope:ident $field:ident: $ty:ty = $default:expr $(, $min:literal..=$max:literal)?;
+            )+
+        }
+    )+) => {
+        /// Every setting with its value.
+        #[derive(Debug, Clone, PartialEq, Default)]
+        pub struct Config {
+            $($(#[doc = $section_doc])+ pub $section: $Section,)+
+        }
+
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $Section {
+                $($(#[doc = $doc])+ pub $field: $ty,)+
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $($field: $default,)+ }
+                }
+            }
+        )+
+
+        /// The sections with their words, in order.
+        pub const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), concat!($($section_doc),+)),)+];
+
+        /// The table of settings, in order.
+        #[must_use]
+        pub fn settings() -> Vec<Setting> {
+            vec![$($(
+                Setting {
+                    key: concat!(stringify!($section), ".", stringify!($field)).to_owned(),
+                    kind: <$ty as Value>::kind(),
+                    default: <$ty as Value>::write(&{ let default: $ty = $default; default }),
+                    limits: None $(.or(Some((f64::from($min), f64::from($max)))))?,
+                    scope: settings!(@scope $scope),
+                    doc: concat!($($doc),+),
+                },
+            )+)+]
+        }
+
+        impl Config {
+            /// Sets one setting. `Err` says what was wrong with the value; an unknown key cannot come here.
+            fn set(&mut self, key: &str, value: &Json) -> Result<(), String> {
+                match key {
+                    $($(
+                        concat!(stringify!($section), ".", stringify!($field)) => {
+                            self.$section.$field = <$ty as Value>::read(value)?;
+                        }
+                    )+)+
+                    _ => return Err("no such setting".to_owned()),
+                }
+                Ok(())
+            }
+
+            /// The value of every setting as JSON, by its dotted name, in the table's order.
+            #[must_use]
+            pub fn values(&self) -> Vec<(&'static str, Json)> {
+                vec![$($((
+                    concat!(stringify!($section), ".", stringify!($field)),
+                    <$ty as Value>::write(&self.$section.$field),
+                ),)+)+]
+            }
+        }
+    };
+    (@scope project) => { Scope::Project };
+    (@scope user) => { Scope::User };
+    (@scope editor) => { Scope::Editor };
+}
+
+settings! {
+    /// The model that writes: a directory in MLX format, loaded once for all editors.
+    model: Model {
+        /// Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
+        project enabled: bool = true;
+        /// The model's directory. Not set: the default model that comes with Demolish.
+        user path: Option<PathBuf> = None;
+        /// The most memory that the weights may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
+        user memory_max_gib: f64 = 0.0, 0..=4096;
+    }
+
+    /// Inline completion.
+    complete: Complete {
+        /// Offer inline completions.
+        project enabled: bool = true;
+        /// How long a completion may take, in milliseconds; what is there by then is shown with the verdict it has.
+        project deadline_ms: u32 = 1500, 50..=60000;
+        /// The most lines that one suggestion may have. `0` lets the place decide: one in the middle of a line, up to four at the start of a block.
+        project lines_max: u32 = 0, 0..=100;
+        /// The most tokens that one suggestion may have.
+        project tokens_max: u32 = 96, 1..=2048;
+        /// The most questions to the language server for one suggestion.
+        project checks_max: u32 = 6, 0..=100;
+        /// How many suggestions are offered to choose from; each costs about as much as the first.
+        project candidates: u32 = 1, 1..=8;
+        /// The sampler's temperature; `0` takes the likeliest token every time.
+        project temperature: f64 = 0.0, 0..=2;
+        /// Show suggestions that no language server has checked (their verdict is *unknown*).
+        project show_unchecked: bool = true;
+        /// Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
+        project show_findings: bool = false;
+    }
+
+    /// The fix of a diagnostic.
+    fix: Fix {
+        /// How long a fix may search, in milliseconds.
+        project deadline_ms: u32 = 10000, 100..=600000;
+        /// The most candidates that are checked for one fix.
+        project checks_max: u32 = 48, 1..=500;
+        /// How often the model rewrites the offending lines.
+        project regenerations: u32 = 6, 0..=50;
+    }
+
+    /// Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
+    twin: Twin {
+        /// Start twins. Without them every verdict is *unknown*.
+        project enabled: bool = true;
+        /// The most twins that run at once; the least recently used one is stopped first.
+        user instances_max: u32 = 4, 1..=64;
+        /// How long one check may take, in milliseconds; after that its verdict is *unknown*.
+        project check_deadline_ms: u32 = 1500, 20..=60000;
+        /// How long a twin may take to start, in milliseconds.
+        project start_deadline_ms: u32 = 15000, 100..=600000;
+        /// A twin that nobody has asked for this many seconds is stopped.
+        user idle_s: u32 = 900, 5..=86400;
+    }
+
+    /// The language servers that are used where no editor has started one (`demolish complete`, `demolish fix`).
+    servers: Servers {
+        /// The command of a language's server, by language: `command.python = ["ty", "server"]`. Languages that are not named use their own table.
+        user command: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    }
+
+    /// The daemon.
+    daemon: Daemon {
+        /// The daemon ends when no editor has been connected for this many seconds.
+        user idle_exit_s: u32 = 600, 1..=86400;
+    }
+
+    /// The log, in `$XDG_STATE_HOME/demolish`.
+    log: Log {
+        /// What is written to it.
+        user level: LogLevel = LogLevel::Info;
+    }
+
+    /// The Neovim plugin: `require("demolish").setup { editor = { … } }`.
+    editor: Editor {
+        /// The program and its first arguments.
+        editor cmd: Vec<String> = vec!["demolish".to_owned()];
+        /// Put the daemon between Neovim and the language servers that are enabled with `vim.lsp.enable`.
+        editor wrap: bool = true;
+        /// Names of language servers that are left alone.
+        editor wrap_exclude: Vec<String> = Vec::new();
+        /// Show inline completions while typing.
+        editor auto: bool = true;
+        /// Define the default keys in buffers where Demolish is attached. Off: map the `<Plug>(demolish-…)` yourself.
+        editor keymaps: bool = true;
+    }
+}

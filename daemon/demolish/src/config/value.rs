@@ -1,0 +1,183 @@
+//! What a setting can hold, and how it is read and written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value as Json;
+
+/// A setting's type, as messages and the schema name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// A text.
+    Text,
+    /// A path, or nothing.
+    Path,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
+    /// A table of lists of texts.
+    TextsByName,
+}
+
+impl Kind {
+    /// As a noun with its article: `expected …`.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Kind::Boolean => "true or false".to_owned(),
+            Kind::Integer => "a whole number".to_owned(),
+            Kind::Number => "a number".to_owned(),
+            Kind::Text => "a text".to_owned(),
+            Kind::Path => "a path (a text)".to_owned(),
+            Kind::Choice(words) => format!("one of {}", words.join(", ")),
+            Kind::Texts => "a list of texts".to_owned(),
+            Kind::TextsByName => "a table of lists of texts".to_owned(),
+        }
+    }
+}
+
+/// A type that a setting can have.
+pub trait Value: Sized {
+    /// Its kind.
+    fn kind() -> Kind;
+    /// Reads it; `Err` says what was expected.
+    fn read(json: &Json) -> Result<Self, String>;
+    /// Writes it as JSON.
+    fn write(&self) -> Json;
+}
+
+fn expected<T: Value>() -> String {
+    format!("expected {}", T::kind().words())
+}
+
+impl Value for bool {
+    fn kind() -> Kind {
+        Kind::Boolean
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        json.as_bool().ok_or_else(expected::<Self>)
+    }
+    fn write(&self) -> Json {
+        Json::from(*self)
+    }
+}
+
+impl Value for u32 {
+    fn kind() -> Kind {
+        Kind::Integer
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        let number = json.as_u64().ok_or_else(expected::<Self>)?;
+        u32::try_from(number).map_err(|_| expected::<Self>())
+    }
+    fn write(&self) -> Json {
+        Json::from(*self)
+    }
+}
+
+impl Value for f64 {
+    fn kind() -> Kind {
+        Kind::Number
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        json.as_f64().filter(|n| n.is_finite()).ok_or_else(expected::<Self>)
+    }
+    fn write(&self) -> Json {
+        Json::from(*self)
+    }
+}
+
+impl Value for Option<PathBuf> {
+    fn kind() -> Kind {
+        Kind::Path
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        if json.is_null() {
+            return Ok(None);
+        }
+        let text = json.as_str().ok_or_else(expected::<Self>)?;
+        Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+    fn write(&self) -> Json {
+        self.as_ref().map_or(Json::Null, |path| Json::from(path.to_string_lossy()))
+    }
+}
+
+impl Value for Vec<String> {
+    fn kind() -> Kind {
+        Kind::Texts
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        let items = json.as_array().ok_or_else(expected::<Self>)?;
+        let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
+        texts.collect::<Option<_>>().ok_or_else(expected::<Self>)
+    }
+    fn write(&self) -> Json {
+        Json::from(self.clone())
+    }
+}
+
+impl Value for BTreeMap<String, Vec<String>> {
+    fn kind() -> Kind {
+        Kind::TextsByName
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        let table = json.as_object().ok_or_else(expected::<Self>)?;
+        let rows = table.iter().map(|(name, list)| Ok((name.clone(), Vec::read(list)?)));
+        rows.collect::<Result<_, String>>().map_err(|_| expected::<Self>())
+    }
+    fn write(&self) -> Json {
+        serde_json::json!(self)
+    }
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Nothing but failures.
+    Error,
+    /// And what looks wrong.
+    Warn,
+    /// And what happens: starts, ends, connections.
+    Info,
+    /// And each request.
+    Debug,
+    /// And each message.
+    Trace,
+}
+
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+
+impl LogLevel {
+    /// As tracing's filter spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        LEVELS[self as usize]
+    }
+}
+
+impl Value for LogLevel {
+    fn kind() -> Kind {
+        Kind::Choice(LEVELS)
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        match json.as_str() {
+            Some("error") => Ok(LogLevel::Error),
+            Some("warn") => Ok(LogLevel::Warn),
+            Some("info") => Ok(LogLevel::Info),
+            Some("debug") => Ok(LogLevel::Debug),
+            Some("trace") => Ok(LogLevel::Trace),
+            _ => Err(expected::<Self>()),
+        }
+    }
+    fn write(&self) -> Json {
+        Json::from(self.as_str())
+    }
+}

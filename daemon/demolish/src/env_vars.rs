@@ -1,0 +1,145 @@
+//! Every environment variable that Demolish reads, in one place.
+//!
+//! Nothing else in the crate calls `std::env::var`: a variable that is not here does not exist. The variables that
+//! override a setting (`DEMOLISH_MODEL_PATH` for `model.path`, and so on) are derived from the table of settings and
+//! read through [`setting`].
+#![allow(clippy::disallowed_methods, reason = "this is the one file that may read the environment")]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// One documented variable.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, for `docs/config.md` and `demolish config`.
+    pub doc: &'static str,
+}
+
+macro_rules! variables {
+    ($($(#[doc = $doc:literal])+ $name:ident;)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = stringify!($name);)+
+
+        /// All variables, for the documentation. Overrides of settings are not in it: they follow from the settings.
+        pub const ALL: &[Variable] = &[$(Variable { name: stringify!($name), doc: concat!($($doc),+) }),+];
+    };
+}
+
+variables! {
+    /// Anything but empty or `0`: `demolish lsp -- SERVER` becomes SERVER at once, as if Demolish were not there.
+    DEMOLISH_BYPASS;
+    /// The configuration file to read instead of `$XDG_CONFIG_HOME/demolish/demolish.toml`.
+    DEMOLISH_CONFIG;
+    /// What is logged, in the syntax of tracing's `EnvFilter` (`info`, `demolish=debug,wire=trace`); wins over `log.level`.
+    DEMOLISH_LOG;
+    /// The model's directory; short for `DEMOLISH_MODEL_PATH`, and wins over it.
+    DEMOLISH_MODEL;
+    /// The daemon's socket, instead of the one in `$XDG_RUNTIME_DIR/demolish`.
+    DEMOLISH_SOCKET;
+    /// Anything but empty or `0`: tests that need real servers, Neovim or the real model run too.
+    DEMOLISH_SLOW;
+    /// Where the user's configuration lives; `$HOME/.config` when it is not set.
+    XDG_CONFIG_HOME;
+    /// Where the daemon's log lives (`demolish/daemon.log`); `$HOME/.local/state` when it is not set.
+    XDG_STATE_HOME;
+    /// Where the daemon's socket lives; a private folder below the temporary folder when it is not set.
+    XDG_RUNTIME_DIR;
+    /// The home folder.
+    HOME;
+    /// Where programs are looked for.
+    PATH;
+}
+
+/// The variable's value, if it is set and not empty.
+fn read(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn path(name: &str) -> Option<PathBuf> {
+    read(name).map(PathBuf::from)
+}
+
+fn flag(name: &str) -> bool {
+    read(name).is_some_and(|value| value != "0")
+}
+
+/// Is `DEMOLISH_BYPASS` set?
+#[must_use]
+pub fn bypass() -> bool {
+    flag(DEMOLISH_BYPASS)
+}
+
+/// Is `DEMOLISH_SLOW` set?
+#[must_use]
+pub fn slow_tests() -> bool {
+    flag(DEMOLISH_SLOW)
+}
+
+/// `DEMOLISH_LOG`.
+#[must_use]
+pub fn log_filter() -> Option<String> {
+    read(DEMOLISH_LOG).and_then(|value| value.into_string().ok())
+}
+
+/// `DEMOLISH_SOCKET`.
+#[must_use]
+pub fn socket() -> Option<PathBuf> {
+    path(DEMOLISH_SOCKET)
+}
+
+/// `XDG_RUNTIME_DIR`.
+#[must_use]
+pub fn runtime_dir() -> Option<PathBuf> {
+    path(XDG_RUNTIME_DIR).filter(|dir| dir.is_absolute())
+}
+
+/// The file with the user's settings, whether it exists or not: `DEMOLISH_CONFIG`, else below `XDG_CONFIG_HOME`.
+#[must_use]
+pub fn config_file() -> Option<PathBuf> {
+    path(DEMOLISH_CONFIG).or_else(|| {
+        let base = path(XDG_CONFIG_HOME)
+            .filter(|dir| dir.is_absolute())
+            .or_else(|| path(HOME).map(|home| home.join(".config")))?;
+        Some(base.join("demolish").join("demolish.toml"))
+    })
+}
+
+/// Whether the user named that file himself, so that its absence is an error.
+#[must_use]
+pub fn config_file_is_named() -> bool {
+    path(DEMOLISH_CONFIG).is_some()
+}
+
+/// The folder of the daemon's logs: `demolish` below `XDG_STATE_HOME`; below the temporary folder without a home.
+#[must_use]
+pub fn state_dir() -> PathBuf {
+    path(XDG_STATE_HOME)
+        .filter(|dir| dir.is_absolute())
+        .or_else(|| path(HOME).map(|home| home.join(".local").join("state")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("demolish")
+}
+
+/// The folders of `PATH`.
+#[must_use]
+pub fn search_path() -> Vec<PathBuf> {
+    read(PATH).map_or_else(Vec::new, |value| std::env::split_paths(&value).collect())
+}
+
+/// The name of the variable that overrides the setting `key`: `model.path` → `DEMOLISH_MODEL_PATH`.
+#[must_use]
+pub fn setting_name(key: &str) -> String {
+    format!("DEMOLISH_{}", key.replace('.', "_").to_uppercase())
+}
+
+/// The override of the setting `key`, with the name of the variable that holds it.
+#[must_use]
+pub fn setting(key: &str) -> Option<(String, String)> {
+    let short = (key == "model.path").then(|| DEMOLISH_MODEL.to_owned());
+    short
+        .into_iter()
+        .chain([setting_name(key)])
+        .find_map(|name| Some((read(&name)?.into_string().ok()?, name)))
+        .map(|(value, name)| (name, value))
+}

@@ -1,0 +1,9 @@
+//! The program: where the crates meet. The loop, its state and its handlers, the features that editors see, the verbs of
+//! the command line, and the settings.
+//!
+//! Start reading at `cli` (every door from outside), then `main_loop` (everything that can wake the daemon).
+
+pub mod cli;
+pub mod config;
+pub mod env_vars;
+pub mod logging;

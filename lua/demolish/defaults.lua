@@ -1,0 +1,157 @@
+-- Written from daemon/demolish/src/config.rs by `cargo xtask gen`; edits are lost.
+
+---@class (exact) demolish.Opts
+---@field model? demolish.Opts.Model The model that writes: a directory in MLX format, loaded once for all editors.
+---@field complete? demolish.Opts.Complete Inline completion.
+---@field fix? demolish.Opts.Fix The fix of a diagnostic.
+---@field twin? demolish.Opts.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
+---@field servers? demolish.Opts.Servers The language servers that are used where no editor has started one (`demolish complete`, `demolish fix`).
+---@field daemon? demolish.Opts.Daemon The daemon.
+---@field log? demolish.Opts.Log The log, in `$XDG_STATE_HOME/demolish`.
+---@field editor? demolish.Opts.Editor The Neovim plugin: `require("demolish").setup { editor = { … } }`.
+
+---@class (exact) demolish.Config
+---@field model demolish.Config.Model The model that writes: a directory in MLX format, loaded once for all editors.
+---@field complete demolish.Config.Complete Inline completion.
+---@field fix demolish.Config.Fix The fix of a diagnostic.
+---@field twin demolish.Config.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
+---@field servers demolish.Config.Servers The language servers that are used where no editor has started one (`demolish complete`, `demolish fix`).
+---@field daemon demolish.Config.Daemon The daemon.
+---@field log demolish.Config.Log The log, in `$XDG_STATE_HOME/demolish`.
+---@field editor demolish.Config.Editor The Neovim plugin: `require("demolish").setup { editor = { … } }`.
+
+---@class (exact) demolish.Opts.Model
+---@field enabled? boolean Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
+---@field path? string The model's directory. Not set: the default model that comes with Demolish.
+---@field memory_max_gib? number The most memory that the weights may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
+
+---@class (exact) demolish.Config.Model
+---@field enabled boolean Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
+---@field path? string The model's directory. Not set: the default model that comes with Demolish.
+---@field memory_max_gib number The most memory that the weights may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
+
+---@class (exact) demolish.Opts.Complete
+---@field enabled? boolean Offer inline completions.
+---@field deadline_ms? integer How long a completion may take, in milliseconds; what is there by then is shown with the verdict it has.
+---@field lines_max? integer The most lines that one suggestion may have. `0` lets the place decide: one in the middle of a line, up to four at the start of a block.
+---@field tokens_max? integer The most tokens that one suggestion may have.
+---@field checks_max? integer The most questions to the language server for one suggestion.
+---@field candidates? integer How many suggestions are offered to choose from; each costs about as much as the first.
+---@field temperature? number The sampler's temperature; `0` takes the likeliest token every time.
+---@field show_unchecked? boolean Show suggestions that no language server has checked (their verdict is *unknown*).
+---@field show_findings? boolean Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
+
+---@class (exact) demolish.Config.Complete
+---@field enabled boolean Offer inline completions.
+---@field deadline_ms integer How long a completion may take, in milliseconds; what is there by then is shown with the verdict it has.
+---@field lines_max integer The most lines that one suggestion may have. `0` lets the place decide: one in the middle of a line, up to four at the start of a block.
+---@field tokens_max integer The most tokens that one suggestion may have.
+---@field checks_max integer The most questions to the language server for one suggestion.
+---@field candidates integer How many suggestions are offered to choose from; each costs about as much as the first.
+---@field temperature number The sampler's temperature; `0` takes the likeliest token every time.
+---@field show_unchecked boolean Show suggestions that no language server has checked (their verdict is *unknown*).
+---@field show_findings boolean Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
+
+---@class (exact) demolish.Opts.Fix
+---@field deadline_ms? integer How long a fix may search, in milliseconds.
+---@field checks_max? integer The most candidates that are checked for one fix.
+---@field regenerations? integer How often the model rewrites the offending lines.
+
+---@class (exact) demolish.Config.Fix
+---@field deadline_ms integer How long a fix may search, in milliseconds.
+---@field checks_max integer The most candidates that are checked for one fix.
+---@field regenerations integer How often the model rewrites the offending lines.
+
+---@class (exact) demolish.Opts.Twin
+---@field enabled? boolean Start twins. Without them every verdict is *unknown*.
+---@field instances_max? integer The most twins that run at once; the least recently used one is stopped first.
+---@field check_deadline_ms? integer How long one check may take, in milliseconds; after that its verdict is *unknown*.
+---@field start_deadline_ms? integer How long a twin may take to start, in milliseconds.
+---@field idle_s? integer A twin that nobody has asked for this many seconds is stopped.
+
+---@class (exact) demolish.Config.Twin
+---@field enabled boolean Start twins. Without them every verdict is *unknown*.
+---@field instances_max integer The most twins that run at once; the least recently used one is stopped first.
+---@field check_deadline_ms integer How long one check may take, in milliseconds; after that its verdict is *unknown*.
+---@field start_deadline_ms integer How long a twin may take to start, in milliseconds.
+---@field idle_s integer A twin that nobody has asked for this many seconds is stopped.
+
+---@class (exact) demolish.Opts.Servers
+---@field command? table<string, string[]> The command of a language's server, by language: `command.python = ["ty", "server"]`. Languages that are not named use their own table.
+
+---@class (exact) demolish.Config.Servers
+---@field command table<string, string[]> The command of a language's server, by language: `command.python = ["ty", "server"]`. Languages that are not named use their own table.
+
+---@class (exact) demolish.Opts.Daemon
+---@field idle_exit_s? integer The daemon ends when no editor has been connected for this many seconds.
+
+---@class (exact) demolish.Config.Daemon
+---@field idle_exit_s integer The daemon ends when no editor has been connected for this many seconds.
+
+---@class (exact) demolish.Opts.Log
+---@field level? "error"|"warn"|"info"|"debug"|"trace" What is written to it.
+
+---@class (exact) demolish.Config.Log
+---@field level "error"|"warn"|"info"|"debug"|"trace" What is written to it.
+
+---@class (exact) demolish.Opts.Editor
+---@field cmd? string[] The program and its first arguments.
+---@field wrap? boolean Put the daemon between Neovim and the language servers that are enabled with `vim.lsp.enable`.
+---@field wrap_exclude? string[] Names of language servers that are left alone.
+---@field auto? boolean Show inline completions while typing.
+---@field keymaps? boolean Define the default keys in buffers where Demolish is attached. Off: map the `<Plug>(demolish-…)` yourself.
+
+---@class (exact) demolish.Config.Editor
+---@field cmd string[] The program and its first arguments.
+---@field wrap boolean Put the daemon between Neovim and the language servers that are enabled with `vim.lsp.enable`.
+---@field wrap_exclude string[] Names of language servers that are left alone.
+---@field auto boolean Show inline completions while typing.
+---@field keymaps boolean Define the default keys in buffers where Demolish is attached. Off: map the `<Plug>(demolish-…)` yourself.
+
+---@type demolish.Config
+return {
+  model = {
+    enabled = true,
+    path = nil,
+    memory_max_gib = 0,
+  },
+  complete = {
+    enabled = true,
+    deadline_ms = 1500,
+    lines_max = 0,
+    tokens_max = 96,
+    checks_max = 6,
+    candidates = 1,
+    temperature = 0,
+    show_unchecked = true,
+    show_findings = false,
+  },
+  fix = {
+    deadline_ms = 10000,
+    checks_max = 48,
+    regenerations = 6,
+  },
+  twin = {
+    enabled = true,
+    instances_max = 4,
+    check_deadline_ms = 1500,
+    start_deadline_ms = 15000,
+    idle_s = 900,
+  },
+  servers = {
+    command = {},
+  },
+  daemon = {
+    idle_exit_s = 600,
+  },
+  log = {
+    level = "info",
+  },
+  editor = {
+    cmd = { "demolish" },
+    wrap = true,
+    wrap_exclude = {},
+    auto = true,
+    keymaps = true,
+  },
+}
