@@ -14,6 +14,8 @@
 mod paths;
 mod shell;
 mod setup;
+mod layers;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -31,12 +33,18 @@ struct Cli {
 enum Verb {
     /// Install what builds and tests need into `.tools/` (idempotent; resumes after an interruption).
     Setup(setup::Options),
+    /// Check that no crate depends upwards or sideways (the layer table).
+    Layers,
+    /// Check the house rules: sizes, forbidden words, module heads, dead links.
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     let outcome = match verb {
         Verb::Setup(options) => setup::run(&options),
+        Verb::Layers => layers::check().map(|wrong| report("layers", &wrong)),
+        Verb::Tidy => tidy::check().map(|wrong| report("tidy", &wrong)),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -46,4 +54,16 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Prints what a check found; `true` when that was nothing.
+fn report(check: &str, wrong: &[String]) -> bool {
+    for finding in wrong {
+        println!("{finding}");
+    }
+    match wrong.len() {
+        0 => println!("{check}: nothing found"),
+        count => println!("{check}: {count} found"),
+    }
+    wrong.is_empty()
 }
