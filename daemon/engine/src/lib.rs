@@ -1,1 +1,33 @@
-//! engine
+//! Tokens in, tokens out: models, caches, scheduling and sampling.
+//!
+//! The engine is one plain thread that owns the model and every cache. Callers hold an [`Engine`] (a cheap handle), hand it a
+//! [`Job`], and take [`Step`]s from the [`Sequence`] they get back. Dropping the sequence cancels the work at the next token.
+//!
+//! What this crate must not do: know of text beyond the tokenizer, of languages, editors or files other than the model's own.
+//!
+//! Where to read next: `job` has the vocabulary of types, `thread` the scheduler, `backend` the two backends (`mlx` computes,
+//! `scripted` replays what a test wrote down), `sample` the draw.
+
+mod backend;
+mod engine;
+mod info;
+mod job;
+mod line;
+mod prefix;
+mod run;
+mod sample;
+mod sequence;
+mod thread;
+mod tokenizer;
+
+pub use crate::{
+    backend::scripted::Script,
+    engine::Engine,
+    info::{Compute, LoadError, LoadOptions, ModelInfo},
+    job::{
+        Class, Constraint, EngineError, Finish, Job, Limits, Sampling, Step, SubmitError,
+        TOP_LEN_MAX, TokenId,
+    },
+    sequence::{Mark, Sequence},
+    tokenizer::{ChatError, ChatMessage, FimTokens, Tokenizer},
+};

@@ -1,0 +1,242 @@
+//! A model that says what a test wrote down: the same engine thread, scheduler, sampler and rewinds, without weights.
+//!
+//! The script is a function from all tokens seen so far to the logits of the next one, so it needs no state, and rewinding it is
+//! as exact as rewinding a real model.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Backend, Rows};
+use crate::{
+    info::{Compute, ModelInfo},
+    job::{EngineError, TokenId},
+    line::Line,
+    thread::{self, Facts},
+    tokenizer::{PlainVocabulary, Tokenizer},
+};
+
+/// The logit of a token that the script does not mention.
+const FLOOR: f32 = -30.0;
+/// The longest prompt plus answer of a scripted model.
+const CONTEXT_MAX: usize = 1 << 16;
+/// As small as it may be, so that tests see prefill boundaries.
+const CHUNK_LEN_MAX: usize = 64;
+
+type Rule = Box<dyn Fn(&[TokenId]) -> Vec<(TokenId, f32)> + Send>;
+
+/// What a scripted model says. Tokens 0–255 are bytes; words and the usual special tokens follow.
+#[derive(Default)]
+pub struct Script {
+    words: Vec<String>,
+    lines: Vec<ScriptLine>,
+    rule: Option<Rule>,
+    delay: Duration,
+    panic_after: Option<usize>,
+    fed: Arc<AtomicUsize>,
+}
+
+/// After `cue`, the model says `text` and then ends the text.
+struct ScriptLine {
+    cue: String,
+    text: String,
+    logit: f32,
+}
+
+impl Script {
+    /// A model that ends every text at once.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds tokens that stand for several bytes.
+    pub fn words(mut self, words: &[&str]) -> Self {
+        self.words
+            .extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
+    /// After a text that ends in `cue` (which may name special tokens and is not empty), the model says `text` and ends. Where
+    /// several lines fit, each next token has its line's logit; where one token continues several lines, the greatest.
+    pub fn line(mut self, cue: &str, text: &str, logit: f32) -> Self {
+        self.lines.push(ScriptLine {
+            cue: cue.to_owned(),
+            text: text.to_owned(),
+            logit,
+        });
+        self
+    }
+
+    /// Replaces the lines by a function: all tokens seen so far, to the logits of the next one. Tokens that it leaves out get a
+    /// logit of −30.
+    pub fn rule(
+        mut self,
+        rule: impl Fn(&[TokenId]) -> Vec<(TokenId, f32)> + Send + 'static,
+    ) -> Self {
+        self.rule = Some(Box::new(rule));
+        self
+    }
+
+    /// Every forward pass takes this long.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// The model panics when it is fed its token number `tokens`.
+    pub fn panic_after(mut self, tokens: usize) -> Self {
+        self.panic_after = Some(tokens);
+        self
+    }
+
+    /// Counts the tokens that the model is fed, while it runs.
+    pub fn fed(&self) -> Arc<AtomicUsize> {
+        self.fed.clone()
+    }
+}
+
+pub(crate) fn start(script: Script) -> (Line, ModelInfo, Tokenizer) {
+    let vocabulary = PlainVocabulary {
+        words: script.words.clone(),
+    };
+    let len = vocabulary.len();
+    let tokenizer = Tokenizer::plain(vocabulary.clone());
+    let facts = Facts {
+        eos: tokenizer.eos().to_vec(),
+        context_max: CONTEXT_MAX,
+    };
+    let lines = script
+        .lines
+        .iter()
+        .map(|line| {
+            (
+                tokenizer.encode_prompt(&line.cue),
+                tokenizer.encode_prompt(&line.text),
+                line.logit,
+            )
+        })
+        .collect();
+    let model = Scripted {
+        script,
+        lines,
+        vocabulary: len,
+        eos: facts.eos[0],
+    };
+    let started: Result<(Line, ()), String> = thread::start(move || Ok((model, facts, ())));
+    let line = started.map_or_else(
+        |reason| {
+            let line = Line::new();
+            line.shared.take_down(&reason);
+            line
+        },
+        |(line, ())| line,
+    );
+    let info = ModelInfo {
+        name: "scripted".to_owned(),
+        path: PathBuf::new(),
+        architecture: "scripted".to_owned(),
+        parameters: 0,
+        parameters_active: 0,
+        vocabulary: len,
+        context_max: CONTEXT_MAX,
+        bytes_resident: 0,
+        bytes_per_token: 0,
+        quantization: None,
+        compute: Compute::Parity,
+        config_unknown: Vec::new(),
+    };
+    (line, info, tokenizer)
+}
+
+struct Scripted {
+    script: Script,
+    /// Cue, text, logit.
+    lines: Vec<(Vec<TokenId>, Vec<TokenId>, f32)>,
+    vocabulary: usize,
+    eos: TokenId,
+}
+
+impl Scripted {
+    fn logits(&self, seen: &[TokenId]) -> Vec<f32> {
+        let mut logits = vec![FLOOR; self.vocabulary];
+        let said = match &self.script.rule {
+            Some(rule) => rule(seen),
+            None => self.said(seen),
+        };
+        for (token, logit) in said {
+            if let Some(slot) = logits.get_mut(token as usize) {
+                *slot = slot.max(logit);
+            }
+        }
+        logits
+    }
+
+    /// The next token of every line that `seen` is in the middle of; the end of text where there is none.
+    fn said(&self, seen: &[TokenId]) -> Vec<(TokenId, f32)> {
+        let mut said = Vec::new();
+        for (cue, text, logit) in &self.lines {
+            for spoken in 0..=text.len() {
+                let before = seen.len().checked_sub(spoken);
+                if before
+                    .is_some_and(|at| seen[..at].ends_with(cue) && seen[at..] == text[..spoken])
+                {
+                    said.push((text.get(spoken).copied().unwrap_or(self.eos), *logit));
+                }
+            }
+        }
+        if said.is_empty() {
+            said.push((self.eos, 0.0));
+        }
+        said
+    }
+}
+
+impl Backend for Scripted {
+    type State = Vec<TokenId>;
+
+    fn fresh(&mut self) -> Self::State {
+        Vec::new()
+    }
+
+    fn fork(&mut self, state: &Self::State, len: usize) -> Self::State {
+        state[..len].to_vec()
+    }
+
+    fn forward(
+        &mut self,
+        state: &mut Self::State,
+        tokens: &[TokenId],
+        rows: Rows,
+    ) -> Result<Vec<f32>, EngineError> {
+        std::thread::sleep(self.script.delay);
+        let fed = self.script.fed.fetch_add(tokens.len(), Ordering::SeqCst) + tokens.len();
+        if let Some(limit) = self.script.panic_after {
+            assert!(fed < limit, "the script says so");
+        }
+        let mut logits = Vec::new();
+        for (index, &token) in tokens.iter().enumerate() {
+            state.push(token);
+            if rows == Rows::All || (rows == Rows::Last && index + 1 == tokens.len()) {
+                logits.extend(self.logits(state));
+            }
+        }
+        Ok(logits)
+    }
+
+    fn truncate(&mut self, state: &mut Self::State, len: usize) {
+        state.truncate(len);
+    }
+
+    fn chunk_len_max(&self) -> usize {
+        CHUNK_LEN_MAX
+    }
+
+    fn bytes(&self, state: &Self::State) -> u64 {
+        (state.len() * size_of::<TokenId>()) as u64
+    }
+}

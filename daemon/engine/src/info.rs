@@ -1,0 +1,142 @@
+//! What a loaded model is, how it is asked for, and why it may be refused.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// How to load a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Which arithmetic to use.
+    pub compute: Compute,
+    /// The most bytes that weights and caches may take; `None`: what the machine has free at the moment.
+    pub memory_max: Option<u64>,
+    /// A shorter context than the model's own, to bound the caches; `None`: the model's.
+    pub context_max: Option<usize>,
+}
+
+impl LoadOptions {
+    /// The daemon's choice: the fastest arithmetic that fits into the free memory.
+    pub const AUTO: LoadOptions = LoadOptions {
+        compute: Compute::Auto,
+        memory_max: None,
+        context_max: None,
+    };
+    /// For comparisons with mlx-lm: the same operations in the same order.
+    pub const PARITY: LoadOptions = LoadOptions {
+        compute: Compute::Parity,
+        memory_max: None,
+        context_max: None,
+    };
+}
+
+/// Which arithmetic the forward pass uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compute {
+    /// `Fast` where the weights are computed on the CPU and the dequantized ones fit into memory, else `Parity`.
+    Auto,
+    /// The operations of mlx-lm in their order, on the weights as stored.
+    Parity,
+    /// Weights dequantized to fp32 at load time and multiplied through the system's BLAS. Equal to `Parity` up to rounding.
+    Fast,
+}
+
+/// The facts of a loaded model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelInfo {
+    /// The last part of the directory's name.
+    pub name: String,
+    /// Where it was loaded from; empty for a scripted model.
+    pub path: PathBuf,
+    /// `model_type` of config.json, or `scripted`.
+    pub architecture: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Number of weights that one token is multiplied with.
+    pub parameters_active: u64,
+    /// Number of token ids that have a logit.
+    pub vocabulary: usize,
+    /// The longest prompt plus answer, in tokens.
+    pub context_max: usize,
+    /// Bytes of the weights in memory.
+    pub bytes_resident: u64,
+    /// Bytes of cache per token of context.
+    pub bytes_per_token: u64,
+    /// For example `4 bit, groups of 64, affine`; `None`: unquantized.
+    pub quantization: Option<String>,
+    /// The arithmetic in use; never `Auto`.
+    pub compute: Compute,
+    /// Keys of config.json that the engine does not know and therefore ignored.
+    pub config_unknown: Vec<String>,
+}
+
+/// A model directory that cannot be loaded. Nothing stays in memory.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file that every model has is not there.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said of it.
+        reason: String,
+    },
+    /// config.json cannot be understood.
+    #[error("{path}: {reason}")]
+    Config {
+        /// The config.json.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A `model_type` that the engine cannot run.
+    #[error("unknown architecture {found:?}{}; supported are {supported}", suggestion.as_ref().map(|s| format!(" (did you mean {s:?}?)")).unwrap_or_default())]
+    Architecture {
+        /// What config.json says.
+        found: String,
+        /// The nearest supported name.
+        suggestion: Option<String>,
+        /// All supported names.
+        supported: String,
+    },
+    /// A weights file that is damaged or does not fit the configuration.
+    #[error("{path}: {reason}")]
+    Weights {
+        /// The safetensors file (or the directory, when a tensor is in no file).
+        path: PathBuf,
+        /// The tensor, and what is wrong with it.
+        reason: String,
+    },
+    /// More than the memory that is free or allowed.
+    #[error(
+        "the model needs {} ({weights} bytes of weights and {cache} bytes of cache), but only {} are {source_of_limit}",
+        gib(*weights + *cache), gib(*available)
+    )]
+    TooBig {
+        /// Bytes of the weights in memory.
+        weights: u64,
+        /// Bytes set aside for caches and scratch.
+        cache: u64,
+        /// Bytes that may be used.
+        available: u64,
+        /// `free` or `allowed`.
+        source_of_limit: &'static str,
+    },
+    /// tokenizer.json cannot be used.
+    #[error("{path}: {reason}")]
+    Tokenizer {
+        /// The tokenizer.json.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The backend could not be started.
+    #[error("the engine cannot start: {0}")]
+    Backend(String),
+}
+
+/// Bytes as people say them.
+fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64)
+}

@@ -1,0 +1,168 @@
+//! The words that callers and the engine thread share: what a job is, what a step is, and what can go wrong.
+
+/// A token of the model's vocabulary.
+pub type TokenId = u32;
+
+/// How many of the likeliest tokens a [`Step`] carries.
+pub const TOP_LEN_MAX: usize = 8;
+
+/// Work for the engine: a prompt to continue.
+pub struct Job {
+    /// The tokens to continue; not empty, shorter than the model's context.
+    pub prompt: Vec<TokenId>,
+    /// Looks at the logits before each draw, and may ban tokens.
+    pub constraint: Option<Box<dyn Constraint>>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// When to stop, and how far to run ahead of the caller.
+    pub limits: Limits,
+    /// Who goes first.
+    pub class: Class,
+}
+
+/// The urgency of a job. An earlier class pre-empts a later one at token and at prefill-chunk boundaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Somebody is typing and waits for ghost text.
+    Typing,
+    /// Somebody asked for a fix and watches a progress bar.
+    Fix,
+    /// The agent works.
+    Agent,
+    /// A client of the HTTP or MCP door.
+    Served,
+}
+
+/// The ends of a sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The most tokens to generate; the last one finishes with [`Finish::Length`].
+    pub tokens_max: u32,
+    /// Tokens that end the sequence, beside the model's own end-of-text tokens.
+    pub stop: Vec<TokenId>,
+    /// How many steps the engine may decode beyond those that `next()` took. 0: only while a caller waits.
+    pub ahead_max: u32,
+}
+
+/// How a token is drawn. The order is temperature, top-k, top-p, min-p, draw.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// 0 takes the likeliest token; 1 draws from the model's distribution.
+    pub temperature: f32,
+    /// Only the k likeliest tokens take part; 0 means all.
+    pub top_k: u32,
+    /// Only the likeliest tokens that together reach this probability take part; 1 means all.
+    pub top_p: f32,
+    /// Only tokens at least this fraction as likely as the likeliest take part; 0 means all.
+    pub min_p: f32,
+    /// The draw at tape position `i` depends on the seed, on `i`, and on how often the sequence was rewound since it was seeded.
+    pub seed: u64,
+}
+
+impl Sampling {
+    /// Always the likeliest token.
+    pub const GREEDY: Sampling = Sampling {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        seed: 0,
+    };
+}
+
+/// A mask over the next token, plugged in by a caller that knows what the tokens mean.
+pub trait Constraint: Send {
+    /// Bans tokens by setting their logit to negative infinity. `tape` is what the sequence generated so far (without the
+    /// prompt). Runs on the engine thread before every draw, so it must be quick.
+    fn apply(&mut self, tape: &[TokenId], logits: &mut [f32]);
+
+    /// The tape was cut back to `len` tokens.
+    fn rewound(&mut self, len: usize) {
+        let _ = len;
+    }
+}
+
+/// One generated token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The token.
+    pub token: TokenId,
+    /// Its position on the tape: 0 is the first token after the prompt.
+    pub position: usize,
+    /// Its natural-log probability under the model alone (before constraint and temperature).
+    pub logprob: f32,
+    /// The entropy of the model's distribution at this position, in nats.
+    pub entropy: f32,
+    /// The likeliest tokens with their log probabilities, likeliest first; at most [`TOP_LEN_MAX`].
+    pub top: Vec<(TokenId, f32)>,
+    /// Set on the last step of a sequence.
+    pub finish: Option<Finish>,
+}
+
+/// Why a sequence ended. It can be rewound nevertheless, and then goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The token is an end-of-text token or one of the job's stop tokens.
+    Stop,
+    /// `tokens_max` or the model's context is reached.
+    Length,
+}
+
+/// A job that was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The queue is full; the caller drops the job or tries again later.
+    #[error("the engine is busy: {waiting} jobs are waiting")]
+    Busy {
+        /// How many jobs are in the queue.
+        waiting: usize,
+    },
+    /// There is nothing to continue.
+    #[error("the prompt is empty")]
+    Empty,
+    /// The prompt leaves no room for an answer.
+    #[error("the prompt has {tokens} tokens, and the model's context holds {context_max}")]
+    TooLong {
+        /// Length of the prompt.
+        tokens: usize,
+        /// Length of the context.
+        context_max: usize,
+    },
+    /// A token that the model does not have.
+    #[error("token {token} is outside the vocabulary of {vocabulary}")]
+    Vocabulary {
+        /// The offending token.
+        token: TokenId,
+        /// Size of the vocabulary.
+        vocabulary: usize,
+    },
+    /// The engine thread is gone.
+    #[error(transparent)]
+    Down(#[from] EngineError),
+}
+
+/// An accepted job that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The engine thread ended; every job gets this, and so does every later one.
+    #[error("the engine stopped: {0}")]
+    Down(String),
+    /// The constraint banned every token at this position. The sequence can be rewound.
+    #[error("the constraint allows no token at position {position}")]
+    NothingAllowed {
+        /// Position on the tape.
+        position: usize,
+    },
+    /// The model computed something that is no number.
+    #[error("the model's logits at position {position} are not numbers")]
+    NotANumber {
+        /// Position on the tape.
+        position: usize,
+    },
+    /// The backend refused an operation; this job is over, others are not.
+    #[error("the model could not be run: {0}")]
+    Backend(String),
+    /// The job was not accepted.
+    #[error("{0}")]
+    Refused(String),
+}

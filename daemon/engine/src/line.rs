@@ -1,0 +1,250 @@
+//! What callers and the engine thread share: one lock over a bounded inbox and one mailbox per sequence.
+//!
+//! There are no channels between them. Every change of the board is one critical section of microseconds, so a rewind and the
+//! step that it makes void can never be seen in the wrong order.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use tokio::sync::oneshot;
+
+use crate::job::{Class, EngineError, Job, Step, SubmitError, TokenId};
+
+/// How many requests may wait for the thread. A full inbox refuses with [`SubmitError::Busy`]: the caller of a keystroke drops
+/// its job, others try again.
+pub(crate) const INBOX_LEN_MAX: usize = 64;
+/// How many sequences may exist at once; each holds a cache.
+pub(crate) const SEQUENCES_MAX: usize = 64;
+
+/// The callers' side of the engine thread.
+pub(crate) struct Line {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// The board and the bell that wakes the engine thread.
+pub(crate) struct Shared {
+    board: Mutex<Board>,
+    bell: Condvar,
+}
+
+/// All state that crosses the thread boundary.
+#[derive(Default)]
+pub(crate) struct Board {
+    pub(crate) inbox: VecDeque<Request>,
+    pub(crate) mailboxes: HashMap<u64, Mailbox>,
+    next_id: u64,
+    /// Set when nobody holds the engine any more: the thread ends.
+    pub(crate) closed: bool,
+    /// Set when the thread has ended; the reason.
+    pub(crate) down: Option<String>,
+}
+
+/// Something for the thread to start.
+pub(crate) enum Request {
+    Job { id: u64, job: Job },
+    Ask { class: Class, ask: Ask },
+}
+
+/// A question with one answer.
+pub(crate) enum Ask {
+    Logits {
+        tokens: Vec<TokenId>,
+        reply: oneshot::Sender<Result<Vec<f32>, EngineError>>,
+    },
+    Score {
+        prompt: Vec<TokenId>,
+        continuations: Vec<Vec<TokenId>>,
+        reply: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
+    },
+}
+
+/// The steps of one sequence on their way to the caller, and the caller's wishes on their way to the thread.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    /// Decoded, not taken. Never longer than the job's `ahead_max` (or 1).
+    pub(crate) steps: VecDeque<Step>,
+    /// Somebody waits for a step.
+    pub(crate) waiter: Option<Waker>,
+    /// The thread decodes no more until a rewind.
+    pub(crate) ended: bool,
+    /// Why, when it was not a finish.
+    pub(crate) failed: Option<EngineError>,
+    /// The rewinds and reseeds that the thread has not seen yet, merged into one.
+    pub(crate) course: Option<Course>,
+}
+
+/// A change of course: where to go on from, and how to draw from there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Course {
+    /// The tape is cut to this length.
+    pub(crate) len: usize,
+    /// Rewinds since the seed was set (by this course, or before it).
+    pub(crate) rewinds: u64,
+    /// A new seed and temperature.
+    pub(crate) reseed: Option<(u64, f32)>,
+}
+
+impl Line {
+    pub(crate) fn new() -> Line {
+        Line {
+            shared: Arc::new(Shared {
+                board: Mutex::default(),
+                bell: Condvar::new(),
+            }),
+        }
+    }
+
+    pub(crate) fn submit(&self, job: Job) -> Result<u64, SubmitError> {
+        let mut board = self.shared.lock();
+        board.accepts()?;
+        if board.mailboxes.len() >= SEQUENCES_MAX {
+            return Err(SubmitError::Busy {
+                waiting: board.mailboxes.len(),
+            });
+        }
+        let id = board.next_id;
+        board.next_id += 1;
+        board.mailboxes.insert(id, Mailbox::default());
+        board.inbox.push_back(Request::Job { id, job });
+        drop(board);
+        self.shared.bell.notify_one();
+        Ok(id)
+    }
+
+    pub(crate) fn ask(&self, request: Request) -> Result<(), SubmitError> {
+        let mut board = self.shared.lock();
+        board.accepts()?;
+        board.inbox.push_back(request);
+        drop(board);
+        self.shared.bell.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn poll_step(
+        &self,
+        id: u64,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Step>, EngineError>> {
+        let mut board = self.shared.lock();
+        let down = board.down.clone();
+        let Some(mailbox) = board.mailboxes.get_mut(&id) else {
+            return Poll::Ready(Ok(None));
+        };
+        if let Some(step) = mailbox.steps.pop_front() {
+            drop(board);
+            self.shared.bell.notify_one(); // There is room to run ahead again.
+            return Poll::Ready(Ok(Some(step)));
+        }
+        if let Some(reason) = down {
+            return Poll::Ready(Err(EngineError::Down(reason)));
+        }
+        if let Some(error) = &mailbox.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if mailbox.ended {
+            return Poll::Ready(Ok(None));
+        }
+        mailbox.waiter = Some(context.waker().clone());
+        drop(board);
+        self.shared.bell.notify_one();
+        Poll::Pending
+    }
+
+    pub(crate) fn rewind(&self, id: u64, len: usize) {
+        self.steer(id, |course| {
+            course.len = course.len.min(len);
+            course.rewinds += 1;
+        });
+    }
+
+    pub(crate) fn reseed(&self, id: u64, len: usize, seed: u64, temperature: f32) {
+        self.steer(id, |course| {
+            course.len = course.len.min(len);
+            course.rewinds = 0;
+            course.reseed = Some((seed, temperature));
+        });
+    }
+
+    fn steer(&self, id: u64, change: impl FnOnce(&mut Course)) {
+        let mut board = self.shared.lock();
+        let Some(mailbox) = board.mailboxes.get_mut(&id) else {
+            return;
+        };
+        mailbox.steps.clear();
+        mailbox.failed = None;
+        mailbox.ended = false;
+        change(mailbox.course.get_or_insert(Course {
+            len: usize::MAX,
+            rewinds: 0,
+            reseed: None,
+        }));
+        drop(board);
+        self.shared.bell.notify_one();
+    }
+
+    pub(crate) fn release(&self, id: u64) {
+        let mut board = self.shared.lock();
+        board.mailboxes.remove(&id);
+        board.inbox.retain(
+            |request| !matches!(request, Request::Job { id: waiting, .. } if *waiting == id),
+        );
+        drop(board);
+        self.shared.bell.notify_one();
+    }
+
+    pub(crate) fn close(&self) {
+        self.shared.lock().closed = true;
+        self.shared.bell.notify_one();
+    }
+
+    /// Why the thread is gone.
+    pub(crate) fn down(&self) -> EngineError {
+        let reason = self.shared.lock().down.clone();
+        EngineError::Down(reason.unwrap_or_else(|| "it was unloaded".to_owned()))
+    }
+}
+
+impl Board {
+    fn accepts(&self) -> Result<(), SubmitError> {
+        if let Some(reason) = &self.down {
+            return Err(SubmitError::Down(EngineError::Down(reason.clone())));
+        }
+        if self.inbox.len() >= INBOX_LEN_MAX {
+            return Err(SubmitError::Busy {
+                waiting: self.inbox.len(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Board> {
+        // No caller's code runs under the lock, so a poisoned board is still whole.
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the bell. Callers look at the board again afterwards.
+    pub(crate) fn wait<'b>(&self, board: MutexGuard<'b, Board>) -> MutexGuard<'b, Board> {
+        self.bell
+            .wait(board)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread is gone: everyone who waits is told, and everyone who comes later.
+    pub(crate) fn take_down(&self, reason: &str) {
+        let mut board = self.lock();
+        board.down = Some(reason.to_owned());
+        board.inbox.clear(); // Dropping the reply ends of questions answers them.
+        let waiters: Vec<Waker> = board
+            .mailboxes
+            .values_mut()
+            .filter_map(|mailbox| mailbox.waiter.take())
+            .collect();
+        drop(board);
+        waiters.into_iter().for_each(Waker::wake);
+    }
+}
