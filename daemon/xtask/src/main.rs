@@ -16,10 +16,13 @@ mod shell;
 mod setup;
 mod layers;
 mod tidy;
+mod drive;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use drive::checks::Mode;
+use drive::test::Pace;
 
 /// The chores of Demolish's repository.
 #[derive(Parser)]
@@ -37,6 +40,36 @@ enum Verb {
     Layers,
     /// Check the house rules: sizes, forbidden words, module heads, dead links.
     Tidy,
+    /// Set up and build the program, optimised.
+    Build,
+    /// Set up, check, build and run the fast tests.
+    Test,
+    /// The same with the real servers, the real Neovim and the real model.
+    Slow,
+    /// Set up, build and run the tour: in Neovim on a terminal, as a transcript without one.
+    Demo {
+        /// Passed on to the tour.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run the benchmarks (all, or those named); all of them together write docs/benchmarks.md.
+    Bench { names: Vec<String> },
+    /// Pack the program, its libraries, the model and the editor's files into one archive.
+    Dist,
+    /// Format the Rust and the Lua.
+    Fmt {
+        /// Only say what is not formatted.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Formats, clippy, layers and tidy.
+    Lint,
+    /// Write the files that are generated from the source.
+    Gen {
+        /// Only say which are stale.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -45,6 +78,15 @@ fn main() -> ExitCode {
         Verb::Setup(options) => setup::run(&options),
         Verb::Layers => layers::check().map(|wrong| report("layers", &wrong)),
         Verb::Tidy => tidy::check().map(|wrong| report("tidy", &wrong)),
+        Verb::Build => drive::build(),
+        Verb::Test => drive::test::run(Pace::Fast),
+        Verb::Slow => drive::test::run(Pace::Slow),
+        Verb::Demo { arguments } => drive::demo::run(&arguments),
+        Verb::Bench { names } => drive::bench::run(&names),
+        Verb::Dist => drive::dist::run(),
+        Verb::Fmt { check } => drive::checks::fmt(mode(check)),
+        Verb::Lint => drive::checks::lint(),
+        Verb::Gen { check } => drive::checks::generate(mode(check)),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -54,6 +96,10 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+fn mode(check: bool) -> Mode {
+    if check { Mode::Check } else { Mode::Write }
 }
 
 /// Prints what a check found; `true` when that was nothing.

@@ -18,7 +18,7 @@ pub(crate) fn tools() -> PathBuf {
     path.canonicalize().unwrap_or(path)
 }
 
-/// The repository's path of a file, for messages.
-pub(crate) fn relative(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+/// Cargo's folder for what it builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

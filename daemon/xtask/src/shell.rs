@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -86,11 +87,51 @@ impl Shell {
         self.read().map(drop)
     }
 
+    /// Runs it quietly and gives what it printed on standard output, however it ended; its complaints go to the terminal.
+    pub(crate) fn read_whatever(mut self) -> Result<String> {
+        let line = self.line();
+        self.command.stderr(Stdio::inherit());
+        let output = self.command.output().with_context(|| format!("cannot start `{line}`"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Lets it read from the terminal.
+    pub(crate) fn on_terminal(mut self) -> Self {
+        self.command.stdin(Stdio::inherit());
+        self
+    }
+
+    /// Runs it, passing on what it prints line by line, and keeps that too. `false` when it failed.
+    pub(crate) fn show_and_keep(mut self) -> Result<(bool, String)> {
+        let line = self.line();
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().with_context(|| format!("cannot start `{line}`"))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let reader = thread::spawn(move || stderr.map_or_else(String::new, pass_on));
+        let mut kept = stdout.map_or_else(String::new, pass_on);
+        kept.push_str(&reader.join().unwrap_or_default());
+        Ok((child.wait()?.success(), kept))
+    }
+
     /// Runs it with the terminal's own output. `false` when it failed.
     pub(crate) fn show(mut self) -> Result<bool> {
         let line = self.line();
         Ok(self.command.status().with_context(|| format!("cannot start `{line}`"))?.success())
     }
+}
+
+/// Prints lines as they come, and collects them.
+fn pass_on(stream: impl Read) -> String {
+    let mut kept = String::new();
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+        let text = String::from_utf8_lossy(&line);
+        print!("{text}");
+        kept.push_str(&text);
+        line.clear();
+    }
+    kept
 }
 
 /// The last lines of a program's output, indented, empty ones left out.

@@ -1,0 +1,13 @@
+# The table of contents: one line each, no logic. `cargo xtask --help` has the same verbs with their options.
+.PHONY: setup build demo test slow fmt lint gen bench dist
+
+setup: ; cargo xtask setup
+build: ; cargo xtask build
+demo:  ; cargo xtask demo
+test:  ; cargo xtask test
+slow:  ; cargo xtask slow
+fmt:   ; cargo xtask fmt
+lint:  ; cargo xtask lint
+gen:   ; cargo xtask gen
+bench: ; cargo xtask bench
+dist:  ; cargo xtask dist

@@ -1,0 +1,156 @@
+//! `cargo xtask bench`: runs the benchmarks and writes docs/benchmarks.md from the rows that they print.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use super::{cargo, set_up, tool};
+use crate::paths;
+use crate::setup::Purpose;
+
+/// The benchmarks, in the order of the document.
+const BENCHES: &[&str] = &["proxy", "steer"];
+
+/// What `demolish bench NAME --json` prints.
+#[derive(Deserialize)]
+struct Bench {
+    bench: String,
+    date: String,
+    machine: Machine,
+    commit: String,
+    rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Machine {
+    cpu: String,
+    cores: u32,
+    memory_gib: f64,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    metric: String,
+    value: f64,
+    unit: String,
+    #[serde(default)]
+    against: Option<String>,
+    #[serde(default)]
+    ratio: Option<f64>,
+    #[serde(default)]
+    goal: Option<String>,
+    #[serde(default)]
+    holds: Option<bool>,
+}
+
+/// Runs the benchmarks named, or all.
+pub(crate) fn run(names: &[String]) -> Result<bool> {
+    for name in names {
+        ensure!(
+            BENCHES.contains(&name.as_str()),
+            "no benchmark is called `{name}`; there are {}",
+            BENCHES.join(", ")
+        );
+    }
+    set_up(Purpose::Demo)?;
+    if !cargo(&["build", "--quiet", "--release", "--package", "demolish", "--bins"]).show()? {
+        return Ok(false);
+    }
+    let mut benches = Vec::new();
+    for name in
+        BENCHES.iter().filter(|name| names.is_empty() || names.iter().any(|wanted| wanted == *name))
+    {
+        println!("bench: {name} …");
+        // The program exits with 1 when a goal does not hold; what it printed is wanted then too.
+        let program = paths::target().join("release/demolish").display().to_string();
+        let printed = tool(&program).args(["bench", name, "--json"]).read_whatever()?;
+        let bench: Bench = serde_json::from_str(&printed)
+            .with_context(|| format!("bench {name} printed no object of benchmarks"))?;
+        print!("{}", table(&bench));
+        benches.push(bench);
+    }
+    let hold = benches.iter().flat_map(|bench| &bench.rows).all(|row| row.holds != Some(false));
+    if names.is_empty() {
+        fs::write(paths::root().join("docs/benchmarks.md"), document(&benches))
+            .context("cannot write docs/benchmarks.md")?;
+        println!("bench: docs/benchmarks.md is written");
+    }
+    Ok(hold)
+}
+
+fn document(benches: &[Bench]) -> String {
+    let mut text = String::from(
+        "# Benchmarks\n\nWritten by `make bench` from what `demolish bench NAME --json` prints; do not edit. Ratios and the two sides of\n\
+         a comparison come from one run on one machine.\n",
+    );
+    for bench in benches {
+        let Machine { cpu, cores, memory_gib } = &bench.machine;
+        let _ = write!(
+            text,
+            "\n## {}\n\n{cpu}, {cores} cores, {memory_gib:.0} GiB; {}, commit {}.\n\n",
+            bench.bench, bench.date, bench.commit
+        );
+        text.push_str(&table(bench));
+    }
+    text
+}
+
+fn table(bench: &Bench) -> String {
+    let mut text = String::from(
+        "| metric | value | against | ratio | goal | holds |\n|---|---|---|---|---|---|\n",
+    );
+    for row in &bench.rows {
+        let ratio = row.ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
+        let holds = row.holds.map_or("", |holds| if holds { "yes" } else { "no" });
+        let (against, goal) =
+            (row.against.as_deref().unwrap_or(""), row.goal.as_deref().unwrap_or(""));
+        let _ = writeln!(
+            text,
+            "| {} | {} {} | {against} | {ratio} | {goal} | {holds} |",
+            row.metric,
+            figure(row.value),
+            row.unit
+        );
+    }
+    text
+}
+
+/// Three significant figures, whole numbers whole.
+fn figure(value: f64) -> String {
+    let size = value.abs();
+    if value.fract() == 0.0 || size >= 100.0 {
+        format!("{value:.0}")
+    } else if size >= 10.0 {
+        format!("{value:.1}")
+    } else if size >= 1.0 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_benchmark_becomes_a_table() {
+        let json = r#"{"bench":"proxy","date":"2026-01-02","machine":{"cpu":"C","cores":4,"memory_gib":23.4},"commit":"abc",
+            "rows":[{"metric":"added_latency_p50","value":21.34,"unit":"us","against":"direct pipe","ratio":1.04,"goal":"<= 30","holds":true}]}"#;
+        let bench: Bench = serde_json::from_str(json).unwrap();
+        assert!(document(&[bench]).ends_with(
+            "## proxy\n\nC, 4 cores, 23 GiB; 2026-01-02, commit abc.\n\n| metric | value | against | ratio | goal | holds |\n\
+             |---|---|---|---|---|---|\n| added_latency_p50 | 21.3 us | direct pipe | 1.04 | <= 30 | yes |\n"
+        ));
+    }
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!(
+            [0.1234, 1.234, 12.34, 1234.5, 7.0].map(figure),
+            ["0.123", "1.23", "12.3", "1234", "7"]
+        );
+    }
+}

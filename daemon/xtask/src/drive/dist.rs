@@ -1,0 +1,66 @@
+//! `cargo xtask dist`: the program with its libraries, the default model and the editor's files, as one archive.
+
+use std::env::consts::{ARCH, OS};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::build;
+use crate::paths;
+use crate::shell::Shell;
+
+/// What goes into the archive besides the program, where the repository has it.
+const CONTENTS: &[&str] = &[
+    "lua",
+    "plugin",
+    "doc",
+    "README.md",
+    "LICENSE",
+    "LICENSE-MIT",
+    "LICENSE-APACHE",
+    "CHANGELOG.md",
+];
+const MODEL: &str = "daemon/nano/model";
+
+pub(crate) fn run() -> Result<bool> {
+    if !build()? {
+        return Ok(false);
+    }
+    let name = format!("demolish-{}-{OS}-{ARCH}", env!("CARGO_PKG_VERSION"));
+    let folder = paths::target().join("dist").join(&name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(folder.join("bin"))?;
+    let program = folder.join("bin/demolish");
+    fs::copy(paths::target().join("release/demolish"), &program)
+        .context("cannot copy the program")?;
+    for item in CONTENTS.iter().filter(|item| paths::root().join(item).exists()) {
+        copy(&paths::root().join(item), &folder)?;
+    }
+    if paths::root().join(MODEL).exists() {
+        fs::create_dir_all(folder.join("share/demolish"))?;
+        copy(&paths::root().join(MODEL), &folder.join("share/demolish"))?;
+    }
+    if OS == "linux" {
+        bundle_libraries(&folder, &program)?;
+    }
+    let archive = PathBuf::from(format!("{}.tar.gz", folder.display()));
+    let parent = folder.parent().context("the folder lies in dist")?;
+    Shell::new("tar").arg("-czf").arg(&archive).arg("-C").arg(parent).arg(&name).run()?;
+    println!("dist: {}", archive.display());
+    Ok(true)
+}
+
+/// MLX and its libraries beside the program, found by a path relative to it. OpenBLAS stays the system's.
+fn bundle_libraries(folder: &Path, program: &Path) -> Result<()> {
+    let mlx = paths::tools().join("mlx").canonicalize().context("MLX is not in .tools")?;
+    // The wheel's own layout: libmlx looks for its libraries two folders above itself.
+    fs::create_dir_all(folder.join("lib/mlx/lib"))?;
+    copy(&mlx.join("lib/libmlx.so"), &folder.join("lib/mlx/lib"))?;
+    copy(&mlx.with_file_name("mlx_cpu.libs"), &folder.join("lib"))?;
+    Shell::new("patchelf").args(["--set-rpath", "$ORIGIN/../lib/mlx/lib"]).arg(program).run()
+}
+
+fn copy(from: &Path, into: &Path) -> Result<()> {
+    Shell::new("cp").arg("-RL").arg(from).arg(into).run()
+}
