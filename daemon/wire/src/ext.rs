@@ -1,0 +1,266 @@
+//! Our own methods, as types. docs/protocol.md describes them; the mirrors in Lua and TypeScript follow this file.
+//!
+//! Shims and command-line verbs speak the same frames to the daemon as an editor does. A connection begins with
+//! [`Hello`], which says what it is to become.
+
+use std::collections::BTreeMap;
+
+use ls_types::request::Request;
+use ls_types::{Range, TextDocumentIdentifier};
+use serde::{Deserialize, Serialize};
+
+/// Counts up when shims and daemons of different builds no longer understand each other.
+pub const PROTOCOL: u32 = 1;
+
+/// The first request of every connection to the daemon.
+#[derive(Debug)]
+pub enum Hello {}
+
+impl Request for Hello {
+    type Params = HelloParams;
+    type Result = HelloResult;
+    const METHOD: &'static str = "demolish/hello";
+}
+
+/// Who connects, and what for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HelloParams {
+    /// [`PROTOCOL`] of the sender.
+    pub protocol: u32,
+    /// The version of the sender's build; another one is refused, and the shim runs the server itself.
+    pub version: String,
+    /// What the connection becomes.
+    #[serde(flatten)]
+    pub mode: Mode,
+    /// Where the editor started the shim.
+    pub cwd: String,
+    /// The shim's process.
+    pub pid: u32,
+    /// The shim's environment, which its server is started with. Variables that are not UTF-8 are left out.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Ids of requests that go to the editor start here, so that none is used twice after a daemon was replaced.
+    #[serde(default)]
+    pub first_id: u32,
+}
+
+/// What a connection becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "mode")]
+pub enum Mode {
+    /// A link between an editor and a server.
+    Wrap {
+        /// The server and its arguments.
+        command: Vec<String>,
+    },
+    /// A link between an editor and our own features.
+    Own,
+    /// Requests of this file, from the command line.
+    Control,
+}
+
+/// The daemon accepts the connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HelloResult {
+    /// The version of the daemon's build.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// The number of the link.
+    pub link: u32,
+}
+
+/// Asks the daemon what it is doing.
+#[derive(Debug)]
+pub enum GetStatus {}
+
+impl Request for GetStatus {
+    type Params = ();
+    type Result = Status;
+    const METHOD: &'static str = "demolish/status";
+}
+
+/// What the daemon is doing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// The version of the daemon's build.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// The path of the socket.
+    pub socket: String,
+    /// How long it has been running.
+    pub uptime_s: f64,
+    /// Its resident memory.
+    pub rss_bytes: u64,
+    /// Its links to editors.
+    pub links: Vec<LinkStatus>,
+    /// Its speculative instances of servers.
+    pub twins: Vec<TwinStatus>,
+    /// The model, if one is configured.
+    pub model: Option<ModelStatus>,
+    /// Background work that is running.
+    pub tasks: Vec<String>,
+}
+
+/// One link between an editor and a server, or our own features.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LinkStatus {
+    /// Its number.
+    pub link: u32,
+    /// `wrap` or `own`.
+    pub mode: String,
+    /// The editor's name, as it gave it in `initialize`.
+    pub client: Option<String>,
+    /// The shim's process.
+    pub shim_pid: u32,
+    /// The server, in mode `wrap`.
+    pub server: Option<ServerStatus>,
+    /// Documents that the editor has open here.
+    pub documents: usize,
+    /// Requests of the editor without an answer.
+    pub pending: usize,
+    /// The queue to the editor.
+    pub to_client: QueueStatus,
+}
+
+/// A wrapped server.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServerStatus {
+    /// The server and its arguments.
+    pub command: Vec<String>,
+    /// Its process, while it runs.
+    pub pid: Option<u32>,
+    /// `starting`, `running`, `restarting` or `stopped`.
+    pub state: String,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// The file with its stderr.
+    pub log: Option<String>,
+    /// The queue to it.
+    pub queue: QueueStatus,
+    /// Malformed messages that it sent.
+    pub malformed: u64,
+}
+
+/// What a queue holds.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct QueueStatus {
+    /// Messages that wait.
+    pub messages: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Log messages that were dropped.
+    pub dropped: u64,
+    /// Reports and diagnostics that a later one replaced.
+    pub coalesced: u64,
+}
+
+/// A speculative instance of a server.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TwinStatus {
+    /// The server and its arguments.
+    pub command: Vec<String>,
+    /// Its process, while it runs.
+    pub pid: Option<u32>,
+    /// Where it works.
+    pub root: String,
+    /// How many candidates it has checked.
+    pub checks: u64,
+    /// The median time of a check.
+    pub check_ms: Option<f64>,
+}
+
+/// The model.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelStatus {
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub path: String,
+    /// `loading`, `ready`, `unloaded` or `failed`.
+    pub state: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What it holds in memory.
+    pub bytes_resident: u64,
+}
+
+/// Ends the daemon: links are closed, and shims go on with servers of their own.
+#[derive(Debug)]
+pub enum Stop {}
+
+impl Request for Stop {
+    type Params = ();
+    type Result = ();
+    const METHOD: &'static str = "demolish/stop";
+}
+
+/// Looks for a change that removes a diagnostic.
+#[derive(Debug)]
+pub enum Fix {}
+
+impl Request for Fix {
+    type Params = FixParams;
+    type Result = FixResult;
+    const METHOD: &'static str = "demolish/fix";
+}
+
+/// Which diagnostic to fix.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FixParams {
+    /// The document.
+    pub text_document: TextDocumentIdentifier,
+    /// Where; the first diagnostic that touches the range is fixed. None: the first of the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<Range>,
+    /// The token under which progress is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work_done_token: Option<ls_types::ProgressToken>,
+}
+
+/// What was found; the shape is that of `demolish fix --json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FixResult {
+    /// The best clean change, or none.
+    pub proposal: Option<FixProposal>,
+    /// The diagnostics before.
+    pub before: Vec<ls_types::Diagnostic>,
+    /// The diagnostics with the proposal applied.
+    pub after: Vec<ls_types::Diagnostic>,
+    /// How many candidates were tried.
+    pub candidates: u32,
+    /// Candidates that the checker refused.
+    pub refused: Vec<RefusedCandidate>,
+    /// What the parts took.
+    pub timings_ms: BTreeMap<String, f64>,
+}
+
+/// A change that the checker has accepted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FixProposal {
+    /// `quick_fix`, `regenerated` or `replacement`.
+    pub origin: String,
+    /// The edits.
+    pub edits: Vec<ls_types::TextEdit>,
+    /// The same as a unified diff.
+    pub diff: String,
+}
+
+/// Something that the checker refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RefusedCandidate {
+    /// The text.
+    pub text: String,
+    /// What the checker said.
+    pub diagnostic: ls_types::Diagnostic,
+}

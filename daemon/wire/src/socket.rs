@@ -1,0 +1,165 @@
+//! The local socket between shims, command-line verbs and the daemon: the user's alone (0600 in a 0700 folder, and the
+//! other side's user is checked), and one daemon per user (an advisory lock that dies with its holder).
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
+use tokio::net::{UnixListener, UnixStream};
+
+/// The longest path that a socket address can hold on every platform we run on.
+pub const PATH_BYTES_MAX: usize = 103;
+const SOCKET: &str = "demolish.sock";
+const LOCK: &str = "demolish.lock";
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another daemon of this user holds the lock.
+    #[error("another daemon is running at {}", .0.display())]
+    Taken(PathBuf),
+    /// The folder belongs to somebody else, or others may enter it.
+    #[error("{} is not private to this user: it must be a folder of theirs with mode 0700", .0.display())]
+    NotPrivate(PathBuf),
+    /// The path does not fit into a socket address.
+    #[error("the socket's path {} is longer than {PATH_BYTES_MAX} bytes", .0.display())]
+    TooLong(PathBuf),
+    /// The other side of the connection is another user.
+    #[error("the other side of the socket is user {0}")]
+    Stranger(u32),
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The folder of the socket: `$XDG_RUNTIME_DIR/demolish` (`runtime_dir`) if that is set, and otherwise a folder of this user in the
+/// system's folder for temporary files.
+pub fn default_dir(runtime_dir: Option<&Path>) -> PathBuf {
+    match runtime_dir {
+        Some(dir) if dir.is_absolute() && dir.is_dir() => dir.join("demolish"),
+        _ => std::env::temp_dir().join(format!("demolish-{}", geteuid().as_raw())),
+    }
+}
+
+/// The socket in `dir`.
+pub fn path(dir: &Path) -> PathBuf {
+    dir.join(SOCKET)
+}
+
+/// Makes `dir` if it is missing, and makes sure that nobody else can enter it.
+pub fn private_dir(dir: &Path) -> Result<(), SocketError> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(dir)?;
+    let ours = found.is_dir() && found.uid() == geteuid().as_raw();
+    if !ours {
+        return Err(SocketError::NotPrivate(dir.to_owned()));
+    }
+    if found.mode() & 0o077 != 0 {
+        std::fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// The daemon's end. Dropping it removes the socket and gives the lock back.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Listener {
+    /// Listens in `dir`. A socket that a dead daemon left is replaced; the lock decides who is dead.
+    pub fn bind(dir: &Path) -> Result<Listener, SocketError> {
+        let path = path(dir);
+        if path.as_os_str().len() > PATH_BYTES_MAX {
+            return Err(SocketError::TooLong(path));
+        }
+        private_dir(dir)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(dir.join(LOCK))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(SocketError::Taken(path)),
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        Ok(Listener { listener, path, _lock: lock })
+    }
+
+    /// The next connection of this user; connections of others are closed at once.
+    pub async fn accept(&self) -> io::Result<UnixStream> {
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            match check(&stream) {
+                Ok(()) => return Ok(stream),
+                Err(error) => tracing::warn!(%error, "connection refused"),
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Connects to the daemon in `dir`, if it is this user's.
+pub async fn connect(dir: &Path) -> Result<UnixStream, SocketError> {
+    let stream = UnixStream::connect(path(dir)).await?;
+    check(&stream)?;
+    Ok(stream)
+}
+
+fn check(stream: &UnixStream) -> Result<(), SocketError> {
+    let user = stream.peer_cred()?.uid();
+    if user == geteuid().as_raw() { Ok(()) } else { Err(SocketError::Stranger(user)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_daemon_per_folder_and_a_stale_socket_is_replaced() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("d");
+        let first = Listener::bind(&dir).unwrap();
+        assert!(matches!(Listener::bind(&dir), Err(SocketError::Taken(_))));
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&dir), mode(first.path())), (0o700, 0o600));
+        let (near, far) = tokio::join!(connect(&dir), first.accept());
+        near.unwrap();
+        far.unwrap();
+        drop(first);
+        std::os::unix::net::UnixListener::bind(path(&dir)).unwrap();
+        Listener::bind(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_long_path_is_refused_with_its_reason() {
+        let dir = PathBuf::from(format!("/tmp/{}", "x".repeat(120)));
+        assert!(matches!(Listener::bind(&dir), Err(SocketError::TooLong(_))));
+    }
+}
