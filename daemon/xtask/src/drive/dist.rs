@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::build;
+use super::{cargo, set_up};
 use crate::paths;
+use crate::setup::Purpose;
 use crate::shell::Shell;
 
 /// What goes into the archive besides the program, where the repository has it.
@@ -24,16 +25,16 @@ const CONTENTS: &[&str] = &[
 const MODEL: &str = "daemon/nano/model";
 
 pub(crate) fn run() -> Result<bool> {
-    if !build()? {
+    set_up(Purpose::Build)?;
+    if !cargo(&["build", "--profile", "dist", "--package", "demolish", "--bins"]).show()? {
         return Ok(false);
     }
     let name = format!("demolish-{}-{OS}-{ARCH}", env!("CARGO_PKG_VERSION"));
-    let folder = paths::target().join("dist").join(&name);
+    let folder = paths::target().join("archives").join(&name);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(folder.join("bin"))?;
     let program = folder.join("bin/demolish");
-    fs::copy(paths::target().join("release/demolish"), &program)
-        .context("cannot copy the program")?;
+    fs::copy(paths::target().join("dist/demolish"), &program).context("cannot copy the program")?;
     for item in CONTENTS.iter().filter(|item| paths::root().join(item).exists()) {
         copy(&paths::root().join(item), &folder)?;
     }
@@ -45,7 +46,7 @@ pub(crate) fn run() -> Result<bool> {
         bundle_libraries(&folder, &program)?;
     }
     let archive = PathBuf::from(format!("{}.tar.gz", folder.display()));
-    let parent = folder.parent().context("the folder lies in dist")?;
+    let parent = folder.parent().context("the folder lies in target/archives")?;
     Shell::new("tar").arg("-czf").arg(&archive).arg("-C").arg(parent).arg(&name).run()?;
     println!("dist: {}", archive.display());
     Ok(true)

@@ -111,7 +111,6 @@ const LINUX: &[Step] = &[
         action: Action::Apt(&[
             "g++",
             "make",
-            "cmake",
             "libclang-dev",
             "libfmt-dev",
             "libopenblas0-pthread",
