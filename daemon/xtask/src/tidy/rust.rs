@@ -11,7 +11,7 @@ use syn::{
 use super::exceptions::{Exceptions, Ratchet};
 use super::{Finding, Source};
 
-/// The largest file, its inline test module left out.
+/// The largest file; test modules, inline or in a tests.rs, are left out.
 const FILE_LINES_MAX: usize = 800;
 /// The largest function, from its signature to its closing brace.
 const FUNCTION_LINES_MAX: usize = 70;
@@ -38,11 +38,11 @@ pub(crate) fn check(source: &Source<'_>, exceptions: &Exceptions) -> Vec<Finding
             return findings;
         }
     };
-    if !file.attrs.iter().any(is_doc) {
+    if !file.attrs.iter().any(is_doc) && !source.path.ends_with("/tests.rs") {
         findings.push(source.finding(1, "opens without `//!` lines that say what the module does"));
     }
     let lines = source.text.lines().count() - test_lines(&file.items);
-    if lines > FILE_LINES_MAX {
+    if lines > FILE_LINES_MAX && !source.path.ends_with("/tests.rs") {
         let ratchet = exceptions.long_file(source.path, lines);
         findings.extend(size_finding(source, 0, "the file", lines, FILE_LINES_MAX, &ratchet));
     }
