@@ -16,6 +16,7 @@ mod shell;
 mod setup;
 mod layers;
 mod tidy;
+mod limits;
 mod drive;
 
 use std::process::ExitCode;

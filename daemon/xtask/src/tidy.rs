@@ -77,7 +77,7 @@ pub(crate) fn check() -> Result<Vec<String>> {
 }
 
 /// The files that git tracks or would track.
-fn files() -> Result<Vec<String>> {
+pub(crate) fn files() -> Result<Vec<String>> {
     let query = Shell::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .dir(&paths::root());

@@ -57,9 +57,12 @@ pub(crate) fn lint() -> Result<bool> {
 
 /// Writes the generated files, or says which are stale. The tests that compare them are also what writes them.
 pub(crate) fn generate(mode: Mode) -> Result<bool> {
-    set_up(Purpose::Build)?;
     let mut stages = Stages::default();
-    stages.run("generated files", || {
+    stages.run("limits", || {
+        if mode == Mode::Write { crate::limits::write() } else { crate::limits::is_fresh() }
+    });
+    set_up(Purpose::Build)?;
+    stages.run("settings", || {
         let test = cargo(&["test", "--quiet", "--package", "demolish", "--lib", "generated"]);
         if mode == Mode::Write { test.env("UPDATE", "1").show() } else { test.show() }
     });
