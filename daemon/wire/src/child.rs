@@ -131,6 +131,27 @@ impl Drop for Child {
     }
 }
 
+/// Becomes `command`; returns only if that is impossible.
+#[expect(clippy::disallowed_methods, reason = "the shim steps aside for the real server")]
+pub fn become_program(command: &[OsString]) -> SpawnError {
+    let Some(program) = command.first() else { return SpawnError::Empty };
+    let error = std::process::Command::new(program).args(&command[1..]).exec();
+    let name = program.to_string_lossy().into_owned();
+    match error.kind() {
+        io::ErrorKind::NotFound => SpawnError::NotFound(name),
+        _ => SpawnError::Io(name, error),
+    }
+}
+
+/// Starts a program that outlives us, in a session of its own, with `log` as its output. Used for the daemon.
+#[expect(clippy::disallowed_methods, reason = "the daemon is no child: it must outlive the shim")]
+pub fn detach(program: &std::path::Path, args: &[&str], log: std::fs::File) -> io::Result<u32> {
+    let mut command = std::process::Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
+    platform::own_session(&mut command);
+    Ok(command.spawn()?.id())
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one place where children are started")]
 fn start(options: &ChildOptions, log: Log) -> io::Result<tokio::process::Child> {
     let (stderr, theirs) = io::pipe()?;

@@ -40,9 +40,9 @@ pub struct HelloParams {
     /// The shim's environment, which its server is started with. Variables that are not UTF-8 are left out.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Ids of requests that go to the editor start here, so that none is used twice after a daemon was replaced.
+    /// The process that started the shim: links of one editor have it in common.
     #[serde(default)]
-    pub first_id: u32,
+    pub editor_pid: u32,
 }
 
 /// What a connection becomes.

@@ -13,6 +13,8 @@ mod envelope;
 pub use envelope::{
     Envelope, EnvelopeError, Id, Kind, Method, ResponseError, Salvaged, codes, parse, salvage,
 };
+mod lane;
+pub use lane::Lane;
 pub mod codec;
 pub mod lsp;
 pub mod ext;
@@ -27,6 +29,8 @@ pub mod socket;
 pub mod client;
 #[cfg(feature = "io")]
 pub mod fake;
+#[cfg(feature = "io")]
+pub mod stdio;
 
 pub use bytes::Bytes;
 /// The server framework that Demolish's own features are written against; called in process, never given a transport.

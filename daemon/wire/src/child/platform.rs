@@ -5,6 +5,19 @@ pub(super) use linux::{die_with_parent, register, unregister};
 #[cfg(not(target_os = "linux"))]
 pub(super) use other::{die_with_parent, register, unregister};
 
+/// Puts the program into a session of its own, so that no signal to our terminal or group reaches it.
+#[expect(
+    unsafe_code,
+    reason = "code between fork and exec can only be given through an unsafe call"
+)]
+pub(super) fn own_session(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the closure runs between fork and exec and makes one system call.
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use std::os::unix::process::CommandExt;

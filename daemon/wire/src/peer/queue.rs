@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::Gate;
+pub use crate::Lane;
 
 /// How many messages a full queue holds.
 pub const QUEUE_MESSAGES_MAX: usize = 8 * 1024;
@@ -22,17 +23,6 @@ pub const QUEUE_MESSAGES_MAX: usize = 8 * 1024;
 pub const QUEUE_BYTES_MAX: usize = 160 * 1024 * 1024;
 /// How many messages the writer takes at once.
 const BATCH_MESSAGES_MAX: usize = 256;
-
-/// What may happen to a message if the queue is full.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// Never dropped: requests, responses, document changes, and everything we do not know.
-    Keep,
-    /// Only the latest with this key counts: reports of one progress token, diagnostics of one document.
-    Latest(Box<str>),
-    /// May be dropped: log messages, telemetry.
-    Log,
-}
 
 /// How full a queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

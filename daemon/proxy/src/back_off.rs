@@ -1,0 +1,64 @@
+//! When a server that died is started again (rule 4.14).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long to wait before the first, second, … restart; the last one counts for all further ones.
+pub const BACK_OFF: [Duration; 4] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(15),
+];
+/// How many restarts there may be in [`RESTARTS_WINDOW`].
+pub const RESTARTS_MAX: usize = 5;
+/// How long a restart is remembered.
+pub const RESTARTS_WINDOW: Duration = Duration::from_secs(180);
+
+/// The restarts of one server.
+#[derive(Clone, Debug, Default)]
+pub struct BackOff {
+    recent: VecDeque<Instant>,
+    total: u32,
+}
+
+impl BackOff {
+    /// The server died at `now`: how long to wait before it is started again, or `None` if it has had its chances.
+    pub fn died(&mut self, now: Instant) -> Option<Duration> {
+        while self.recent.front().is_some_and(|at| now.duration_since(*at) >= RESTARTS_WINDOW) {
+            self.recent.pop_front();
+        }
+        if self.recent.len() >= RESTARTS_MAX {
+            return None;
+        }
+        let wait = BACK_OFF[self.recent.len().min(BACK_OFF.len() - 1)];
+        self.recent.push_back(now);
+        self.total += 1;
+        Some(wait)
+    }
+
+    /// How often it was started again.
+    pub fn total(&self) -> u32 {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_4_14_back_off_grows_ends_and_forgets() {
+        let start = Instant::now();
+        let mut back_off = BackOff::default();
+        let waits: Vec<Option<u64>> = (0..6)
+            .map(|n| {
+                back_off.died(start + Duration::from_secs(n)).map(|wait| wait.as_millis() as u64)
+            })
+            .collect();
+        assert_eq!(waits, [Some(250), Some(1000), Some(4000), Some(15_000), Some(15_000), None]);
+        let later = start + RESTARTS_WINDOW + Duration::from_secs(9);
+        assert_eq!(back_off.died(later), Some(BACK_OFF[0]));
+        assert_eq!(back_off.total(), 6);
+    }
+}

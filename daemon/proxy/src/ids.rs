@@ -1,0 +1,213 @@
+//! Request ids: ours on the far side, the asker's own on the near side, byte for byte (rule 4.5).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use wire::{Bytes, Id};
+
+/// Ids that we give are below this: some servers read them as signed 32-bit numbers.
+const IDS_END: u32 = 1 << 31;
+
+/// A request that was passed on and has no answer yet.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The id under which it was asked; `None` if we asked it ourselves.
+    pub original: Option<Id>,
+    /// What was asked for.
+    pub method: Box<str>,
+    /// When we answer it ourselves, if at all.
+    pub deadline: Option<Instant>,
+    /// Whether its asker has cancelled it.
+    pub cancelled: bool,
+    /// The document that it is about and that document's version, if its answer is listened to.
+    pub about: Option<(Arc<str>, Option<i32>)>,
+    /// Its body under our id, if it may have to be asked again, or its parameters are needed when the answer comes.
+    pub body: Option<Bytes>,
+}
+
+impl Pending {
+    /// A request of a peer.
+    pub fn of(original: Id, method: &str) -> Pending {
+        Pending { original: Some(original), ..Pending::ours(method) }
+    }
+
+    /// A request of our own.
+    pub fn ours(method: &str) -> Pending {
+        Pending {
+            original: None,
+            method: method.into(),
+            deadline: None,
+            cancelled: false,
+            about: None,
+            body: None,
+        }
+    }
+}
+
+/// The asker has a request under this id already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this id is in use by a request that has no answer yet")]
+pub struct Duplicate;
+
+/// The requests of one direction.
+#[derive(Clone, Debug, Default)]
+pub struct IdTable {
+    last: u32,
+    pending: HashMap<u32, Pending>,
+    originals: HashMap<Id, u32>,
+}
+
+impl IdTable {
+    /// Notes a request, and gives it an id of ours.
+    pub fn insert(&mut self, pending: Pending) -> Result<u32, Duplicate> {
+        if pending.original.as_ref().is_some_and(|id| self.originals.contains_key(id)) {
+            return Err(Duplicate);
+        }
+        loop {
+            self.last = if self.last + 1 < IDS_END { self.last + 1 } else { 1 };
+            if !self.pending.contains_key(&self.last) {
+                break;
+            }
+        }
+        if let Some(original) = &pending.original {
+            self.originals.insert(original.clone(), self.last);
+        }
+        self.pending.insert(self.last, pending);
+        Ok(self.last)
+    }
+
+    /// Our id of the request that its asker calls `original`.
+    pub fn ours(&self, original: &Id) -> Option<u32> {
+        self.originals.get(original).copied()
+    }
+
+    /// A request that has no answer yet.
+    pub fn get_mut(&mut self, ours: u32) -> Option<&mut Pending> {
+        self.pending.get_mut(&ours)
+    }
+
+    /// Takes a request out: it is answered.
+    pub fn take(&mut self, ours: u32) -> Option<Pending> {
+        let pending = self.pending.remove(&ours)?;
+        if let Some(original) = &pending.original {
+            self.originals.remove(original);
+        }
+        Some(pending)
+    }
+
+    /// Takes the request out that `id`, in a response, is the answer to.
+    pub fn answered(&mut self, id: &Id) -> Option<(u32, Pending)> {
+        let ours = id.as_u32()?;
+        self.take(ours).map(|pending| (ours, pending))
+    }
+
+    /// Takes all requests out, oldest id first.
+    pub fn drain(&mut self) -> Vec<(u32, Pending)> {
+        self.originals.clear();
+        let mut all: Vec<_> = self.pending.drain().collect();
+        all.sort_unstable_by_key(|(ours, _)| *ours);
+        all
+    }
+
+    /// Puts back what [`IdTable::drain`] took out, under the id that it had.
+    pub fn put_back(&mut self, ours: u32, pending: Pending) {
+        if let Some(original) = &pending.original {
+            self.originals.insert(original.clone(), ours);
+        }
+        self.pending.insert(ours, pending);
+    }
+
+    /// All requests, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (u32, &Pending)> {
+        self.pending.iter().map(|(ours, pending)| (*ours, pending))
+    }
+
+    /// Takes those out whose deadline has passed.
+    pub fn expired(&mut self, now: Instant) -> Vec<(u32, Pending)> {
+        let late = |pending: &Pending| pending.deadline.is_some_and(|deadline| deadline <= now);
+        let mut ids: Vec<u32> =
+            self.pending.iter().filter(|(_, pending)| late(pending)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids.into_iter().filter_map(|id| self.take(id).map(|pending| (id, pending))).collect()
+    }
+
+    /// The earliest deadline.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.pending.values().filter_map(|pending| pending.deadline).min()
+    }
+
+    /// How many requests have no answer.
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether every request has its answer.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(raw: &str) -> Id {
+        Id::from_raw(raw.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn rule_4_5_ids_of_any_shape_come_back_byte_for_byte() {
+        let mut table = IdTable::default();
+        for raw in ["1", "\"1\"", "4294967296", "-7", "1.5e3", "\"\\u00e9\"", "null"] {
+            let ours = table.insert(Pending::of(id(raw), "m")).unwrap();
+            assert_eq!(table.ours(&id(raw)), Some(ours));
+            let (_, pending) = table.answered(&Id::number(ours)).unwrap();
+            assert_eq!(pending.original.unwrap().raw(), raw);
+        }
+        assert!(table.is_empty());
+        assert!(table.answered(&id("7")).is_none());
+    }
+
+    #[test]
+    fn rule_4_5_an_id_in_use_is_refused_and_can_be_used_again_later() {
+        let mut table = IdTable::default();
+        let ours = table.insert(Pending::of(id("1"), "m")).unwrap();
+        assert_eq!(table.insert(Pending::of(id("1"), "m")), Err(Duplicate));
+        table.take(ours);
+        assert!(table.insert(Pending::of(id("1"), "m")).is_ok());
+    }
+
+    #[test]
+    fn our_ids_stay_below_two_to_the_31_and_skip_those_in_use() {
+        let mut table = IdTable { last: IDS_END - 2, ..IdTable::default() };
+        let ids: Vec<u32> =
+            (0..3).map(|n| table.insert(Pending::of(Id::number(n), "m")).unwrap()).collect();
+        assert_eq!(ids, [IDS_END - 1, 1, 2]);
+        table.last = 0;
+        assert_eq!(table.insert(Pending::ours("m")), Ok(3));
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out_once(steps in proptest::collection::vec((0u32..20, any::<bool>()), 0..80)) {
+            let mut table = IdTable::default();
+            let mut naive: Vec<(u32, u32)> = Vec::new();
+            for (original, insert) in steps {
+                let known = naive.iter().position(|(o, _)| *o == original);
+                if insert {
+                    match table.insert(Pending::of(Id::number(original), "m")) {
+                        Ok(ours) => { prop_assert!(known.is_none()); naive.push((original, ours)); }
+                        Err(Duplicate) => prop_assert!(known.is_some()),
+                    }
+                } else if let Some(at) = known {
+                    let (_, ours) = naive.remove(at);
+                    prop_assert_eq!(table.take(ours).unwrap().original, Some(Id::number(original)));
+                }
+                prop_assert_eq!(table.len(), naive.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! One client and one server, joined (wrapper mode).
+//!
+//! Everything is decided on the turn of the message: ids are mapped and the route is returned at once, so that order is
+//! kept by construction (rule 4.8). What a link cannot do itself, because it holds no queues, is in the [`Route`].
+//!
+//! The parts: `from_client` and `from_server` for what arrives, `life` for a server that starts, dies and returns.
+
+mod from_client;
+mod from_server;
+mod life;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
+use wire::{Bytes, Envelope, Id, Lane, ResponseError, codes};
+
+use crate::{IdTable, Mirror, Pending, Tap};
+
+/// How long a server may take to answer a request that was cancelled, before we do (rule 4.17).
+pub const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a server may take to answer `shutdown`, before we do (rule 4.13).
+pub const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(1500);
+/// How many messages are held for a server that is not there yet.
+pub const HELD_MESSAGES_MAX: usize = 4 * 1024;
+/// How many bytes are held for it. Beyond either limit requests are refused and notifications dropped.
+pub const HELD_BYTES_MAX: usize = 160 * 1024 * 1024;
+/// Requests above this size are not asked again.
+const RETRY_BYTES_MAX: usize = 64 * 1024;
+/// How many answers to `workspace/configuration` are remembered.
+const SETTINGS_MAX: usize = 256;
+
+/// What becomes of reads that a dying server leaves without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// They fail with *content modified*, upon which editors ask again.
+    Fail,
+    /// They are asked again.
+    Retry,
+}
+
+/// How a link behaves.
+#[derive(Clone, Debug)]
+pub struct LinkOptions {
+    /// What the server is called in messages to the user.
+    pub server: String,
+    /// What becomes of unanswered reads.
+    pub reads: Reads,
+}
+
+/// What to do with a message.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// Queue it for the client.
+    Client(Outbound),
+    /// Queue it for the server.
+    Server(Outbound),
+    /// If the request `tag` is still in the server's queue, take it out and call [`Link::withdrawn_from_server`];
+    /// otherwise queue the message.
+    WithdrawFromServer(u32, Outbound),
+    /// The same for the client's queue and [`Link::withdrawn_from_client`].
+    WithdrawFromClient(u32, Outbound),
+}
+
+/// A message on its way out.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    /// The body.
+    pub body: Bytes,
+    /// What may happen to it in a full queue.
+    pub lane: Lane,
+    /// The id of a request, by which it can be withdrawn.
+    pub tag: Option<u32>,
+}
+
+/// Where the server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerState {
+    /// On its way for the first time: everything is held, and passed on as it is.
+    Starting,
+    /// There.
+    Running,
+    /// There again, and greeted by us: `initialize` has no answer yet.
+    Greeting,
+    /// Gone, and expected back: documents are mirrored, the rest is held.
+    Away,
+    /// Gone for good, for this reason: everything is refused.
+    Stopped(String),
+}
+
+/// The joint between a client and a server.
+#[derive(Debug)]
+pub struct Link {
+    options: LinkOptions,
+    state: ServerState,
+    mirror: Mirror,
+    tap: Tap,
+    /// Requests of the client, and our own, that the server has not answered.
+    asked_server: IdTable,
+    /// Requests of the server, and our own, that the client has not answered.
+    asked_client: IdTable,
+    held: VecDeque<Outbound>,
+    held_bytes: usize,
+    /// JSON text of the tokens of progress that has begun and not ended.
+    progress: Vec<Box<str>>,
+    /// Dynamic registrations that the client has accepted: id and method.
+    registered: Vec<(String, String)>,
+    /// What the client has answered to `workspace/configuration`, by the JSON text of the item.
+    settings: Arc<BTreeMap<String, Box<RawValue>>>,
+    /// Whether the user was told why the server is gone for good.
+    told: bool,
+}
+
+impl Link {
+    /// A link whose server is on its way.
+    pub fn new(options: LinkOptions) -> Link {
+        Link {
+            options,
+            state: ServerState::Starting,
+            mirror: Mirror::default(),
+            tap: Tap::default(),
+            asked_server: IdTable::default(),
+            asked_client: IdTable::default(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            progress: Vec::new(),
+            registered: Vec::new(),
+            settings: Arc::default(),
+            told: false,
+        }
+    }
+
+    /// Where the server is.
+    pub fn state(&self) -> &ServerState {
+        &self.state
+    }
+
+    /// What the client has told the server.
+    pub fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+
+    /// The same, to look at documents.
+    pub fn mirror_mut(&mut self) -> &mut Mirror {
+        &mut self.mirror
+    }
+
+    /// What the server has said about documents.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    /// What the client has answered to `workspace/configuration`, by the JSON text of the item. Cheap.
+    pub fn settings(&self) -> Arc<BTreeMap<String, Box<RawValue>>> {
+        Arc::clone(&self.settings)
+    }
+
+    /// How many requests of the client have no answer.
+    pub fn pending_len(&self) -> usize {
+        self.asked_server.len()
+    }
+
+    /// Whether the client waits for the answer to its `initialize`.
+    pub fn is_initializing(&self) -> bool {
+        self.asked_server.entries().any(|(_, pending)| is_client_initialize(pending))
+    }
+
+    /// When [`Link::expire`] has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let (server, client) =
+            (self.asked_server.next_deadline(), self.asked_client.next_deadline());
+        [server, client].into_iter().flatten().min()
+    }
+
+    fn to_client(&self, envelope: Envelope, lane: Lane, tag: Option<u32>) -> Route {
+        Route::Client(Outbound { body: envelope.body, lane, tag })
+    }
+
+    fn fail_client(&self, id: Id, code: i64, message: &str) -> Route {
+        let error = ResponseError::new(code, message);
+        self.to_client(Envelope::error(id, &error), Lane::Keep, None)
+    }
+
+    /// A request of our own to the client, whose answer nobody waits for.
+    fn ask_client(&mut self, method: &str, params: &impl serde::Serialize) -> Option<Route> {
+        let ours = self.asked_client.insert(Pending::ours(method)).ok()?;
+        let request = Envelope::request(Id::number(ours), method, params);
+        Some(self.to_client(request, Lane::Keep, Some(ours)))
+    }
+}
+
+fn is_client_initialize(pending: &Pending) -> bool {
+    pending.original.is_some() && &*pending.method == "initialize"
+}
+
+/// The id in the parameters of `$/cancelRequest`.
+fn cancelled_id(envelope: &Envelope) -> Option<Id> {
+    #[derive(serde::Deserialize)]
+    struct Cancel {
+        id: Box<RawValue>,
+    }
+    let cancel: Cancel = envelope.params_as().ok()?;
+    Id::from_raw(cancel.id.get().as_bytes())
+}
+
+fn cancel(ours: u32) -> Outbound {
+    let envelope = Envelope::notification("$/cancelRequest", &serde_json::json!({ "id": ours }));
+    Outbound { body: envelope.body, lane: Lane::Keep, tag: None }
+}
+
+fn cancelled_error() -> ResponseError {
+    ResponseError::new(codes::REQUEST_CANCELLED, "cancelled")
+}
+
+#[cfg(test)]
+mod tests;

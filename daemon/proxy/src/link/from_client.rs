@@ -1,0 +1,222 @@
+//! What the client sends.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+use wire::{Bytes, Envelope, Id, Kind, Lane, codes};
+
+use super::{
+    CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, Outbound, RETRY_BYTES_MAX, Reads,
+    Route, SETTINGS_MAX, SHUTDOWN_PATIENCE, ServerState, cancel, cancelled_error, cancelled_id,
+};
+use crate::mirror::is_mirrored;
+use crate::{Pending, is_read};
+
+impl Link {
+    /// A message from the client.
+    pub fn on_client(&mut self, envelope: Envelope, now: Instant) -> Vec<Route> {
+        self.mirror.on_client(&envelope);
+        match &envelope.kind {
+            Kind::Request { id, method } => self.client_request(&envelope, id, method, now),
+            Kind::Notification { method } if *method == "$/cancelRequest" => {
+                self.client_cancel(&envelope, now)
+            }
+            Kind::Notification { .. } => self.client_notification(&envelope),
+            Kind::Response { id } => self.client_response(&envelope, id),
+        }
+    }
+
+    /// The request `ours` was taken out of the server's queue before it was written.
+    pub fn withdrawn_from_server(&mut self, ours: u32) -> Vec<Route> {
+        let original = self.asked_server.take(ours).and_then(|pending| pending.original);
+        original
+            .map(|id| self.to_client(Envelope::error(id, &cancelled_error()), Lane::Keep, None))
+            .into_iter()
+            .collect()
+    }
+
+    fn client_request(
+        &mut self,
+        envelope: &Envelope,
+        id: &Id,
+        method: &str,
+        now: Instant,
+    ) -> Vec<Route> {
+        if let ServerState::Stopped(reason) = &self.state {
+            let reason = reason.clone();
+            return self.refuse(id, method, &reason);
+        }
+        if method == "shutdown" && self.state == ServerState::Away {
+            return vec![self.to_client(Envelope::response(id.clone(), &()), Lane::Keep, None)];
+        }
+        let mut pending = Pending::of(id.clone(), method);
+        match method {
+            "shutdown" => pending.deadline = Some(now + SHUTDOWN_PATIENCE),
+            "textDocument/diagnostic" => pending.about = self.about(envelope),
+            _ => {}
+        }
+        let Ok(ours) = self.asked_server.insert(pending) else {
+            tracing::warn!(%id, method, "the client has this id in use");
+            let message = "a request with this id has no answer yet";
+            return vec![self.fail_client(id.clone(), codes::INVALID_REQUEST, message)];
+        };
+        let body = envelope.with_id(Id::number(ours)).body;
+        let retry = self.options.reads == Reads::Retry && is_read(method);
+        let keep = method == "initialize" || retry && body.len() <= RETRY_BYTES_MAX;
+        if let Some(pending) = self.asked_server.get_mut(ours).filter(|_| keep) {
+            pending.body = Some(Bytes::copy_from_slice(&body));
+        }
+        let outbound = Outbound { body, lane: Lane::Keep, tag: Some(ours) };
+        match self.server_or_hold(outbound) {
+            Ok(routes) => routes,
+            Err(_full) => {
+                self.asked_server.take(ours);
+                let message = "too many requests wait for the language server";
+                vec![self.fail_client(id.clone(), codes::REQUEST_FAILED, message)]
+            }
+        }
+    }
+
+    fn client_notification(&mut self, envelope: &Envelope) -> Vec<Route> {
+        let away = matches!(self.state, ServerState::Away | ServerState::Greeting);
+        if away && is_mirrored(envelope) {
+            // The replay will tell the server.
+            return Vec::new();
+        }
+        let outbound = Outbound { body: envelope.body.clone(), lane: Lane::Keep, tag: None };
+        self.server_or_hold(outbound).unwrap_or_else(|_full| {
+            tracing::error!(method = ?envelope.method(), "dropped: the server does not start");
+            Vec::new()
+        })
+    }
+
+    fn client_cancel(&mut self, envelope: &Envelope, now: Instant) -> Vec<Route> {
+        let ours = cancelled_id(envelope).and_then(|id| self.asked_server.ours(&id));
+        let Some(ours) = ours else {
+            // Answered already, or never asked.
+            return Vec::new();
+        };
+        let held = self.held.iter().position(|outbound| outbound.tag == Some(ours));
+        if let Some(outbound) = held.and_then(|at| self.held.remove(at)) {
+            self.held_bytes -= outbound.body.len();
+            return self.withdrawn_from_server(ours);
+        }
+        if let Some(pending) = self.asked_server.get_mut(ours) {
+            let deadline = now + CANCEL_PATIENCE;
+            pending.cancelled = true;
+            pending.deadline = Some(pending.deadline.map_or(deadline, |d| d.min(deadline)));
+        }
+        vec![Route::WithdrawFromServer(ours, cancel(ours))]
+    }
+
+    fn client_response(&mut self, envelope: &Envelope, id: &Id) -> Vec<Route> {
+        let Some((_, pending)) = self.asked_client.answered(id) else {
+            tracing::debug!(%id, "an answer that nobody waits for");
+            return Vec::new();
+        };
+        let Some(original) = pending.original else {
+            // The answer to a request of our own.
+            return Vec::new();
+        };
+        match (&*pending.method, &pending.body, envelope.outcome()) {
+            ("workspace/configuration", Some(body), Ok(result)) => self.note_settings(body, result),
+            ("client/registerCapability", Some(body), Ok(_)) => self.note_registered(body),
+            ("client/unregisterCapability", Some(body), Ok(_)) => self.note_unregistered(body),
+            _ => {}
+        }
+        let body = envelope.with_id(original).body;
+        self.server_or_hold(Outbound { body, lane: Lane::Keep, tag: None }).unwrap_or_default()
+    }
+
+    /// The route to the server if it is there; otherwise the message is held, or given back if there is no room.
+    fn server_or_hold(&mut self, outbound: Outbound) -> Result<Vec<Route>, Outbound> {
+        match self.state {
+            ServerState::Running => return Ok(vec![Route::Server(outbound)]),
+            ServerState::Stopped(_) => return Ok(Vec::new()),
+            ServerState::Starting | ServerState::Greeting | ServerState::Away => {}
+        }
+        let bytes = self.held_bytes + outbound.body.len();
+        if self.held.len() >= HELD_MESSAGES_MAX || bytes > HELD_BYTES_MAX {
+            return Err(outbound);
+        }
+        self.held_bytes = bytes;
+        self.held.push_back(outbound);
+        Ok(Vec::new())
+    }
+
+    /// The server is gone for good.
+    fn refuse(&mut self, id: &Id, method: &str, reason: &str) -> Vec<Route> {
+        match method {
+            "shutdown" => {
+                vec![self.to_client(Envelope::response(id.clone(), &()), Lane::Keep, None)]
+            }
+            "initialize" => {
+                let mut routes = self.tell(reason);
+                routes.push(self.fail_client(id.clone(), codes::REQUEST_FAILED, reason));
+                routes
+            }
+            _ => vec![self.fail_client(id.clone(), codes::REQUEST_FAILED, reason)],
+        }
+    }
+
+    /// The document that a request is about, and its version.
+    fn about(&self, envelope: &Envelope) -> Option<(Arc<str>, Option<i32>)> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct About {
+            text_document: Document,
+        }
+        #[derive(serde::Deserialize)]
+        struct Document {
+            uri: String,
+        }
+        let uri = envelope.params_as::<About>().ok()?.text_document.uri;
+        let version = self.mirror.latest(&uri).map(|revision| revision.0);
+        Some((uri.into(), version))
+    }
+
+    fn note_settings(&mut self, request: &Bytes, result: &[u8]) {
+        #[derive(serde::Deserialize)]
+        struct Items {
+            items: Vec<Box<RawValue>>,
+        }
+        let items = Envelope::read(request.clone()).ok().and_then(|e| e.params_as::<Items>().ok());
+        let answers: Vec<Box<RawValue>> = wire::parse(result).unwrap_or_default();
+        let settings = Arc::make_mut(&mut self.settings);
+        for (item, answer) in items.into_iter().flat_map(|items| items.items).zip(answers) {
+            if settings.len() < SETTINGS_MAX || settings.contains_key(item.get()) {
+                settings.insert(item.get().to_owned(), answer);
+            }
+        }
+    }
+
+    fn note_registered(&mut self, request: &Bytes) {
+        #[derive(serde::Deserialize)]
+        struct Registrations {
+            registrations: Vec<Registration>,
+        }
+        let params = Envelope::read(request.clone()).ok().map(|e| e.params_as::<Registrations>());
+        for registration in params.into_iter().flatten().flat_map(|params| params.registrations) {
+            self.registered.push((registration.id, registration.method));
+        }
+    }
+
+    fn note_unregistered(&mut self, request: &Bytes) {
+        #[derive(serde::Deserialize)]
+        struct Unregistrations {
+            #[serde(alias = "unregistrations")]
+            unregisterations: Vec<Registration>,
+        }
+        let params = Envelope::read(request.clone()).ok().map(|e| e.params_as::<Unregistrations>());
+        for gone in params.into_iter().flatten().flat_map(|params| params.unregisterations) {
+            self.registered.retain(|(id, _)| *id != gone.id);
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Registration {
+    id: String,
+    method: String,
+}

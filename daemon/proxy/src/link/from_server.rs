@@ -1,0 +1,213 @@
+//! What the server sends.
+
+use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use wire::{Bytes, Envelope, Id, Kind, Lane, ResponseError, codes};
+
+use super::{Link, Outbound, Route, ServerState, cancel, cancelled_error, cancelled_id};
+use crate::{Pending, lane_to_client};
+
+/// How long an editor may take to answer a request that needs no user (rule 4.18).
+const EDITOR_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a user may take to answer a question.
+const USER_PATIENCE: Duration = Duration::from_secs(600);
+/// How many tokens of progress are remembered to be ended.
+const PROGRESS_MAX: usize = 1024;
+
+impl Link {
+    /// A message from the server.
+    pub fn on_server(&mut self, envelope: Envelope, now: Instant) -> Vec<Route> {
+        match &envelope.kind {
+            Kind::Request { id, method } => self.server_request(&envelope, id, method, now),
+            Kind::Response { id } => self.server_response(&envelope, id),
+            Kind::Notification { method } => match &**method {
+                "$/cancelRequest" => self.server_cancel(&envelope, now),
+                "$/progress" => self.server_progress(&envelope),
+                "textDocument/publishDiagnostics" => {
+                    let uri = self.tap.on_publish(&envelope);
+                    let lane = uri.map_or(Lane::Keep, |uri| Lane::Latest(format!("d{uri}").into()));
+                    vec![self.to_client(envelope, lane, None)]
+                }
+                _ => {
+                    let lane = lane_to_client(&envelope);
+                    vec![self.to_client(envelope, lane, None)]
+                }
+            },
+        }
+    }
+
+    /// A message that the server sent could not be read, but it is the answer to `id`.
+    pub fn on_server_malformed(&mut self, id: &Id, why: &str) -> Vec<Route> {
+        let Some((_, pending)) = self.asked_server.answered(id) else { return Vec::new() };
+        let message = format!("the answer of {} cannot be read: {why}", self.options.server);
+        let fail = |original| self.fail_client(original, codes::REQUEST_FAILED, &message);
+        pending.original.map(fail).into_iter().collect()
+    }
+
+    /// The request `ours` was taken out of the client's queue before it was written.
+    pub fn withdrawn_from_client(&mut self, ours: u32) -> Vec<Route> {
+        let original = self.asked_client.take(ours).and_then(|pending| pending.original);
+        original.map(|id| to_server(Envelope::error(id, &cancelled_error()))).into_iter().collect()
+    }
+
+    /// Answers what has waited too long.
+    pub fn expire(&mut self, now: Instant) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for (_, pending) in self.asked_server.expired(now) {
+            let Some(id) = pending.original else { continue };
+            let answer = if pending.cancelled {
+                Envelope::error(id, &cancelled_error())
+            } else {
+                Envelope::response(id, &())
+            };
+            routes.push(self.to_client(answer, Lane::Keep, None));
+        }
+        for (_, pending) in self.asked_client.expired(now) {
+            let Some(id) = pending.original else { continue };
+            let answer = if pending.cancelled {
+                Envelope::error(id, &cancelled_error())
+            } else {
+                let items = pending.body.as_ref().map_or(1, configuration_items);
+                Envelope::response(id, &fallback(&pending.method, items))
+            };
+            routes.push(to_server(answer));
+        }
+        routes
+    }
+
+    fn server_request(
+        &mut self,
+        envelope: &Envelope,
+        id: &Id,
+        method: &str,
+        now: Instant,
+    ) -> Vec<Route> {
+        let mut pending = Pending::of(id.clone(), method);
+        pending.deadline = patience(method).map(|patience| now + patience);
+        let listened = matches!(
+            method,
+            "workspace/configuration" | "client/registerCapability" | "client/unregisterCapability"
+        );
+        if listened {
+            pending.body = Some(Bytes::copy_from_slice(&envelope.body));
+        }
+        let Ok(ours) = self.asked_client.insert(pending) else {
+            tracing::warn!(%id, method, "the server has this id in use");
+            let message = "a request with this id has no answer yet";
+            let error = ResponseError::new(codes::INVALID_REQUEST, message);
+            return vec![to_server(Envelope::error(id.clone(), &error))];
+        };
+        vec![self.to_client(envelope.with_id(Id::number(ours)), Lane::Keep, Some(ours))]
+    }
+
+    fn server_response(&mut self, envelope: &Envelope, id: &Id) -> Vec<Route> {
+        let Some((_, pending)) = self.asked_server.answered(id) else {
+            tracing::debug!(%id, "an answer that nobody waits for");
+            return Vec::new();
+        };
+        let Some(original) = pending.original else {
+            return self.greeted(envelope);
+        };
+        match (&*pending.method, envelope.outcome()) {
+            ("initialize", Ok(result)) => self.mirror.on_initialize_result(result),
+            ("textDocument/diagnostic", Ok(result)) => {
+                if let Some((uri, version)) = &pending.about {
+                    self.tap.on_pulled(uri, *version, result);
+                }
+            }
+            ("workspace/diagnostic", Ok(result)) => self.tap.on_workspace_pulled(result),
+            _ => {}
+        }
+        vec![self.to_client(envelope.with_id(original), Lane::Keep, None)]
+    }
+
+    /// The answer to the `initialize` with which we greeted a fresh server.
+    fn greeted(&mut self, envelope: &Envelope) -> Vec<Route> {
+        if self.state != ServerState::Greeting {
+            return Vec::new();
+        }
+        match envelope.outcome() {
+            Ok(_) => self.take_over(),
+            Err(error) => {
+                let reason = format!("{} did not come back: {error}", self.options.server);
+                self.give_up(&reason)
+            }
+        }
+    }
+
+    fn server_cancel(&mut self, envelope: &Envelope, now: Instant) -> Vec<Route> {
+        let ours = cancelled_id(envelope).and_then(|id| self.asked_client.ours(&id));
+        let Some(ours) = ours else { return Vec::new() };
+        if let Some(pending) = self.asked_client.get_mut(ours) {
+            pending.cancelled = true;
+            pending.deadline = Some(now + super::CANCEL_PATIENCE);
+        }
+        vec![Route::WithdrawFromClient(ours, cancel(ours))]
+    }
+
+    fn server_progress(&mut self, envelope: &Envelope) -> Vec<Route> {
+        #[derive(serde::Deserialize)]
+        struct Progress {
+            token: Box<RawValue>,
+            value: Stage,
+        }
+        #[derive(serde::Deserialize)]
+        struct Stage {
+            kind: Option<String>,
+        }
+        let mut lane = Lane::Keep;
+        // Partial results share the method, and have no kind; they are kept.
+        if let Ok(Progress { token, value }) = envelope.params_as::<Progress>() {
+            let known = self.progress.iter().position(|open| **open == *token.get());
+            match (value.kind.as_deref(), known) {
+                (Some("begin"), None) if self.progress.len() < PROGRESS_MAX => {
+                    self.progress.push(token.get().into());
+                }
+                (Some("end"), Some(at)) => drop(self.progress.remove(at)),
+                (Some("report"), _) => lane = Lane::Latest(format!("p{}", token.get()).into()),
+                _ => {}
+            }
+        }
+        vec![self.to_client(envelope.clone(), lane, None)]
+    }
+}
+
+fn to_server(envelope: Envelope) -> Route {
+    Route::Server(Outbound { body: envelope.body, lane: Lane::Keep, tag: None })
+}
+
+fn patience(method: &str) -> Option<Duration> {
+    match method {
+        "workspace/configuration"
+        | "workspace/workspaceFolders"
+        | "workspace/applyEdit"
+        | "window/workDoneProgress/create"
+        | "client/registerCapability"
+        | "client/unregisterCapability" => Some(EDITOR_PATIENCE),
+        "window/showMessageRequest" | "window/showDocument" => Some(USER_PATIENCE),
+        _ if method.ends_with("/refresh") => Some(EDITOR_PATIENCE),
+        // What we do not know may take as long as it takes.
+        _ => None,
+    }
+}
+
+/// What a server is told for an editor that never answers.
+fn fallback(method: &str, items: usize) -> Value {
+    match method {
+        "workspace/configuration" => vec![Value::Null; items].into(),
+        "workspace/applyEdit" => json!({ "applied": false }),
+        "window/showDocument" => json!({ "success": false }),
+        _ => Value::Null,
+    }
+}
+
+fn configuration_items(request: &Bytes) -> usize {
+    #[derive(serde::Deserialize)]
+    struct Items {
+        items: Vec<serde::de::IgnoredAny>,
+    }
+    let request = Envelope::read(request.clone()).ok();
+    request.and_then(|e| e.params_as::<Items>().ok()).map_or(1, |params| params.items.len())
+}

@@ -1,0 +1,200 @@
+//! A server that starts, dies and comes back.
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use wire::lsp::MessageType;
+use wire::{Envelope, Id, Lane, codes};
+
+use super::{Link, Outbound, Reads, Route, ServerState, cancel, is_client_initialize};
+use crate::{Pending, is_read};
+
+/// Requests that make an editor ask again for what a dead server had told it, and the capability under `workspace` that
+/// says whether it can.
+const REFRESHES: [(&str, &str); 5] = [
+    ("workspace/diagnostic/refresh", "diagnostics"),
+    ("workspace/semanticTokens/refresh", "semanticTokens"),
+    ("workspace/inlayHint/refresh", "inlayHint"),
+    ("workspace/codeLens/refresh", "codeLens"),
+    ("workspace/foldingRange/refresh", "foldingRange"),
+];
+
+impl Link {
+    /// A server process is there. The first one is given what was held; later ones are greeted in the client's name.
+    pub fn on_server_up(&mut self) -> Vec<Route> {
+        let greet = match self.state {
+            ServerState::Starting => false,
+            ServerState::Away => {
+                let initialized = self.mirror.initialize_params().is_some();
+                initialized && !self.is_initializing() && !self.mirror.is_shutdown()
+            }
+            ServerState::Running | ServerState::Greeting | ServerState::Stopped(_) => {
+                return Vec::new();
+            }
+        };
+        if greet {
+            let ours = self.asked_server.insert(Pending::ours("initialize"));
+            let request = ours.ok().and_then(|id| self.mirror.replay_initialize(Id::number(id)));
+            if let Some(request) = request {
+                self.state = ServerState::Greeting;
+                return vec![Route::Server(outbound(request))];
+            }
+        }
+        self.state = ServerState::Running;
+        let mut routes = self.ask_again();
+        routes.extend(self.release());
+        routes
+    }
+
+    /// The server is gone: nobody is left waiting, nothing is left on the screen (rule 4.14). Call [`Link::on_server_up`]
+    /// when it is back, or [`Link::give_up`].
+    pub fn on_server_death(&mut self) -> Vec<Route> {
+        if matches!(self.state, ServerState::Stopped(_)) {
+            return Vec::new();
+        }
+        let mut routes = Vec::new();
+        for (ours, pending) in self.asked_client.drain() {
+            if pending.original.is_some() {
+                routes.push(Route::WithdrawFromClient(ours, cancel(ours)));
+            }
+        }
+        let held: Vec<u32> = self.held.iter().filter_map(|outbound| outbound.tag).collect();
+        for (ours, pending) in self.asked_server.drain() {
+            let again = pending.body.is_some()
+                && !pending.cancelled
+                && (is_client_initialize(&pending) || self.options.reads == Reads::Retry);
+            if held.contains(&ours) || again {
+                self.asked_server.put_back(ours, pending);
+            } else {
+                routes.extend(self.left_behind(pending));
+            }
+        }
+        routes.extend(self.clear_screen());
+        if self.state != ServerState::Starting {
+            self.state = ServerState::Away;
+        }
+        routes
+    }
+
+    /// The server will not come back; `reason` is for the user, names the command, and says what to do.
+    pub fn give_up(&mut self, reason: &str) -> Vec<Route> {
+        let mut routes = Vec::new();
+        if self.mirror.initialize_params().is_some() && !self.mirror.is_shutdown() {
+            routes.extend(self.tell(reason));
+        }
+        routes.extend(self.on_server_death());
+        self.state = ServerState::Stopped(reason.to_owned());
+        self.held.clear();
+        self.held_bytes = 0;
+        for (_, pending) in self.asked_server.drain() {
+            let fail = |id| self.fail_client(id, codes::REQUEST_FAILED, reason);
+            routes.extend(pending.original.map(fail));
+        }
+        routes
+    }
+
+    /// The fresh server has answered `initialize`: it is told what the old one knew, asked again what that one did not
+    /// answer, and given what was held.
+    pub(super) fn take_over(&mut self) -> Vec<Route> {
+        self.state = ServerState::Running;
+        let replay = self.mirror.replay();
+        let mut routes: Vec<Route> =
+            replay.into_iter().map(|envelope| Route::Server(outbound(envelope))).collect();
+        routes.extend(self.ask_again());
+        routes.extend(self.release());
+        for method in self.refreshes() {
+            routes.extend(self.ask_client(method, &Value::Null));
+        }
+        routes
+    }
+
+    /// Shows the user a message, once.
+    pub(super) fn tell(&mut self, reason: &str) -> Vec<Route> {
+        if std::mem::replace(&mut self.told, true) {
+            return Vec::new();
+        }
+        let params = json!({ "type": MessageType::ERROR, "message": reason });
+        vec![self.to_client(
+            Envelope::notification("window/showMessage", &params),
+            Lane::Keep,
+            None,
+        )]
+    }
+
+    /// The answer to a request that the dead server has not given.
+    fn left_behind(&self, pending: Pending) -> Option<Route> {
+        let id = pending.original?;
+        let server = &self.options.server;
+        Some(match &*pending.method {
+            "shutdown" => self.to_client(Envelope::response(id, &()), Lane::Keep, None),
+            _ if pending.cancelled => self.fail_client(id, codes::REQUEST_CANCELLED, "cancelled"),
+            method if is_read(method) => {
+                let message = format!("{server} is being restarted");
+                self.fail_client(id, codes::CONTENT_MODIFIED, &message)
+            }
+            _ => {
+                let message = format!("{server} ended before it answered");
+                self.fail_client(id, codes::REQUEST_FAILED, &message)
+            }
+        })
+    }
+
+    /// Ends progress, clears diagnostics, and takes back registrations.
+    fn clear_screen(&mut self) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for token in std::mem::take(&mut self.progress) {
+            let token = RawValue::from_string(token.into()).ok();
+            let params = json!({ "token": token, "value": { "kind": "end" } });
+            let envelope = Envelope::notification("$/progress", &params);
+            routes.push(self.to_client(envelope, Lane::Keep, None));
+        }
+        for uri in self.tap.clear() {
+            let params = json!({ "uri": &*uri, "diagnostics": [] });
+            let envelope = Envelope::notification("textDocument/publishDiagnostics", &params);
+            let lane = Lane::Latest(format!("d{uri}").into());
+            routes.push(self.to_client(envelope, lane, None));
+        }
+        let registered = std::mem::take(&mut self.registered);
+        if !registered.is_empty() && !self.mirror.is_shutdown() {
+            let list: Vec<Value> = registered
+                .into_iter()
+                .map(|(id, method)| json!({ "id": id, "method": method }))
+                .collect();
+            // The misspelling is the protocol's.
+            let params = json!({ "unregisterations": list });
+            routes.extend(self.ask_client("client/unregisterCapability", &params));
+        }
+        routes
+    }
+
+    /// What was kept to be asked again, oldest first, unless it is still held.
+    fn ask_again(&mut self) -> Vec<Route> {
+        let held: Vec<u32> = self.held.iter().filter_map(|outbound| outbound.tag).collect();
+        let mut again: Vec<(u32, wire::Bytes)> = self
+            .asked_server
+            .entries()
+            .filter(|(ours, _)| !held.contains(ours))
+            .filter_map(|(ours, pending)| Some((ours, pending.body.clone()?)))
+            .collect();
+        again.sort_unstable_by_key(|(ours, _)| *ours);
+        let route =
+            |(ours, body)| Route::Server(Outbound { body, lane: Lane::Keep, tag: Some(ours) });
+        again.into_iter().map(route).collect()
+    }
+
+    fn release(&mut self) -> Vec<Route> {
+        self.held_bytes = 0;
+        self.held.drain(..).map(Route::Server).collect()
+    }
+
+    fn refreshes(&self) -> Vec<&'static str> {
+        let params = self.mirror.initialize_params();
+        let params: Value = params.and_then(|raw| wire::parse(raw).ok()).unwrap_or_default();
+        let workspace = &params["capabilities"]["workspace"];
+        let able = |name: &str| workspace[name]["refreshSupport"] == Value::Bool(true);
+        REFRESHES.iter().filter(|(_, name)| able(name)).map(|(method, _)| *method).collect()
+    }
+}
+
+fn outbound(envelope: Envelope) -> Outbound {
+    Outbound { body: envelope.body, lane: Lane::Keep, tag: None }
+}

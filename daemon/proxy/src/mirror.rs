@@ -1,0 +1,310 @@
+//! What a client has told its server that a fresh server would have to be told again.
+//!
+//! The mirror listens to the client's messages. [`Mirror::replay`] is derived from what *is*, never from a record of what
+//! was said (rule 4.14): a document that was closed is not opened, and one that was edited is opened with today's text.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use text::{Change, Document, Encoding, Position, Range, Revision};
+use wire::{Bytes, Envelope, Id, Kind};
+
+/// How many changes of a document may wait to be applied to its rope; text is only needed when somebody looks.
+const WAITING_CHANGES_MAX: usize = 64;
+/// How many bytes of changes may wait.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
+/// How many changes of the workspace's folders are remembered; beyond that the oldest is forgotten.
+const FOLDER_CHANGES_MAX: usize = 64;
+
+/// A document that the client has open.
+#[derive(Clone, Debug)]
+pub struct OpenDocument {
+    /// What the client calls its language.
+    pub language_id: Arc<str>,
+    /// The text.
+    pub document: Document,
+    /// How the client counts positions in it.
+    pub encoding: Encoding,
+    /// The version of the last change, which the text may not have yet.
+    latest: Revision,
+    opened: u64,
+    waiting: Vec<Envelope>,
+    waiting_bytes: usize,
+}
+
+/// The parameters of the three document notifications, as far as they are read. The protocol's own types are stricter
+/// about URIs than servers and editors are.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct About<T> {
+    text_document: T,
+}
+
+#[derive(Deserialize)]
+struct Which {
+    uri: String,
+    version: Option<i32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Opened {
+    uri: String,
+    #[serde(default)]
+    language_id: String,
+    version: i32,
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Changed {
+    text_document: Which,
+    content_changes: Vec<ContentChange>,
+}
+
+#[derive(Deserialize)]
+struct ContentChange {
+    range: Option<wire::lsp::Range>,
+    text: String,
+}
+
+/// The state of a client, as far as its messages tell.
+#[derive(Clone, Debug, Default)]
+pub struct Mirror {
+    initialize: Option<Bytes>,
+    initialized: bool,
+    settings: Option<Bytes>,
+    trace: Option<Bytes>,
+    folders: Vec<Bytes>,
+    encoding: Encoding,
+    capabilities: Option<Bytes>,
+    documents: Arc<HashMap<Arc<str>, OpenDocument>>,
+    opened: u64,
+    shutdown: bool,
+    exited: bool,
+}
+
+impl Mirror {
+    /// Listens to a message from the client.
+    pub fn on_client(&mut self, envelope: &Envelope) {
+        let Some(method) = envelope.method() else { return };
+        match method {
+            "textDocument/didChange" => self.did_change(envelope),
+            "textDocument/didOpen" => self.did_open(envelope),
+            "textDocument/didClose" => self.did_close(envelope),
+            "initialize" => self.initialize = Some(copy(envelope.params())),
+            "initialized" => self.initialized = true,
+            "workspace/didChangeConfiguration" => self.settings = Some(copy(&envelope.body)),
+            "$/setTrace" => self.trace = Some(copy(&envelope.body)),
+            "workspace/didChangeWorkspaceFolders" => {
+                if self.folders.len() == FOLDER_CHANGES_MAX {
+                    self.folders.remove(0);
+                }
+                self.folders.push(copy(&envelope.body));
+            }
+            "shutdown" => self.shutdown = true,
+            "exit" => self.exited = true,
+            _ => {}
+        }
+    }
+
+    /// Listens to the result of `initialize`: from now on positions are counted as it says.
+    pub fn on_initialize_result(&mut self, result: &[u8]) {
+        let value: Value = wire::parse(result).unwrap_or_default();
+        let capabilities = &value["capabilities"];
+        let name = capabilities["positionEncoding"].as_str();
+        // Older clangd has an extension of its own.
+        let name = name.or_else(|| value["offsetEncoding"].as_str());
+        self.encoding = name.and_then(Encoding::from_lsp).unwrap_or_default();
+        self.capabilities = serde_json::to_vec(capabilities).ok().map(Into::into);
+        let encoding = self.encoding;
+        for open in Arc::make_mut(&mut self.documents).values_mut() {
+            open.encoding = encoding;
+        }
+    }
+
+    /// The messages that bring a fresh server, once it has answered `initialize`, to the state of the old one.
+    pub fn replay(&mut self) -> Vec<Envelope> {
+        let mut messages = Vec::new();
+        if self.initialized {
+            messages.push(Envelope::notification("initialized", &json!({})));
+        }
+        let kept = [&self.trace, &self.settings].into_iter().flatten();
+        messages.extend(kept.chain(&self.folders).filter_map(|b| Envelope::read(b.clone()).ok()));
+        let documents = self.documents();
+        let mut open: Vec<_> = documents.iter().collect();
+        open.sort_unstable_by_key(|(_, open)| open.opened);
+        messages.extend(open.into_iter().map(|(uri, open)| {
+            let item = json!({
+                "uri": &**uri,
+                "languageId": &*open.language_id,
+                "version": open.document.revision().0,
+                "text": open.document.text(),
+            });
+            Envelope::notification("textDocument/didOpen", &json!({ "textDocument": item }))
+        }));
+        messages
+    }
+
+    /// The request that a fresh server is greeted with: the client's own parameters under the id `id`.
+    pub fn replay_initialize(&self, id: Id) -> Option<Envelope> {
+        let params: &serde_json::value::RawValue =
+            serde_json::from_slice(self.initialize.as_ref()?).ok()?;
+        Some(Envelope::request(id, "initialize", &params))
+    }
+
+    /// The open documents by URI, as the client spells it. O(1) if nothing changed since the last call.
+    pub fn documents(&mut self) -> Arc<HashMap<Arc<str>, OpenDocument>> {
+        if self.documents.values().any(|open| !open.waiting.is_empty()) {
+            for open in Arc::make_mut(&mut self.documents).values_mut() {
+                open.settle();
+            }
+        }
+        Arc::clone(&self.documents)
+    }
+
+    /// The version of an open document after the last change that the client has sent.
+    pub fn latest(&self, uri: &str) -> Option<Revision> {
+        self.documents.get(uri).map(|open| open.latest)
+    }
+
+    /// How many documents are open.
+    pub fn documents_len(&self) -> usize {
+        self.documents.len()
+    }
+
+    /// The JSON text of the parameters of `initialize`.
+    pub fn initialize_params(&self) -> Option<&Bytes> {
+        self.initialize.as_ref()
+    }
+
+    /// The JSON text of the capabilities that the server answered with.
+    pub fn capabilities(&self) -> Option<&Bytes> {
+        self.capabilities.as_ref()
+    }
+
+    /// The last `workspace/didChangeConfiguration`, whole.
+    pub fn settings(&self) -> Option<&Bytes> {
+        self.settings.as_ref()
+    }
+
+    /// How positions are counted.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Whether the client has sent `initialized`.
+    pub fn is_initialized(&self) -> bool {
+        self.initialized
+    }
+
+    /// Whether the client has asked for the shutdown.
+    pub fn is_shutdown(&self) -> bool {
+        self.shutdown
+    }
+
+    /// Whether the client has sent `exit`.
+    pub fn is_exited(&self) -> bool {
+        self.exited
+    }
+
+    fn did_open(&mut self, envelope: &Envelope) {
+        let item = match envelope.params_as::<About<Opened>>() {
+            Ok(params) => params.text_document,
+            Err(error) => return tracing::warn!(%error, "a didOpen that cannot be read"),
+        };
+        self.opened += 1;
+        let open = OpenDocument {
+            language_id: item.language_id.into(),
+            document: Document::new(Revision(item.version), &item.text),
+            encoding: self.encoding,
+            latest: Revision(item.version),
+            opened: self.opened,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+        };
+        Arc::make_mut(&mut self.documents).insert(item.uri.into(), open);
+    }
+
+    fn did_close(&mut self, envelope: &Envelope) {
+        if let Ok(params) = envelope.params_as::<About<Which>>() {
+            Arc::make_mut(&mut self.documents).remove(params.text_document.uri.as_str());
+        }
+    }
+
+    /// Notes the change; the rope follows when somebody looks, off the path of the message.
+    fn did_change(&mut self, envelope: &Envelope) {
+        let Ok(which) = envelope.params_as::<About<Which>>() else {
+            return tracing::warn!("a didChange that cannot be read");
+        };
+        let documents = Arc::make_mut(&mut self.documents);
+        let Some(open) = documents.get_mut(which.text_document.uri.as_str()) else { return };
+        open.latest = which.text_document.version.map_or(open.latest, Revision);
+        open.waiting_bytes += envelope.body.len();
+        open.waiting.push(envelope.clone());
+        let many = open.waiting.len() >= WAITING_CHANGES_MAX;
+        if many || open.waiting_bytes >= WAITING_BYTES_MAX {
+            open.settle();
+        }
+    }
+}
+
+impl OpenDocument {
+    fn settle(&mut self) {
+        self.waiting_bytes = 0;
+        for envelope in std::mem::take(&mut self.waiting) {
+            let params = match envelope.params_as::<Changed>() {
+                Ok(params) => params,
+                Err(error) => {
+                    tracing::warn!(%error, "a didChange that cannot be read");
+                    continue;
+                }
+            };
+            let changes: Vec<Change> = params
+                .content_changes
+                .into_iter()
+                .map(|change| Change { range: change.range.map(range), text: change.text })
+                .collect();
+            let revision = params.text_document.version.map_or(self.document.revision(), Revision);
+            if let Err(error) = self.document.apply(revision, &changes, self.encoding) {
+                tracing::error!(%error, "a change that the mirror cannot follow");
+            }
+        }
+    }
+}
+
+fn range(range: wire::lsp::Range) -> Range {
+    let position = |position: wire::lsp::Position| Position {
+        line: position.line,
+        character: position.character,
+    };
+    Range { start: position(range.start), end: position(range.end) }
+}
+
+/// A copy that does not keep the whole read buffer alive.
+fn copy(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+/// Whether `envelope` is one of those that the mirror keeps, so that they need not be held for a server that is away.
+pub(crate) fn is_mirrored(envelope: &Envelope) -> bool {
+    let Kind::Notification { method } = &envelope.kind else { return false };
+    matches!(
+        &**method,
+        "textDocument/didOpen"
+            | "textDocument/didChange"
+            | "textDocument/didClose"
+            | "textDocument/didSave"
+            | "textDocument/willSave"
+            | "workspace/didChangeConfiguration"
+            | "workspace/didChangeWorkspaceFolders"
+            | "initialized"
+            | "$/setTrace"
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! What a server has said about documents: its diagnostics, pushed and pulled. Only listens; no byte is altered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use wire::{Bytes, Envelope};
+
+/// How the diagnostics came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// By `textDocument/publishDiagnostics`.
+    Push,
+    /// As the answer to a pull.
+    Pull,
+}
+
+/// A set of diagnostics as the server gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The version of the document that they are for: the server's word, or for a pull what had been sent when it was asked.
+    pub version: Option<i32>,
+    /// A JSON array of the protocol's diagnostics.
+    pub diagnostics: Bytes,
+    /// How they came.
+    pub source: Source,
+    /// Counts the sets of this server: a greater number is later.
+    pub sequence: u64,
+}
+
+/// The latest diagnostics of every document, by the URI as the server spells it.
+#[derive(Clone, Debug, Default)]
+pub struct Tap {
+    pushed: Arc<HashMap<Arc<str>, Published>>,
+    pulled: Arc<HashMap<Arc<str>, Published>>,
+    sequence: u64,
+}
+
+#[derive(Deserialize)]
+struct Push {
+    uri: String,
+    version: Option<i32>,
+    diagnostics: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    kind: Option<String>,
+    items: Option<Box<RawValue>>,
+    related_documents: Option<HashMap<String, Report>>,
+}
+
+#[derive(Deserialize)]
+struct WorkspaceReport {
+    items: Vec<WorkspaceItem>,
+}
+
+#[derive(Deserialize)]
+struct WorkspaceItem {
+    uri: String,
+    version: Option<i32>,
+    #[serde(flatten)]
+    report: HashMap<String, Box<RawValue>>,
+}
+
+impl Tap {
+    /// Listens to `textDocument/publishDiagnostics`; returns the URI.
+    pub fn on_publish(&mut self, envelope: &Envelope) -> Option<Arc<str>> {
+        let push: Push = envelope.params_as().ok()?;
+        let uri: Arc<str> = push.uri.into();
+        let set = self.set(push.version, &push.diagnostics, Source::Push);
+        Arc::make_mut(&mut self.pushed).insert(Arc::clone(&uri), set);
+        Some(uri)
+    }
+
+    /// Listens to the result of `textDocument/diagnostic`, asked for `uri` at `version`.
+    pub fn on_pulled(&mut self, uri: &Arc<str>, version: Option<i32>, result: &[u8]) {
+        if let Ok(report) = wire::parse::<Report>(result) {
+            self.pulled(uri, version, &report);
+            for (uri, report) in report.related_documents.into_iter().flatten() {
+                self.pulled(&uri.into(), None, &report);
+            }
+        }
+    }
+
+    /// Listens to the result of `workspace/diagnostic`.
+    pub fn on_workspace_pulled(&mut self, result: &[u8]) {
+        let Ok(report) = wire::parse::<WorkspaceReport>(result) else { return };
+        for item in report.items {
+            if let Some(items) = item.report.get("items") {
+                let set = self.set(item.version, items, Source::Pull);
+                Arc::make_mut(&mut self.pulled).insert(item.uri.into(), set);
+            }
+        }
+    }
+
+    /// The latest diagnostics of a document, however they came.
+    pub fn latest(&self, uri: &str) -> Option<&Published> {
+        let (pushed, pulled) = (self.pushed.get(uri), self.pulled.get(uri));
+        match (pushed, pulled) {
+            (Some(push), Some(pull)) => {
+                Some(if push.sequence > pull.sequence { push } else { pull })
+            }
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// All pushed sets; cheap.
+    pub fn pushed(&self) -> Arc<HashMap<Arc<str>, Published>> {
+        Arc::clone(&self.pushed)
+    }
+
+    /// All pulled sets; cheap.
+    pub fn all_pulled(&self) -> Arc<HashMap<Arc<str>, Published>> {
+        Arc::clone(&self.pulled)
+    }
+
+    /// Forgets everything; returns the documents that the client now shows pushed diagnostics for.
+    pub fn clear(&mut self) -> Vec<Arc<str>> {
+        self.pulled = Arc::default();
+        let pushed = std::mem::take(&mut self.pushed);
+        let shown = |set: &Published| !matches!(&*set.diagnostics, b"[]");
+        let mut uris: Vec<_> =
+            pushed.iter().filter(|(_, set)| shown(set)).map(|(uri, _)| Arc::clone(uri)).collect();
+        uris.sort_unstable();
+        uris
+    }
+
+    fn pulled(&mut self, uri: &Arc<str>, version: Option<i32>, report: &Report) {
+        let current = Arc::make_mut(&mut self.pulled);
+        match (&report.items, report.kind.as_deref()) {
+            (Some(items), _) => {
+                let set = self.set(version, items, Source::Pull);
+                Arc::make_mut(&mut self.pulled).insert(Arc::clone(uri), set);
+            }
+            (None, Some("unchanged")) => {
+                if let Some(set) = current.get_mut(uri) {
+                    self.sequence += 1;
+                    set.sequence = self.sequence;
+                    set.version = version;
+                }
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn set(&mut self, version: Option<i32>, items: &RawValue, source: Source) -> Published {
+        self.sequence += 1;
+        let diagnostics = Bytes::copy_from_slice(items.get().as_bytes());
+        Published { version, diagnostics, source, sequence: self.sequence }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_latest_of_push_and_pull_counts_and_unchanged_keeps_the_items() {
+        let mut tap = Tap::default();
+        let uri: Arc<str> = "file:///a".into();
+        let publish = json!({ "uri": &*uri, "version": 3, "diagnostics": [{"message": "m"}] });
+        tap.on_publish(&Envelope::notification("textDocument/publishDiagnostics", &publish));
+        assert_eq!(tap.latest(&uri).unwrap().version, Some(3));
+        tap.on_pulled(&uri, Some(4), br#"{"kind":"full","items":[],"resultId":"1"}"#);
+        let latest = tap.latest(&uri).unwrap();
+        assert_eq!((latest.source, &latest.diagnostics[..]), (Source::Pull, &b"[]"[..]));
+        tap.on_pulled(&uri, Some(5), br#"{"kind":"unchanged","resultId":"1"}"#);
+        assert_eq!(tap.latest(&uri).unwrap().version, Some(5));
+        assert_eq!(tap.clear(), [uri]);
+        assert!(tap.clear().is_empty());
+    }
+}
