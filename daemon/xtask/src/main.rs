@@ -13,6 +13,7 @@
 
 mod paths;
 mod shell;
+mod fingerprint;
 mod setup;
 mod layers;
 mod tidy;

@@ -108,7 +108,10 @@ fn check_file(path: &str, exceptions: &Exceptions) -> Result<Vec<Finding>> {
     match Path::new(path).extension().and_then(|extension| extension.to_str()) {
         Some("rs") => findings.extend(rust::check(&source, exceptions)),
         Some("lua") => findings.extend(documents::check_lua(&source, exceptions)),
-        Some("md") => findings.extend(documents::check_links(&source)),
+        Some("md") => {
+            findings.extend(documents::check_links(&source));
+            findings.extend(documents::check_protocol(&source)?);
+        }
         _ => {}
     }
     Ok(findings)

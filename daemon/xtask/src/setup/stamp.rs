@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::install::Site;
 use super::table::Step;
+use crate::fingerprint;
 
 /// Raised when the code that carries out recipes changes what it leaves behind.
 const FORMAT: u32 = 1;
@@ -14,7 +15,7 @@ const FORMAT: u32 = 1;
 /// What identifies the outcome of a step: everything in its row that changes files, and the place.
 pub(crate) fn recipe(step: &Step, site: &Site) -> String {
     let text = format!("{FORMAT} {:?} {:?} {}", step.action, step.links, site.tools.display());
-    format!("{:016x}", fnv1a(text.as_bytes()))
+    fingerprint::of(text.as_bytes())
 }
 
 pub(crate) fn matches(step: &Step, site: &Site) -> bool {
@@ -36,23 +37,5 @@ pub(crate) fn remove(step: &Step, site: &Site) -> Result<()> {
             Err(error).context("cannot remove the stamp")
         }
         _ => Ok(()),
-    }
-}
-
-/// The 64-bit hash of Fowler, Noll and Vo: the same on every machine and with every compiler.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hash_is_the_published_one() {
-        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
     }
 }

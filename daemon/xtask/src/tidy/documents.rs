@@ -1,10 +1,13 @@
 //! Rules for Lua files and for the links of Markdown files.
 
+use std::fs;
 use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result};
 
 use super::exceptions::{Exceptions, Ratchet};
 use super::{Finding, Source};
-use crate::paths;
+use crate::{fingerprint, paths};
 
 /// The largest Lua file.
 const LUA_LINES_MAX: usize = 800;
@@ -40,6 +43,20 @@ pub(crate) fn check_links(source: &Source<'_>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// docs/protocol.md carries a fingerprint of the types that it describes: whoever changes them looks at the page too.
+pub(crate) fn check_protocol(source: &Source<'_>) -> Result<Vec<Finding>> {
+    let Some((_, rest)) = source.text.split_once("<!-- fingerprint of ") else {
+        return Ok(Vec::new());
+    };
+    let (path, written) =
+        rest.split(" -->").next().and_then(|mark| mark.split_once(": ")).unwrap_or_default();
+    let types =
+        fs::read(paths::root().join(path)).with_context(|| format!("cannot read {path}"))?;
+    let now = fingerprint::of(&types);
+    let message = format!("describes {path}, which has changed: look at both, then write {now}");
+    Ok(if now == written { Vec::new() } else { vec![source.finding(0, message)] })
 }
 
 /// The relative files that a line links to, without their anchors.
