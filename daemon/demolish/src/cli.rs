@@ -6,6 +6,7 @@
 mod completions;
 mod config;
 mod logs;
+mod model;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -71,6 +72,7 @@ struct Cli {
 enum Verb {
     Config(config::Args),
     Logs(logs::Args),
+    Model(model::Args),
     Completions(completions::Args),
 }
 
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Config(args) => config::run(&args),
         Verb::Logs(args) => logs::run(&args),
+        Verb::Model(args) => model::run(&args),
         Verb::Completions(args) => completions::run(&args),
     };
     match outcome {
@@ -90,6 +93,17 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Runs a future to its end: for verbs that have one thing to wait for.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime
+        .map_err(|error| Failure::missing(format!("no threads can be started ({error})")))?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(result)
 }
 
 /// Writes text to stdout. A reader that has gone away (`demolish … | head`) is no error: the rest is not wanted.

@@ -121,6 +121,12 @@ pub fn state_dir() -> PathBuf {
         .join("demolish")
 }
 
+/// The home folder.
+#[must_use]
+pub fn home() -> Option<PathBuf> {
+    path(HOME)
+}
+
 /// The folders of `PATH`.
 #[must_use]
 pub fn search_path() -> Vec<PathBuf> {

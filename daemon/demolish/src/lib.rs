@@ -3,7 +3,10 @@
 //!
 //! Start reading at `cli` (every door from outside), then `main_loop` (everything that can wake the daemon).
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod env_vars;
 pub mod logging;
+pub mod model;
+pub mod twin;

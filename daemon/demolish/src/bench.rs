@@ -1,0 +1,5 @@
+//! `demolish bench`: measurements of the real program. Each ends in a [`Report`], the same object for all of them, from
+//! which `docs/benchmarks.md` is written: the numbers in the documentation are the ones that were measured.
+
+mod machine;
+pub mod report;

@@ -1,0 +1,171 @@
+//! `demolish model list|info|logits`
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use engine::{Compute, LoadOptions, TokenId};
+use serde_json::{Value as Json, json};
+
+use super::{Exit, Failure, Outcome};
+use crate::config::{Layers, read};
+use crate::model;
+
+/// Look at models: which there are, what one is, what it computes
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  demolish model list\n  demolish model info --model DIR --json\n  demolish model logits --model DIR --tokens 1,2,3 --json"
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Print the models that Demolish would find, the one that it uses first
+    #[command(after_help = "Example:\n  demolish model list --json")]
+    List {
+        /// Print an array of {path, architecture, bytes, used, error}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Load a model and print what it is
+    #[command(after_help = "Example:\n  demolish model info --model ~/models/Qwen3-30B-A3B-4bit")]
+    Info {
+        #[command(flatten)]
+        which: Which,
+        /// Print an object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the logits of the position after the tokens, computed in mlx-lm's order of operations
+    #[command(
+        after_help = "Example:\n  demolish model logits --model DIR --tokens 1,2,3 --json | jq '.logits | length'"
+    )]
+    Logits {
+        #[command(flatten)]
+        which: Which,
+        /// The tokens' numbers, separated by commas
+        #[arg(long, value_delimiter = ',', required = true, value_name = "1,2,3")]
+        tokens: Vec<TokenId>,
+        /// Use the daemon's arithmetic (dequantized weights, BLAS) instead of mlx-lm's
+        #[arg(long)]
+        fast: bool,
+        /// Print {"logits": […]} instead of the ten likeliest tokens
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// The model's directory [default: the one that the settings name]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+}
+
+impl Which {
+    fn dir(&self) -> Result<PathBuf, Failure> {
+        match &self.model {
+            Some(dir) => Ok(dir.clone()),
+            None => model::find(&read::load(&Layers::of_process(None)).config.model)
+                .map_err(Failure::missing),
+        }
+    }
+
+    fn load(&self, compute: Compute) -> Result<engine::Engine, Failure> {
+        let options = LoadOptions { compute, ..LoadOptions::AUTO };
+        model::load(&self.dir()?, options).map_err(|reason| match self.model {
+            Some(_) => Failure::bad(reason),
+            None => Failure::missing(reason),
+        })
+    }
+}
+
+pub(super) fn run(args: &Args) -> Outcome {
+    match &args.what {
+        What::List { json } => list(*json),
+        What::Info { which, json } => info(which, *json),
+        What::Logits { which, tokens, fast, json } => logits(which, tokens, *fast, *json),
+    }
+}
+
+fn list(json: bool) -> Outcome {
+    let settings = read::load(&Layers::of_process(None)).config.model;
+    let used = model::find(&settings);
+    let rows: Vec<Json> =
+        model::places(&settings).iter().map(|dir| described(dir, used.as_ref().ok())).collect();
+    if json {
+        super::print_json(&Json::Array(rows));
+    } else {
+        let mut text = String::new();
+        for row in &rows {
+            let mark = if row["used"] == true { "*" } else { " " };
+            let what = row["error"].as_str().or(row["architecture"].as_str()).unwrap_or("?");
+            let _ = writeln!(text, "{mark} {}  {what}", row["path"].as_str().unwrap_or_default());
+        }
+        super::print(&text);
+    }
+    match used {
+        Ok(_) => Ok(Exit::Done),
+        Err(reason) => Err(Failure::missing(reason)),
+    }
+}
+
+/// What can be said of a model's folder without loading it.
+fn described(dir: &Path, used: Option<&PathBuf>) -> Json {
+    let config =
+        std::fs::read_to_string(dir.join("config.json")).map_err(|error| error.to_string());
+    let config = config
+        .and_then(|text| serde_json::from_str::<Json>(&text).map_err(|error| error.to_string()));
+    let bytes: u64 = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            entry.path().extension().is_some_and(|extension| extension == "safetensors")
+        })
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|meta| meta.len())
+        .sum();
+    json!({
+        "path": dir,
+        "used": used.is_some_and(|used| used == dir),
+        "architecture": config.as_ref().ok().map(|config| config["model_type"].clone()),
+        "bytes": bytes,
+        "error": config.err().map(|error| format!("config.json: {error}")),
+    })
+}
+
+fn info(which: &Which, json: bool) -> Outcome {
+    let engine = which.load(Compute::Auto)?;
+    let info = serde_json::to_value(engine.info()).map_err(Failure::bad)?;
+    if json {
+        super::print_json(&info);
+    } else {
+        let rows = info.as_object().into_iter().flatten();
+        super::print(&rows.map(|(name, value)| format!("{name}: {value}\n")).collect::<String>());
+    }
+    Ok(Exit::Done)
+}
+
+fn logits(which: &Which, tokens: &[TokenId], fast: bool, json: bool) -> Outcome {
+    let engine = which.load(if fast { Compute::Fast } else { Compute::Parity })?;
+    let logits = super::block_on(engine.logits(tokens.to_vec()))?.map_err(Failure::bad)?;
+    if json {
+        super::print_json(&json!({"logits": logits}));
+        return Ok(Exit::Done);
+    }
+    let mut ranked: Vec<(usize, f32)> = logits.into_iter().enumerate().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut text = String::new();
+    for (token, logit) in ranked.into_iter().take(10) {
+        let shown = TokenId::try_from(token)
+            .map(|token| engine.tokenizer().decode(&[token]))
+            .unwrap_or_default();
+        let _ = writeln!(text, "{logit:>10.4}  {token:>7}  {shown:?}");
+    }
+    super::print(&text);
+    Ok(Exit::Done)
+}

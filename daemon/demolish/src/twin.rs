@@ -1,0 +1,148 @@
+//! Twins: second, quiet instances of the user's language servers, which are asked about text that nobody has typed yet.
+//!
+//! A [`Critic`] for one request sits on a [`Twin`] of the pool. The user's own server never sees a candidate, and a twin
+//! never writes: it is sent documents, and asked for diagnostics, completions and quick fixes, nothing else.
+//!
+//! A twin has the documents open that the client has open, unsaved as they are, and is asked one thing at a time, so that
+//! an answer is always of the text that was sent last. Silence, lateness and death are *unknown*, never *clean*.
+
+mod convert;
+mod documents;
+mod instance;
+pub mod plan;
+mod pool;
+mod start;
+
+#[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests write the files of their projects, and say what they skip"
+)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use decode::{BoxFuture, Checked, Unknown};
+use text::{Diagnostic, Edit};
+use tokio::time::Instant;
+
+pub use documents::Open;
+pub use plan::{Environment, Lack, Plan, UserServer};
+pub use pool::{Subject, TwinFacts, Twins};
+
+use instance::{Instance, Place};
+use start::Twin;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the wish for a server until it can be asked.
+    pub start: Duration,
+    /// One question.
+    pub check: Duration,
+}
+
+/// Judges the candidates of one request over a twin; or says, always with the same reason, why it cannot.
+pub struct Critic {
+    server: String,
+    seat: Result<Seat, Lack>,
+    deadlines: Deadlines,
+    /// The number of the newest check: a check that is overtaken while it waits for its turn is given up.
+    newest: AtomicU64,
+}
+
+struct Seat {
+    twin: Arc<Twin>,
+    place: Place,
+}
+
+impl Critic {
+    fn new(server: String, seat: Result<Seat, Lack>, deadlines: Deadlines) -> Critic {
+        Critic { server, seat, deadlines, newest: AtomicU64::new(0) }
+    }
+
+    /// Why every verdict will be *unknown*, if that is so from the beginning.
+    #[must_use]
+    pub fn lack(&self) -> Option<&Lack> {
+        self.seat.as_ref().err()
+    }
+
+    /// Starts the server if it is not running; does not wait for it.
+    pub fn warm(&self) {
+        if let Ok(seat) = &self.seat {
+            seat.twin.want(self.deadlines.start);
+        }
+    }
+
+    async fn sit(&self) -> Result<(Arc<Instance>, &Seat), Unknown> {
+        let seat = self.seat.as_ref().map_err(|lack| lack.reason.clone())?;
+        Ok((seat.twin.instance(self.deadlines.start).await?, seat))
+    }
+
+    async fn checked(&self, text: Arc<str>) -> Result<Vec<Diagnostic>, Unknown> {
+        let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
+        let (instance, seat) = self.sit().await?;
+        let started = Instant::now();
+        let until = started + self.deadlines.check;
+        let _turn = instance.turn(until).await?;
+        if self.newest.load(Ordering::Relaxed) != number {
+            return Err(Unknown::Stale);
+        }
+        let said = instance.check(&seat.place, &text, until).await?;
+        seat.twin.count(started.elapsed());
+        Ok(said.iter().map(|said| said.diagnostic.clone()).collect())
+    }
+
+    async fn completed(
+        &self,
+        text: Arc<str>,
+        offset: usize,
+    ) -> Result<Option<Vec<String>>, Unknown> {
+        let (instance, seat) = self.sit().await?;
+        let until = Instant::now() + self.deadlines.check;
+        let _turn = instance.turn(until).await?;
+        instance.completions(&seat.place, &text, offset, until).await
+    }
+
+    async fn fixed(
+        &self,
+        text: Arc<str>,
+        diagnostic: Diagnostic,
+    ) -> Result<Vec<Vec<Edit>>, Unknown> {
+        let (instance, seat) = self.sit().await?;
+        let until = Instant::now() + self.deadlines.check;
+        let _turn = instance.turn(until).await?;
+        instance.quick_fixes(&seat.place, &text, &diagnostic, until).await
+    }
+}
+
+impl decode::Critic for Critic {
+    fn check(&self, text: Arc<str>) -> BoxFuture<'_, Checked> {
+        Box::pin(async move {
+            match self.checked(text).await {
+                Ok(diagnostics) => Checked::Diagnostics(diagnostics),
+                Err(reason) => Checked::Unknown(reason),
+            }
+        })
+    }
+
+    fn completions(&self, text: Arc<str>, offset: usize) -> BoxFuture<'_, Option<Vec<String>>> {
+        Box::pin(async move { self.completed(text, offset).await.ok().flatten() })
+    }
+
+    fn quick_fixes(
+        &self,
+        text: Arc<str>,
+        diagnostic: &Diagnostic,
+    ) -> BoxFuture<'_, Vec<Vec<Edit>>> {
+        let diagnostic = diagnostic.clone();
+        Box::pin(async move { self.fixed(text, diagnostic).await.unwrap_or_default() })
+    }
+
+    fn server(&self) -> &str {
+        &self.server
+    }
+}

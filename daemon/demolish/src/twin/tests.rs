@@ -1,0 +1,486 @@
+//! Twins against a server at the other end of a memory pipe, and (slow) against the real ones.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use decode::{Checked, Critic as _, Unknown};
+use serde_json::{Value as Json, json};
+use text::{Change, Document, Encoding, Revision};
+use wire::client::Client;
+use wire::fake::{self, FakePeer};
+use wire::{Kind, ResponseError, codes};
+
+use super::plan::uri_of;
+use super::start::DEATHS_MAX;
+use super::*;
+use crate::config::Config;
+
+/// How the fake server behaves.
+#[derive(Clone, Copy)]
+struct Manner {
+    pull: bool,
+    encoding: &'static str,
+    change: u32,
+    /// Answers that many pulls with *content modified* first.
+    restless: u32,
+}
+
+const PULL: Manner = Manner { pull: true, encoding: "utf-8", change: 2, restless: 0 };
+const PUSH: Manner = Manner { pull: false, encoding: "utf-16", change: 1, restless: 0 };
+
+/// A language server whose language has three rules: the word `bad` is an error, `slow` is never answered, and it dies of `die`.
+struct Server {
+    peer: FakePeer,
+    manner: Manner,
+    open: HashMap<String, Document>,
+}
+
+impl Server {
+    async fn serve(mut self) {
+        while let Some(envelope) = self.peer.next().await {
+            let params: Json = envelope.params_as().unwrap_or(Json::Null);
+            match &envelope.kind {
+                Kind::Request { id, method } => match self.answer(method, &params) {
+                    Some(Ok(result)) => self.peer.answer(id.clone(), &result),
+                    Some(Err(error)) => self.peer.refuse(id.clone(), &error),
+                    None => {}
+                },
+                Kind::Notification { method } => self.note(method, &params),
+                Kind::Response { .. } => {}
+            }
+            if self.open.values().any(|document| document.text().contains("die")) {
+                return;
+            }
+        }
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding::from_lsp(self.manner.encoding).unwrap()
+    }
+
+    fn note(&mut self, method: &str, params: &Json) {
+        let uri = params["textDocument"]["uri"].as_str().unwrap_or_default().to_owned();
+        let version = || {
+            Revision(i32::try_from(params["textDocument"]["version"].as_i64().unwrap()).unwrap())
+        };
+        match method {
+            "textDocument/didOpen" => {
+                let text = params["textDocument"]["text"].as_str().unwrap();
+                assert!(
+                    self.open.insert(uri.clone(), Document::new(version(), text)).is_none(),
+                    "opened twice"
+                );
+            }
+            "textDocument/didChange" => {
+                let change = &params["contentChanges"][0];
+                let number = |json: &Json| u32::try_from(json.as_u64().unwrap()).unwrap();
+                let place = |json: &Json| text::Position {
+                    line: number(&json["line"]),
+                    character: number(&json["character"]),
+                };
+                let range = change.get("range");
+                assert_eq!(range.is_some(), self.manner.change == 2);
+                let range = range.map(|range| text::Range {
+                    start: place(&range["start"]),
+                    end: place(&range["end"]),
+                });
+                let encoding = self.encoding();
+                let document = self.open.get_mut(&uri).expect("changed before it was opened");
+                assert!(version() > document.revision(), "versions grow");
+                let text = change["text"].as_str().unwrap().to_owned();
+                document.apply(version(), &[Change { range, text }], encoding).unwrap();
+            }
+            "textDocument/didClose" => {
+                self.open.remove(&uri).expect("closed before it was opened");
+            }
+            _ => return,
+        }
+        if let (false, Some(document)) = (self.manner.pull, self.open.get(&uri))
+            && !document.text().contains("slow")
+        {
+            // An older version first: it must not be taken for the answer.
+            let stale = document.revision().0 - 1;
+            for (version, list) in
+                [(stale, json!([])), (document.revision().0, self.diagnostics(&uri))]
+            {
+                let params = json!({"uri": uri, "version": version, "diagnostics": list});
+                self.peer.notify("textDocument/publishDiagnostics", &params);
+            }
+        }
+    }
+
+    fn diagnostics(&self, uri: &str) -> Json {
+        let document = &self.open[uri];
+        let text = document.text();
+        let place = |offset| {
+            let position = document.position(offset, self.encoding());
+            json!({"line": position.line, "character": position.character})
+        };
+        let said = text.match_indices("bad").map(|(at, word)| {
+            json!({"range": {"start": place(at), "end": place(at + word.len())}, "message": "bad word", "code": "bad", "data": at})
+        });
+        said.collect()
+    }
+
+    fn answer(&mut self, method: &str, params: &Json) -> Option<Result<Json, ResponseError>> {
+        let uri = params["textDocument"]["uri"].as_str().unwrap_or_default();
+        Some(Ok(match method {
+            "initialize" => {
+                let diagnostics = if self.manner.pull {
+                    json!({"interFileDependencies": true})
+                } else {
+                    Json::Null
+                };
+                json!({"capabilities": {
+                    "positionEncoding": self.manner.encoding,
+                    "textDocumentSync": self.manner.change,
+                    "diagnosticProvider": diagnostics,
+                    "codeActionProvider": {"resolveProvider": true},
+                }})
+            }
+            "textDocument/diagnostic" if self.open[uri].text().contains("slow") => return None,
+            "textDocument/diagnostic" if self.manner.restless > 0 => {
+                self.manner.restless -= 1;
+                return Some(Err(ResponseError::new(codes::CONTENT_MODIFIED, "again")));
+            }
+            "textDocument/diagnostic" => json!({"kind": "full", "items": self.diagnostics(uri)}),
+            "textDocument/completion" => {
+                let others: Vec<_> = self.open.keys().filter(|open| *open != uri).collect();
+                json!({"isIncomplete": false, "items": [{"label": "good"}, {"label": format!("n{}", others.len())}]})
+            }
+            "textDocument/codeAction" => {
+                let diagnostic = &params["context"]["diagnostics"][0];
+                assert!(diagnostic["data"].is_u64(), "the server gets its own words back");
+                let elsewhere = json!({"changes": {"file:///other": [{"range": diagnostic["range"], "newText": ""}]}});
+                json!([
+                    {"title": "good", "kind": "quickfix", "data": diagnostic["range"]},
+                    {"title": "elsewhere", "kind": "quickfix", "edit": elsewhere},
+                    {"title": "rearrange", "kind": "refactor", "edit": {"changes": {}}},
+                ])
+            }
+            "codeAction/resolve" => {
+                let edits = json!([{"range": params["data"], "newText": "good"}]);
+                let uri = self.open.keys().find(|uri| uri.ends_with("a.py")).unwrap();
+                json!({"title": "good", "edit": {"changes": {uri.clone(): edits}}})
+            }
+            _ => return Some(Err(ResponseError::new(codes::METHOD_NOT_FOUND, method))),
+        }))
+    }
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    twins: Twins,
+    config: Config,
+    starts: Arc<AtomicU32>,
+}
+
+fn world(manner: Manner) -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let ty = dir.path().join("ty");
+    std::fs::File::create(&ty).unwrap();
+    let mut config = Config::default();
+    config.servers.command.insert("python".to_owned(), vec![ty.to_string_lossy().into_owned()]);
+    config.twin.check_deadline_ms = 300;
+    let starts = Arc::new(AtomicU32::new(0));
+    let counting = starts.clone();
+    let twins = Twins::connecting(Arc::new(move |_plan, listener| {
+        counting.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            let (peer, (reader, writer)) = fake::pair();
+            tokio::spawn(Server { peer: peer.lenient(), manner, open: HashMap::new() }.serve());
+            Ok((Client::start(reader, writer, listener), None))
+        })
+    }));
+    World { dir, twins, config, starts }
+}
+
+impl World {
+    fn critic_of(&self, file: &str, others: Vec<Open>) -> Critic {
+        let path = self.dir.path().join(file);
+        let subject = Subject {
+            path: &path,
+            uri: &uri_of(&path),
+            language: lang::detect(&path),
+            others: &others.into(),
+            users: &[],
+            env: None,
+        };
+        self.twins.critic(subject, &self.config)
+    }
+
+    fn critic(&self) -> Critic {
+        self.critic_of("a.py", Vec::new())
+    }
+}
+
+fn words(checked: &Checked, text: &str) -> Vec<String> {
+    match checked {
+        Checked::Diagnostics(list) => {
+            list.iter().map(|found| text[found.range.clone()].to_owned()).collect()
+        }
+        Checked::Unknown(reason) => vec![format!("unknown: {}", reason.code())],
+    }
+}
+
+async fn said(critic: &Critic, text: &str) -> Vec<String> {
+    words(&critic.check(text.into()).await, text)
+}
+
+#[tokio::test]
+async fn the_text_that_was_asked_about_is_the_one_that_is_judged() {
+    for manner in
+        [PULL, PUSH, Manner { encoding: "utf-16", ..PULL }, Manner { restless: 3, ..PULL }]
+    {
+        let world = world(manner);
+        let critic = world.critic();
+        for text in ["x = 1\n", "é😀 bad\n", "é😀 bad\r\nbad\r\n", "é😀 good\r\nbad\r\n", "", "bad"]
+        {
+            let expected = vec!["bad".to_owned(); text.matches("bad").count()];
+            assert_eq!(said(&critic, text).await, expected, "{text:?}");
+        }
+        assert_eq!(world.starts.load(Ordering::Relaxed), 1);
+    }
+}
+
+#[tokio::test]
+async fn silence_is_unknown_and_the_next_question_is_answered() {
+    for manner in [PULL, PUSH] {
+        let world = world(manner);
+        let critic = world.critic();
+        assert_eq!(said(&critic, "slow").await, ["unknown: timeout"]);
+        assert_eq!(said(&critic, "bad").await, ["bad"]);
+    }
+}
+
+#[tokio::test]
+async fn a_check_that_is_overtaken_while_it_waits_is_given_up() {
+    let world = world(PULL);
+    let critic = world.critic();
+    critic.warm();
+    assert_eq!(said(&critic, "good").await, [""; 0]);
+    let (first, second) = tokio::join!(said(&critic, "bad bad"), said(&critic, "bad"));
+    assert_eq!(
+        (first.len(), second),
+        (2, vec!["bad".to_owned()]),
+        "the first one had its turn before the second came"
+    );
+    let (slow, second, third) = tokio::join!(said(&critic, "slow"), said(&critic, "bad"), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        said(&critic, "bad bad").await
+    });
+    assert_eq!(
+        (slow, second),
+        (vec!["unknown: timeout".to_owned()], vec!["unknown: stale".to_owned()])
+    );
+    assert_eq!(third, ["bad", "bad"]);
+}
+
+#[tokio::test]
+async fn a_dead_server_is_started_again_but_not_for_ever() {
+    let world = world(PULL);
+    let critic = world.critic();
+    for round in 1..=DEATHS_MAX {
+        assert_eq!(said(&critic, "bad").await, ["bad"], "round {round}");
+        assert_eq!(said(&critic, "die").await, ["unknown: crashed"]);
+    }
+    assert_eq!(said(&critic, "bad").await, ["bad"]);
+    assert_eq!(said(&critic, "die").await, ["unknown: crashed"]);
+    assert_eq!(said(&critic, "bad").await, ["unknown: failed"]);
+    assert_eq!(said(&critic, "bad").await, ["unknown: failed"]);
+    assert_eq!(world.starts.load(Ordering::Relaxed) as usize, DEATHS_MAX + 1);
+}
+
+#[tokio::test]
+async fn what_the_client_has_open_the_twin_has_open() {
+    let world = world(PULL);
+    let open = |file: &str, id: &str| Open {
+        uri: uri_of(&world.dir.path().join(file)),
+        language_id: id.to_owned(),
+        document: Document::new(Revision(3), "x"),
+    };
+    let others = vec![open("a.py", "python"), open("b.py", "python"), open("notes.md", "markdown")];
+    let critic = world.critic_of("a.py", others);
+    let names = critic.completions("go".into(), 2).await.unwrap();
+    assert_eq!(names, ["good", "n1"], "the document itself and other languages' do not count");
+    assert_eq!(
+        world.critic().completions("go".into(), 2).await.unwrap(),
+        ["good", "n0"],
+        "and what it closes is closed"
+    );
+}
+
+#[tokio::test]
+async fn quick_fixes_are_resolved_and_stay_within_the_document() {
+    let world = world(PULL);
+    let critic = world.critic();
+    let text: Arc<str> = "é bad".into();
+    let Checked::Diagnostics(list) = critic.check(text.clone()).await else { panic!() };
+    let expected = vec![vec![Edit { range: 3..6, text: "good".to_owned() }]];
+    assert_eq!(critic.quick_fixes(text.clone(), &list[0]).await, expected);
+    let _ = critic.check("another text".into()).await;
+    assert_eq!(
+        critic.quick_fixes(text, &list[0]).await,
+        expected,
+        "also when the server has another text by now"
+    );
+}
+
+#[tokio::test]
+async fn the_least_recently_used_twin_goes_first() {
+    let mut world = world(PULL);
+    world.config.twin.instances_max = 2;
+    for dir in ["one", "two", "three"] {
+        std::fs::create_dir_all(world.dir.path().join(dir)).unwrap();
+        std::fs::File::create(world.dir.path().join(dir).join("pyproject.toml")).unwrap();
+    }
+    for dir in ["one", "two", "one", "three"] {
+        assert_eq!(
+            said(&world.critic_of(&format!("{dir}/a.py"), Vec::new()), "bad").await,
+            ["bad"]
+        );
+    }
+    let roots: Vec<_> = world.twins.facts().iter().map(|fact| fact.plan.root.clone()).collect();
+    assert_eq!(roots, [world.dir.path().join("one"), world.dir.path().join("three")]);
+    assert_eq!(world.starts.load(Ordering::Relaxed), 3);
+    let facts = world.twins.facts();
+    assert_eq!((facts[0].checks, facts[0].median.is_some()), (2, true));
+}
+
+#[tokio::test]
+async fn a_critic_that_lacks_a_server_says_so_every_time() {
+    let world = world(PULL);
+    let critic = world.critic_of("a.unheard-of", Vec::new());
+    assert_eq!(critic.check("bad".into()).await, Checked::Unknown(Unknown::NoLanguage));
+    assert_eq!(critic.completions("bad".into(), 0).await, None);
+    assert_eq!(critic.lack().unwrap().reason, Unknown::NoLanguage);
+}
+
+/// The real servers, where the slow tests are wanted.
+struct Real {
+    dir: tempfile::TempDir,
+    twins: Twins,
+    config: Config,
+}
+
+fn real(test: &str, server: &str, language: &str, command: &[&str]) -> Option<Real> {
+    if !crate::env_vars::slow_tests() {
+        eprintln!("skipped: {test} needs DEMOLISH_SLOW=1");
+        return None;
+    }
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin");
+    let program = tools
+        .join(server)
+        .canonicalize()
+        .map_or_else(|_| PathBuf::from(server), |_| tools.join(server));
+    let mut config = Config::default();
+    let mut line = vec![program.to_string_lossy().into_owned()];
+    line.extend(command.iter().map(ToString::to_string));
+    config.servers.command.insert(language.to_owned(), line);
+    config.twin.check_deadline_ms = 10_000;
+    Some(Real { dir: tempfile::tempdir().unwrap(), twins: Twins::default(), config })
+}
+
+impl Real {
+    fn critic(&self, file: &str, others: Vec<Open>) -> Critic {
+        let path = self.dir.path().join(file);
+        let subject = Subject {
+            path: &path,
+            uri: &uri_of(&path),
+            language: lang::detect(&path),
+            others: &others.into(),
+            users: &[],
+            env: None,
+        };
+        self.twins.critic(subject, &self.config)
+    }
+
+    fn unsaved(&self, file: &str, text: &str) -> Open {
+        let path = self.dir.path().join(file);
+        Open {
+            uri: uri_of(&path),
+            language_id: lang::detect(&path).unwrap().lsp_id(&path).to_owned(),
+            document: Document::new(Revision(1), text),
+        }
+    }
+
+    /// Nothing was written into the project.
+    fn untouched(&self, files: &[&str]) {
+        let mut found: Vec<_> = std::fs::read_dir(self.dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        found.sort();
+        assert_eq!(found, files);
+    }
+}
+
+fn codes_of(checked: &Checked) -> Vec<String> {
+    match checked {
+        Checked::Diagnostics(list) => {
+            let errors = list.iter().filter(|found| found.severity == text::Severity::Error);
+            errors.map(|found| found.code.clone().unwrap_or_default()).collect()
+        }
+        Checked::Unknown(reason) => vec![format!("unknown: {reason}")],
+    }
+}
+
+#[tokio::test]
+async fn slow_ty_judges_what_nobody_has_typed() {
+    let Some(real) = real("slow_ty", "ty", "python", &["server"]) else { return };
+    std::fs::write(
+        real.dir.path().join("pyproject.toml"),
+        "[project]\nname = \"x\"\nversion = \"1\"\n",
+    )
+    .unwrap();
+    std::fs::write(real.dir.path().join("other.py"), "").unwrap();
+    let other = real.unsaved("other.py", "def answer() -> int:\n    return 42\n");
+    let critic = real.critic("a.py", vec![other]);
+    let head = "from other import answer\n\ntext: str = ";
+    let check = async |tail: &str| codes_of(&critic.check(format!("{head}{tail}\n").into()).await);
+    assert_eq!(check("str(answer())").await, [""; 0], "the unsaved other document is known");
+    assert_eq!(check("answer()").await, ["invalid-assignment"]);
+    assert_eq!(check("'ä😀'").await, [""; 0]);
+    let text: Arc<str> = format!("{head}''.uper()\n").into();
+    assert_eq!(codes_of(&critic.check(text.clone()).await), ["missing-attribute"]);
+    let names = critic.completions(format!("{head}''.up\n").into(), head.len() + 5).await.unwrap();
+    assert!(names.iter().any(|name| name == "upper"), "{names:?}");
+    let Checked::Diagnostics(list) = critic.check(text.clone()).await else { panic!() };
+    assert_eq!(
+        critic.quick_fixes(text, &list[0]).await,
+        [[]; 0],
+        "ty only offers to silence itself"
+    );
+    real.untouched(&["other.py", "pyproject.toml"]);
+    let (checks, median) = (real.twins.facts()[0].checks, real.twins.facts()[0].median.unwrap());
+    assert!(checks == 5 && median < Duration::from_secs(1), "{checks} checks, median {median:?}");
+}
+
+#[tokio::test]
+async fn slow_tsc_judges_what_nobody_has_typed() {
+    let Some(real) = real("slow_tsc", "tsc", "typescript", &["--lsp", "--stdio"]) else { return };
+    let options = "{\"compilerOptions\": {\"strict\": true, \"module\": \"esnext\", \"moduleResolution\": \"bundler\"}}";
+    std::fs::write(real.dir.path().join("tsconfig.json"), options).unwrap();
+    std::fs::write(real.dir.path().join("other.ts"), "").unwrap();
+    let other = real.unsaved("other.ts", "export function answer(): number {\n  return 42;\n}\n");
+    let critic = real.critic("a.ts", vec![other]);
+    let head = "import { answer } from './other';\n\nexport const text: string = ";
+    let check = async |tail: &str| codes_of(&critic.check(format!("{head}{tail};\n").into()).await);
+    assert_eq!(check("String(answer())").await, [""; 0], "the unsaved other document is known");
+    assert_eq!(check("answer()").await, ["2322"]);
+    assert_eq!(check("'ä😀'").await, [""; 0]);
+    assert_eq!(check("''.toUperCase()").await, ["2551"]);
+    let names =
+        critic.completions(format!("{head}''.toU;\n").into(), head.len() + 6).await.unwrap();
+    assert!(names.iter().any(|name| name == "toUpperCase"), "{names:?}");
+    let text: Arc<str> = "export const text: number = answer();\n".into();
+    let Checked::Diagnostics(list) = critic.check(text.clone()).await else { panic!() };
+    let fixes = critic.quick_fixes(text.clone(), &list[0]).await;
+    let fixed: Vec<_> =
+        fixes.iter().map(|edits| text::apply_edits(&text, edits).unwrap()).collect();
+    assert!(fixed.iter().any(|text| text.contains("import { answer }")), "{fixed:?}");
+    real.untouched(&["other.ts", "tsconfig.json"]);
+}
