@@ -206,6 +206,78 @@ fn substitute(path: &str) -> String {
 mod tests {
     use super::*;
 
+    use super::super::table::{Action, Probe, Purpose};
+
+    const STEP: Step = Step {
+        name: "sample",
+        what: "a sample",
+        version: "1",
+        purposes: &[Purpose::Test],
+        action: Action::Wheels(&["sample==1"]),
+        links: &[
+            Link::To { at: "sample", to: "" },
+            Link::Wrapper { at: "bin/sample", to: "run.sh", env: &[("WHERE", "{}/share")] },
+        ],
+        probe: Some(Probe { program: "bin/sample", arguments: &["now"], says: "share now" }),
+        remedy: "none",
+    };
+
+    /// A place with the sample's package, as its installer would leave it.
+    fn site() -> (tempfile::TempDir, Site) {
+        let folder = tempfile::tempdir().unwrap();
+        let site = Site::new(folder.path().canonicalize().unwrap());
+        site.create().unwrap();
+        let program = site.empty_package(&STEP).unwrap().join("run.sh");
+        fs::write(&program, "#!/bin/sh\necho \"$WHERE $1\"\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        (folder, site)
+    }
+
+    #[test]
+    fn a_package_becomes_visible_and_runs() {
+        let (_folder, site) = site();
+        assert!(!site.links_resolve(&STEP));
+        site.link(&STEP).unwrap();
+        assert!(site.links_resolve(&STEP));
+        site.probe(&STEP).unwrap();
+        let target = fs::read_link(site.tools.join("sample")).unwrap();
+        assert!(target.is_relative() && target.starts_with("pkgs"), "{target:?}");
+    }
+
+    #[test]
+    fn what_was_put_there_by_hand_is_moved_away_and_kept() {
+        let (_folder, site) = site();
+        fs::create_dir(site.tools.join("sample")).unwrap();
+        fs::write(site.tools.join("sample/mine"), "").unwrap();
+        site.link(&STEP).unwrap();
+        assert!(site.tools.join("sample/run.sh").exists());
+        assert!(site.tools.join("pkgs/sample-by-hand/mine").exists());
+    }
+
+    #[test]
+    fn a_step_is_done_only_with_its_stamp_and_its_links() {
+        let (_folder, site) = site();
+        site.link(&STEP).unwrap();
+        assert!(!stamp::matches(&STEP, &site));
+        stamp::write(&STEP, &site).unwrap();
+        assert!(stamp::matches(&STEP, &site));
+        let newer = Step { action: Action::Wheels(&["sample==2"]), ..STEP };
+        assert!(!stamp::matches(&newer, &site), "another recipe is due");
+        fs::remove_dir_all(site.package(&STEP)).unwrap();
+        assert!(!site.links_resolve(&STEP), "a package that was removed is due");
+    }
+
+    #[test]
+    fn sweeping_removes_earlier_recipes_alone() {
+        let (_folder, site) = site();
+        let [old, other] =
+            ["sample-0123abcd", "sample-other"].map(|name| site.tools.join("pkgs").join(name));
+        fs::create_dir(&old).unwrap();
+        fs::create_dir(&other).unwrap();
+        site.sweep(&STEP);
+        assert!(!old.exists() && other.exists() && site.package(&STEP).exists());
+    }
+
     #[test]
     fn links_are_relative_inside_tools() {
         let seen = |target: &str, folder: &str| {
