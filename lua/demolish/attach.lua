@@ -1,13 +1,13 @@
 --- What happens when our server attaches to a buffer: inline completion is switched on, and the keys of the option
---- `keys` are mapped in that buffer.
+--- `editor.keys` are mapped in that buffer.
 
 local api = vim.api
 
 local M = {}
 local H = {}
 
---- Off after `:Demolish toggle`.
-M.enabled = nil ---@type boolean?
+--- Set by `:Demolish toggle`, over the option `editor.auto`.
+M.auto = nil ---@type boolean?
 
 --- What a key did before it was ours, between the key and the call.
 M.held = nil ---@type fun()?
@@ -19,70 +19,71 @@ function M.attach(client, bufnr)
   H.apply(client, bufnr)
 end
 
---- Are suggestions shown in this buffer?
+--- Are suggestions shown while typing in this buffer?
 ---@param bufnr integer
 ---@return boolean
-function M.is_enabled(bufnr)
-  local config = require('demolish.config').get().inline_completion
-  if vim.tbl_contains(config.disable_filetypes, vim.bo[bufnr].filetype) then
+function M.is_auto(bufnr)
+  local config = require('demolish.config').get()
+  if vim.tbl_contains(config.auto_exclude, vim.bo[bufnr].filetype) then
     return false
+  elseif M.auto ~= nil then
+    return M.auto
   end
-  if M.enabled ~= nil then
-    return M.enabled
-  end
-  return config.enable
+  return config.auto
 end
 
---- Switches the suggestions of all buffers on or off, and returns the new state.
+--- Switches suggestions while typing on or off, and returns the new state.
 ---@param on? boolean nil switches to the other state
 ---@return boolean
 function M.toggle(on)
   if on == nil then
-    local now = M.enabled
+    local now = M.auto
     if now == nil then
-      now = require('demolish.config').get().inline_completion.enable
+      now = require('demolish.config').get().auto
     end
     on = not now
   end
-  M.enabled = on
+  M.auto = on
   for _, client in ipairs(vim.lsp.get_clients({ name = require('demolish.server').NAME })) do
     for bufnr in pairs(client.attached_buffers) do
+      if not on and package.loaded['demolish.inline'] then
+        require('demolish.inline').hide(bufnr)
+      end
       H.apply(client, bufnr)
     end
   end
   return on
 end
 
+--- Inline completion is enabled wherever it can be asked for. Without our own methods Neovim always asks while typing,
+--- so that there it is enabled only where that is wanted.
 ---@param client vim.lsp.Client
 ---@param bufnr integer
 function H.apply(client, bufnr)
-  local on = M.is_enabled(bufnr)
-  if on and not client:supports_method('textDocument/inlineCompletion', bufnr) then
+  if not client:supports_method('textDocument/inlineCompletion', bufnr) then
     return
   end
-  if vim.lsp.inline_completion.is_enabled({ bufnr = bufnr, client_id = client.id }) ~= on then
-    vim.lsp.inline_completion.enable(on, { bufnr = bufnr })
-  end
-  if on then
-    require('demolish.inline').adopt(bufnr)
+  vim.lsp.inline_completion.enable(true, { bufnr = bufnr })
+  if not require('demolish.inline').adopt(bufnr) and not M.is_auto(bufnr) then
+    vim.lsp.inline_completion.enable(false, { bufnr = bufnr })
   end
 end
 
 ---@param bufnr integer
 function H.map_keys(bufnr)
-  local keys = require('demolish.config').get().keys
-  for name, part in pairs({ accept = 'all', accept_word = 'word', accept_line = 'line' }) do
-    H.map(bufnr, keys[name], 'Demolish: ' .. name:gsub('_', ' '), function()
-      return require('demolish.inline').keys(part)
-    end)
-  end
-  for _, name in ipairs({ 'next', 'prev', 'dismiss', 'trigger' }) do
-    H.map(bufnr, keys[name], ('Demolish: %s suggestion'):format(name), function()
-      if name ~= 'trigger' and not require('demolish.inline').is_visible() then
+  local parts = { accept = 'all', accept_word = 'word', accept_line = 'line' }
+  for action, keys in pairs(require('demolish.config').get().keys) do
+    local function typed()
+      if parts[action] then
+        return require('demolish.inline').keys(parts[action])
+      elseif action ~= 'trigger' and not require('demolish.inline').is_visible() then
         return ''
       end
-      return ('<Cmd>lua require("demolish.inline").%s()<CR>'):format(name)
-    end)
+      return ('<Cmd>lua require("demolish.inline").%s()<CR>'):format(action)
+    end
+    for _, key in ipairs(keys) do
+      H.map(bufnr, key, 'Demolish: ' .. action:gsub('_', ' '), typed)
+    end
   end
 end
 
@@ -92,9 +93,6 @@ end
 ---@param desc string
 ---@param keys fun(): string
 function H.map(bufnr, key, desc, keys)
-  if key == '' then
-    return
-  end
   local before = api.nvim_buf_call(bufnr, function()
     return vim.fn.maparg(key, 'i', false, true)
   end)

@@ -95,18 +95,32 @@
 ---@field level "error"|"warn"|"info"|"debug"|"trace" What is written to it.
 
 ---@class (exact) demolish.Opts.Editor
----@field cmd? string[] The program and its first arguments.
----@field wrap? boolean Put the daemon between Neovim and the language servers that are enabled with `vim.lsp.enable`.
+---@field cmd? string[] The program and its first arguments. If it is not on `$PATH`, the one built in the plugin's own checkout is used.
+---@field wrap? boolean Put the daemon between Neovim and the language servers that are enabled with `vim.lsp.enable` or started with `vim.lsp.start`.
+---@field wrap_only? string[] Names of the language servers to wrap. Empty: all.
 ---@field wrap_exclude? string[] Names of language servers that are left alone.
----@field auto? boolean Show inline completions while typing.
----@field keymaps? boolean Define the default keys in buffers where Demolish is attached. Off: map the `<Plug>(demolish-…)` yourself.
+---@field filetypes? string[] The file types that Demolish's own server is started for.
+---@field root_markers? string[] What marks the root of a project. The nearest of them counts; `.git` only where there is none of the others.
+---@field auto? boolean Show inline completions while typing. Off: `<Plug>(demolish-trigger)` asks for one.
+---@field auto_exclude? string[] File types without inline completions while typing.
+---@field debounce_ms? integer How long to wait after a keystroke before an inline completion is asked for, in milliseconds.
+---@field mark? boolean Say at the end of the line what the language server thinks of an inline completion.
+---@field hide_behind_menu? boolean Hide inline completions while an entry of a completion menu is selected (Neovim's own, blink.cmp's or nvim-cmp's).
+---@field keys? table<string, string[]> Keys for Insert mode, mapped in buffers where Demolish is attached, by what they do: `accept`, `accept_word`, `accept_line`, `next`, `prev`, `dismiss`, `trigger`. Where there is no suggestion, a key does what it did before: `keys.accept = { "<Tab>" }`.
 
 ---@class (exact) demolish.Config.Editor
----@field cmd string[] The program and its first arguments.
----@field wrap boolean Put the daemon between Neovim and the language servers that are enabled with `vim.lsp.enable`.
+---@field cmd string[] The program and its first arguments. If it is not on `$PATH`, the one built in the plugin's own checkout is used.
+---@field wrap boolean Put the daemon between Neovim and the language servers that are enabled with `vim.lsp.enable` or started with `vim.lsp.start`.
+---@field wrap_only string[] Names of the language servers to wrap. Empty: all.
 ---@field wrap_exclude string[] Names of language servers that are left alone.
----@field auto boolean Show inline completions while typing.
----@field keymaps boolean Define the default keys in buffers where Demolish is attached. Off: map the `<Plug>(demolish-…)` yourself.
+---@field filetypes string[] The file types that Demolish's own server is started for.
+---@field root_markers string[] What marks the root of a project. The nearest of them counts; `.git` only where there is none of the others.
+---@field auto boolean Show inline completions while typing. Off: `<Plug>(demolish-trigger)` asks for one.
+---@field auto_exclude string[] File types without inline completions while typing.
+---@field debounce_ms integer How long to wait after a keystroke before an inline completion is asked for, in milliseconds.
+---@field mark boolean Say at the end of the line what the language server thinks of an inline completion.
+---@field hide_behind_menu boolean Hide inline completions while an entry of a completion menu is selected (Neovim's own, blink.cmp's or nvim-cmp's).
+---@field keys table<string, string[]> Keys for Insert mode, mapped in buffers where Demolish is attached, by what they do: `accept`, `accept_word`, `accept_line`, `next`, `prev`, `dismiss`, `trigger`. Where there is no suggestion, a key does what it did before: `keys.accept = { "<Tab>" }`.
 
 ---@type demolish.Config
 return {
@@ -150,8 +164,15 @@ return {
   editor = {
     cmd = { "demolish" },
     wrap = true,
+    wrap_only = {},
     wrap_exclude = {},
+    filetypes = { "c", "cpp", "go", "javascript", "javascriptreact", "python", "rust", "typescript", "typescriptreact" },
+    root_markers = { "pyproject.toml", "setup.py", "tsconfig.json", "package.json", "Cargo.toml", "go.mod", "compile_commands.json", ".git" },
     auto = true,
-    keymaps = true,
+    auto_exclude = {},
+    debounce_ms = 75,
+    mark = true,
+    hide_behind_menu = true,
+    keys = {},
   },
 }

@@ -15,7 +15,7 @@ local WAIT_MS = 60 * 1000
 ---@field apply? boolean Wait for the fix and apply it without a preview.
 
 ---@class demolish.Fix What the daemon answers.
----@field proposal? { edit: lsp.WorkspaceEdit, diff?: string, origin?: string }
+---@field proposal? { edits: lsp.TextEdit[], diff?: string, origin?: string }
 ---@field before lsp.Diagnostic[]
 ---@field after lsp.Diagnostic[]
 ---@field candidates? integer
@@ -89,10 +89,8 @@ function H.params(bufnr, lines, client, token)
   local first, last = unpack(lines or { cursor, cursor })
   last = math.min(last, api.nvim_buf_line_count(bufnr))
   local text = api.nvim_buf_get_lines(bufnr, last - 1, last, false)[1] or ''
-  local document = vim.lsp.util.make_text_document_params(bufnr)
-  document.version = vim.lsp.util.buf_versions[bufnr]
   return {
-    textDocument = document,
+    textDocument = vim.lsp.util.make_text_document_params(bufnr),
     range = {
       start = { line = first - 1, character = 0 },
       ['end'] = { line = last - 1, character = vim.str_utfindex(text, client.offset_encoding, #text, false) },
@@ -157,7 +155,7 @@ function H.apply(bufnr, client, tick, fix)
     H.say('the text has changed since; ask again', vim.log.levels.WARN)
     return false
   end
-  vim.lsp.util.apply_workspace_edit(fix.proposal.edit, client.offset_encoding)
+  vim.lsp.util.apply_text_edits(fix.proposal.edits, bufnr, client.offset_encoding)
   H.say(('fixed: %d diagnostics before, %d after'):format(#(fix.before or {}), #(fix.after or {})))
   return true
 end

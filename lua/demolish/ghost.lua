@@ -34,8 +34,7 @@ function M.draw(bufnr, row, col, item, count)
     virt_text_pos = item.after > 0 and 'overlay' or 'inline',
     hl_mode = 'combine',
   })
-  local mark = require('demolish.config').get().inline_completion.mark
-    and M.mark(vim.tbl_get(item.lsp, 'data', 'demolish'))
+  local mark = require('demolish.config').get().mark and M.mark(vim.tbl_get(item.lsp, 'data', 'demolish'))
   if mark then
     api.nvim_buf_set_extmark(bufnr, namespace, row, col, {
       virt_text = { { '  ' .. mark[1], mark[2] } },

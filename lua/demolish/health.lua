@@ -10,10 +10,10 @@ local ANSWER_MS = 3000
 
 function M.check()
   health.start('demolish: the program')
-  local binary = H.binary()
+  local cmd = H.cmd()
   health.start('demolish: the daemon and the model')
-  if binary then
-    H.daemon(binary)
+  if cmd then
+    H.daemon(cmd)
   else
     health.info('not asked, for want of the program')
   end
@@ -23,18 +23,19 @@ function M.check()
   H.suggestions()
 end
 
----@return string? binary
-function H.binary()
-  local binary, found = require('demolish.config').binary()
+---@return string[]? cmd
+function H.cmd()
+  local cmd, found = require('demolish.config').cmd()
+  local binary = cmd[1]
   if not found then
     health.error(('%s was not found'):format(binary), {
-      'Build it with `cargo build --release`, or put it on PATH, or set the option "binary".',
+      'Build it with `cargo build --release`, or put it on PATH, or set the option "editor.cmd".',
       'Until then the language servers run without Demolish.',
     })
     return nil
   end
   health.ok(('found %s'):format(vim.fn.exepath(binary)))
-  local run = H.run({ binary, '--version' })
+  local run = H.run(cmd, '--version')
   local version = run.code == 0 and vim.version.parse(run.stdout or '', { strict = false }) or nil
   local wanted = vim.version.parse(require('demolish.version'))
   if not version then
@@ -46,12 +47,12 @@ function H.binary()
   else
     health.ok(('version %s fits this plugin'):format(version))
   end
-  return binary
+  return cmd
 end
 
----@param binary string
-function H.daemon(binary)
-  local run = H.run({ binary, 'status', '--json' })
+---@param cmd string[]
+function H.daemon(cmd)
+  local run = H.run(cmd, 'status', '--json')
   local ok, status = pcall(vim.json.decode, run.stdout or '', { luanil = { object = true } })
   if run.code > 1 or not ok or type(status) ~= 'table' then
     local problem = vim.trim(run.stderr or '')
@@ -67,16 +68,13 @@ function H.daemon(binary)
     return
   end
   health.ok(('the daemon runs: version %s, process %s'):format(status.version or '?', status.pid))
-  local model = type(status.model) == 'table' and (status.model.name or status.model.path) or status.model
-  if type(model) == 'string' then
-    health.ok('model: ' .. model)
-  else
-    health.warn('no model is loaded' .. (status.model_error and ': ' .. tostring(status.model_error) or ''), {
+  local model, trouble = require('demolish.status').model(status)
+  if trouble then
+    health.warn('no model: ' .. model, {
       'Diagnostics pass as ever; there are no suggestions, and fixes come from the language server alone.',
     })
-  end
-  if type(status.log) == 'string' then
-    health.info('log: ' .. status.log)
+  else
+    health.ok('model: ' .. model)
   end
 end
 
@@ -104,11 +102,11 @@ function H.servers()
 end
 
 function H.suggestions()
-  local on = require('demolish.config').get().inline_completion.enable
-  if require('demolish.attach').enabled ~= nil then
-    on = require('demolish.attach').enabled
+  local on = require('demolish.attach').auto
+  if on == nil then
+    on = require('demolish.config').get().auto
   end
-  health.info(on and 'on' or 'off (`:Demolish toggle` switches them on)')
+  health.info(on and 'shown while typing' or 'not shown while typing (`:Demolish toggle` changes that)')
   local ok, capability = pcall(require, 'vim.lsp._capability')
   if not ok or type(vim.tbl_get(capability, 'all', 'inline_completion')) ~= 'table' then
     health.warn("this Neovim's inline completion is not the one this plugin knows", {
@@ -123,10 +121,12 @@ function H.suggestions()
 end
 
 ---@param cmd string[]
+---@param ... string
 ---@return vim.SystemCompleted
-function H.run(cmd)
+function H.run(cmd, ...)
+  local whole = vim.list_extend(vim.deepcopy(cmd), { ... })
   local ok, run = pcall(function()
-    return vim.system(cmd, { text = true, timeout = ANSWER_MS }):wait()
+    return vim.system(whole, { text = true, timeout = ANSWER_MS }):wait()
   end)
   return ok and run or { code = 127, signal = 0, stdout = '', stderr = tostring(run) }
 end

@@ -144,13 +144,22 @@ function M.dismiss()
   end
 end
 
+--- Hides the suggestion of a buffer and forgets it.
+---@param bufnr integer
+function M.hide(bufnr)
+  local c = H.completor(bufnr)
+  if c then
+    c:abort()
+  end
+end
+
 --- Asks for a suggestion now.
 function M.trigger()
   local bufnr = api.nvim_get_current_buf()
   local c, state = H.completor(bufnr), states[bufnr]
   if not c then
     local _, reason = require('demolish.server').client(bufnr)
-    vim.notify('demolish: no suggestions here: ' .. (reason ~= '' and reason or 'they are switched off'))
+    vim.notify('demolish: no suggestions here: ' .. (reason ~= '' and reason or 'the daemon offers none'))
     return
   end
   if state then
@@ -209,11 +218,14 @@ function H.automatic_request(c)
     return
   end
   H.cancel(c)
+  if not require('demolish.attach').is_auto(c.bufnr) then
+    return
+  end
   c.timer = vim.defer_fn(function()
     if api.nvim_buf_is_valid(c.bufnr) and H.inserting() and api.nvim_get_current_buf() == c.bufnr then
       c:request(vim.lsp.protocol.InlineCompletionTriggerKind.Automatic)
     end
-  end, require('demolish.config').get().inline_completion.debounce_ms)
+  end, require('demolish.config').get().debounce_ms)
 end
 
 --- Asks every server of the buffer.

@@ -74,12 +74,12 @@ end
 
 ---@param done fun(problem?: string)
 function H.end_daemon(done)
-  local binary, found = require('demolish.config').binary()
+  local cmd, found = require('demolish.config').cmd()
   if not found then
-    done(('%s was not found'):format(binary))
+    done(('%s was not found'):format(cmd[1]))
     return
   end
-  vim.system({ binary, 'stop' }, { text = true, timeout = STOP_MS }, function(run)
+  vim.system(vim.list_extend(cmd, { 'stop' }), { text = true, timeout = STOP_MS }, function(run)
     vim.schedule(function()
       -- 1 is the answer "no": there was none to stop.
       local problem = vim.trim(run.stderr or '')

@@ -1,4 +1,4 @@
---- Ghost text and a completion menu want the same place. Who gives way is the option `inline_completion.menu`.
+--- Ghost text and a completion menu want the same place. Who gives way is the option `editor.hide_behind_menu`.
 
 local M = {}
 local H = {}
@@ -6,7 +6,7 @@ local H = {}
 --- Must the suggestion stay hidden now?
 ---@return boolean
 function M.in_the_way()
-  return require('demolish.config').get().inline_completion.menu == 'hide' and H.selecting()
+  return require('demolish.config').get().hide_behind_menu and H.selecting()
 end
 
 --- Is an entry of a completion menu selected? Knows Neovim's menu and those of blink.cmp and nvim-cmp.

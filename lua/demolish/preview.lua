@@ -21,7 +21,7 @@ function M.open(bufnr, client, fix, accept)
   H.section(lines, 'Before', fix.before)
   H.section(lines, 'After', fix.after)
   lines[#lines + 1] = ''
-  vim.list_extend(lines, H.diff(bufnr, client, fix.proposal.edit))
+  vim.list_extend(lines, H.diff(bufnr, client, fix.proposal.edits))
   lines[#lines + 1] = ''
   lines[#lines + 1] = { { H.origin(fix), 'Comment' } }
   require('demolish.float').open(lines, {
@@ -47,41 +47,16 @@ end
 --- The change, as the editor would make it.
 ---@param bufnr integer
 ---@param client vim.lsp.Client
----@param edit lsp.WorkspaceEdit
+---@param edits lsp.TextEdit[]
 ---@return demolish.Line[]
-function H.diff(bufnr, client, edit)
-  local lines = {} ---@type demolish.Line[]
-  for uri, edits in pairs(H.edits(edit)) do
-    local target = vim.uri_to_bufnr(uri)
-    vim.fn.bufload(target)
-    if target ~= bufnr then
-      lines[#lines + 1] = { { vim.fn.fnamemodify(vim.uri_to_fname(uri), ':.'), 'Directory' } }
-    end
-    local before = api.nvim_buf_get_lines(target, 0, -1, false)
-    local scratch = api.nvim_create_buf(false, true)
-    api.nvim_buf_set_lines(scratch, 0, -1, false, before)
-    -- Applying edits moves marks and needs a listed state that a scratch buffer lacks; both are gone with the buffer.
-    vim.lsp.util.apply_text_edits(vim.deepcopy(edits), scratch, client.offset_encoding)
-    local after = api.nvim_buf_get_lines(scratch, 0, -1, false)
-    api.nvim_buf_delete(scratch, { force = true })
-    vim.list_extend(lines, H.hunks(before, after))
-  end
-  return lines
-end
-
----@param edit lsp.WorkspaceEdit
----@return table<string, lsp.TextEdit[]>
-function H.edits(edit)
-  if not edit.documentChanges or edit.documentChanges == vim.NIL then
-    return edit.changes or {}
-  end
-  local edits = {} ---@type table<string, lsp.TextEdit[]>
-  for _, change in ipairs(edit.documentChanges) do
-    if change.textDocument then
-      edits[change.textDocument.uri] = vim.list_extend(edits[change.textDocument.uri] or {}, change.edits)
-    end
-  end
-  return edits
+function H.diff(bufnr, client, edits)
+  local before = api.nvim_buf_get_lines(bufnr, 0, -1, false)
+  local scratch = api.nvim_create_buf(false, true)
+  api.nvim_buf_set_lines(scratch, 0, -1, false, before)
+  vim.lsp.util.apply_text_edits(vim.deepcopy(edits), scratch, client.offset_encoding)
+  local after = api.nvim_buf_get_lines(scratch, 0, -1, false)
+  api.nvim_buf_delete(scratch, { force = true })
+  return H.hunks(before, after)
 end
 
 ---@param before string[]

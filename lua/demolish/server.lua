@@ -72,10 +72,10 @@ function M.client(bufnr)
     return client, ''
   end
   local config = require('demolish.config')
-  local binary, found = config.binary()
+  local cmd, found = config.cmd()
   local filetype = vim.bo[bufnr].filetype
   if not found then
-    return nil, ('%s was not found: install it or set the option "binary"'):format(binary)
+    return nil, ('%s was not found: install it or set the option "editor.cmd"'):format(cmd[1])
   elseif require('demolish.wrap').stopped then
     return nil, 'stopped; `:Demolish restart` starts it again'
   elseif not vim.tbl_contains(config.get().filetypes, filetype) then
@@ -86,19 +86,35 @@ function M.client(bufnr)
   return nil, 'the server is not running for this buffer; `:checkhealth demolish` says more'
 end
 
----@param config demolish.Config
+---@param config demolish.Config.Editor
 ---@return vim.lsp.Config
 function H.config(config)
-  local binary = require('demolish.config').binary()
   ---@type vim.lsp.Config
   return {
-    cmd = { binary, 'lsp' },
+    cmd = vim.list_extend(require('demolish.config').cmd(), { 'lsp' }),
     filetypes = config.filetypes,
-    root_markers = config.root_markers,
-    settings = config.settings,
+    root_markers = H.root_markers(config.root_markers),
+    init_options = require('demolish.config').daemon(),
     exit_timeout = 2000,
     on_exit = H.on_exit,
   }
+end
+
+--- The nearest marker counts, whichever it is; a repository is a project only where nothing else says so.
+---@param markers string[]
+---@return (string|string[])[]
+function H.root_markers(markers)
+  local projects = vim.tbl_filter(function(marker)
+    return marker ~= '.git'
+  end, markers)
+  local groups = {} ---@type (string|string[])[]
+  if #projects > 0 then
+    groups[1] = projects
+  end
+  if #projects < #markers then
+    groups[#groups + 1] = '.git'
+  end
+  return groups
 end
 
 --- Runs in a fast context; a server that nobody has stopped comes back, but not for ever.
@@ -133,13 +149,13 @@ function H.on_filetype(bufnr, filetype)
   if vim.bo[bufnr].buftype ~= '' or not vim.tbl_contains(config.get().filetypes, filetype) then
     return
   end
-  local binary, found = config.binary()
+  local cmd, found = config.cmd()
   if found then
     M.configure()
   elseif not H.warned then
     H.warned = true
     vim.notify(
-      ('demolish: %s was not found, so language servers run without it (:checkhealth demolish)'):format(binary),
+      ('demolish: %s was not found, so language servers run without it (:checkhealth demolish)'):format(cmd[1]),
       vim.log.levels.WARN
     )
   end

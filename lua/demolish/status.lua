@@ -13,18 +13,20 @@ function M.open()
   end)
 end
 
---- Opens the daemon's log, read-only, at its end.
+--- Opens the daemon's log, read-only, at its end. Its place is that of `demolish logs`.
 function M.log()
-  H.ask(function(status, problem)
-    local path = status and status.log
-    if type(path) ~= 'string' or vim.fn.filereadable(path) == 0 then
-      vim.notify('demolish: no log: ' .. (problem or 'the daemon names none'), vim.log.levels.WARN)
-      return
-    end
-    vim.cmd.split({ args = { vim.fn.fnameescape(path) }, mods = { keepalt = true } })
-    vim.bo.readonly, vim.bo.modifiable, vim.bo.autoread = true, false, true
-    vim.cmd.normal({ 'G', bang = true })
-  end)
+  local state = vim.env.XDG_STATE_HOME
+  if not state or not vim.startswith(state, '/') then
+    state = vim.fs.normalize('~/.local/state')
+  end
+  local path = state .. '/demolish/daemon.log'
+  if vim.fn.filereadable(path) == 0 then
+    vim.notify(('demolish: no log: %s does not exist'):format(path), vim.log.levels.WARN)
+    return
+  end
+  vim.cmd.split({ args = { vim.fn.fnameescape(path) }, mods = { keepalt = true } })
+  vim.bo.readonly, vim.bo.modifiable, vim.bo.autoread = true, false, true
+  vim.cmd.normal({ 'G', bang = true })
 end
 
 --- A few words for the status line of the current buffer.
@@ -36,7 +38,7 @@ function M.line()
   end
   if #vim.lsp.get_clients({ name = require('demolish.server').NAME, bufnr = bufnr }) == 0 then
     return 'demolish –'
-  elseif not require('demolish.attach').is_enabled(bufnr) then
+  elseif not require('demolish.attach').is_auto(bufnr) then
     return 'demolish off'
   end
   local item = require('demolish.inline').current(bufnr)
@@ -57,7 +59,7 @@ function H.ask(done)
         done(status, problem)
       end
     end
-    client:request('demolish/status', vim.empty_dict(), function(err, result)
+    client:request('demolish/status', nil, function(err, result)
       answer(type(result) == 'table' and result or nil, err and err.message or nil)
     end)
     vim.defer_fn(function()
@@ -65,12 +67,12 @@ function H.ask(done)
     end, STATUS_MS)
     return
   end
-  local binary, found = require('demolish.config').binary()
+  local cmd, found = require('demolish.config').cmd()
   if not found then
-    done(nil, ('%s was not found'):format(binary))
+    done(nil, ('%s was not found'):format(cmd[1]))
     return
   end
-  vim.system({ binary, 'status', '--json' }, { text = true, timeout = STATUS_MS }, function(run)
+  vim.system(vim.list_extend(cmd, { 'status', '--json' }), { text = true, timeout = STATUS_MS }, function(run)
     vim.schedule(function()
       local ok, status = pcall(vim.json.decode, run.stdout or '')
       local problem = vim.trim(run.stderr or '')
@@ -89,27 +91,39 @@ function H.lines(status, problem)
   end
   if status then
     add('daemon', ('%s, process %s'):format(status.version or '?', tostring(status.pid or '?')))
-    local model = type(status.model) == 'table' and (status.model.name or status.model.path) or status.model
-    if type(model) == 'string' then
-      add('model', model)
-    else
-      local why = type(status.model_error) == 'string' and status.model_error or nil
-      add('model', why or 'none', why and 'DiagnosticWarn' or nil)
+    local model, trouble = M.model(status)
+    add('model', model, trouble and 'DiagnosticWarn' or nil)
+    for _, link in ipairs(type(status.links) == 'table' and status.links or {}) do
+      if type(link.server) == 'table' then
+        add('server', ('%s: %s'):format(table.concat(link.server.command, ' '), link.server.state))
+      end
     end
-    for _, server in ipairs(type(status.servers) == 'table' and status.servers or {}) do
-      local name = server.name
-        or (type(server.command) == 'table' and table.concat(server.command, ' '))
-        or server.command
-      add('server', ('%s %s'):format(tostring(name), type(server.state) == 'string' and server.state or ''))
+    for _, twin in ipairs(type(status.twins) == 'table' and status.twins or {}) do
+      local median = type(twin.checkMs) == 'number' and (', %.0f ms each'):format(twin.checkMs) or ''
+      add('twin', ('%s: %d checks%s'):format(table.concat(twin.command, ' '), twin.checks or 0, median))
     end
   else
     add('daemon', problem or 'does not run', 'DiagnosticWarn')
   end
-  add('suggestions', require('demolish.attach').is_enabled(vim.api.nvim_get_current_buf()) and 'on' or 'off')
+  add('suggestions', require('demolish.attach').is_auto(vim.api.nvim_get_current_buf()) and 'on' or 'off')
   for _, entry in ipairs(M.clients()) do
     add('client', ('%s: %s'):format(entry.name, entry.text))
   end
   return lines
+end
+
+--- The model in words, and whether that is bad news.
+---@param status table
+---@return string words
+---@return boolean trouble
+function M.model(status)
+  local model = status.model
+  if type(model) ~= 'table' then
+    return 'none', true
+  elseif type(model.error) == 'string' then
+    return model.error, true
+  end
+  return ('%s, %s'):format(model.name or model.path or '?', model.state or '?'), false
 end
 
 --- The language clients of this editor and how each was started.

@@ -65,34 +65,44 @@ function M.command(name, cmd)
     return nil, 'Demolish is stopped'
   elseif not config.wrap then
     return nil, 'the option "wrap" is off'
-  elseif vim.tbl_contains(config.exclude, name) then
-    return nil, 'excluded by the option "exclude"'
-  elseif config.servers ~= '*' and not vim.tbl_contains(config.servers, name) then
-    return nil, 'not among the option "servers"'
+  elseif vim.tbl_contains(config.wrap_exclude, name) then
+    return nil, 'excluded by the option "wrap_exclude"'
+  elseif #config.wrap_only > 0 and not vim.tbl_contains(config.wrap_only, name) then
+    return nil, 'not in the option "wrap_only"'
   end
-  local binary, found = require('demolish.config').binary()
+  local ours, found = require('demolish.config').cmd()
   if not found then
-    return nil, ('%s was not found'):format(binary)
+    return nil, ('%s was not found'):format(ours[1])
   end
-  return vim.list_extend({ binary, 'lsp', '--' }, cmd), 'started through Demolish'
+  vim.list_extend(ours, { 'lsp', '--' })
+  return vim.list_extend(ours, cmd), 'started through Demolish'
 end
 
 --- Does this command already go through Demolish?
 ---@param cmd any
 ---@return boolean
 function M.is_wrapped(cmd)
-  return type(cmd) == 'table'
-    and type(cmd[1]) == 'string'
-    and cmd[2] == 'lsp'
-    and cmd[3] == '--'
-    and (vim.fs.basename(cmd[1]) == 'demolish' or cmd[1] == require('demolish.config').binary())
+  return type(cmd) == 'table' and H.server_at(cmd) ~= nil
 end
 
 --- The command without the wrapper.
 ---@param cmd string[]
 ---@return string[]
 function M.unwrapped(cmd)
-  return M.is_wrapped(cmd) and vim.list_slice(cmd, 4) or cmd
+  local at = H.server_at(cmd)
+  return at and vim.list_slice(cmd, at) or cmd
+end
+
+--- Where the real server's command begins in a wrapped one.
+---@param cmd string[]
+---@return integer?
+function H.server_at(cmd)
+  local ours = require('demolish.config').cmd()
+  for i = 2, #cmd - 2 do
+    if cmd[i] == 'lsp' and cmd[i + 1] == '--' and (vim.fs.basename(cmd[1]) == 'demolish' or cmd[1] == ours[1]) then
+      return i + 2
+    end
+  end
 end
 
 return M

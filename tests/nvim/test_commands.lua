@@ -45,7 +45,6 @@ T['bad use is one clear notification'] = MiniTest.new_set({
     { '1Demolish status', 'demolish: `:Demolish status` takes no range' },
     { 'Demolish status!', 'demolish: `:Demolish status` takes no !' },
     { 'Demolish why', 'demolish: no suggestion yet' },
-    { 'Demolish log', 'demolish: no log: the daemon names none' },
   },
 }, {
   test = function(command, note)
@@ -65,20 +64,9 @@ local DIAGNOSTIC = {
 
 --- Answers demolish/fix with a change of `"1"` to `1`.
 local function answer_fix(change)
-  local uri = child.lua_get('vim.uri_from_bufnr(0)')
   child.lua('fake.answers["demolish/fix"] = ...', {
     vim.tbl_extend('force', {
-      proposal = {
-        origin = 'replacement',
-        edit = {
-          documentChanges = {
-            {
-              textDocument = { uri = uri, version = vim.NIL },
-              edits = { { range = DIAGNOSTIC.range, newText = '1' } },
-            },
-          },
-        },
-      },
+      proposal = { origin = 'replacement', edits = { { range = DIAGNOSTIC.range, newText = '1' } } },
       before = { DIAGNOSTIC },
       after = {},
       candidates = 5,
@@ -107,7 +95,6 @@ T['fix asks for a range'] = function()
   local params = child.lua_get('fake.last("demolish/fix")')
   eq(params.range['start'].line, 3)
   eq(params.range['end'].line, 4)
-  eq(type(params.textDocument.version), 'number')
   eq(type(params.workDoneToken), 'string')
 end
 
@@ -240,8 +227,13 @@ T['status shows daemon, model and clients'] = function()
     {
       version = '0.1.0',
       pid = 4711,
-      model = { name = 'demolish-nano' },
-      servers = { { name = 'ty', state = 'running', pid = 4712 } },
+      uptimeS = 12.5,
+      model = { name = 'demolish-nano', state = 'ready' },
+      links = {
+        { link = 1, mode = 'wrap', server = { command = { 'ty', 'server' }, state = 'running', pid = 4712 } },
+        { link = 2, mode = 'own' },
+      },
+      twins = { { command = { 'ty', 'server' }, checks = 41, checkMs = 13.2 } },
     },
   })
   child.cmd('Demolish status')
@@ -250,9 +242,12 @@ T['status shows daemon, model and clients'] = function()
 end
 
 T['log opens the daemon’s log at its end'] = function()
-  local path = child.fn.tempname() .. '.log'
-  child.fn.writefile({ 'first', 'last' }, path)
-  child.lua('fake.answers["demolish/status"] = { log = ... }', { path })
+  local state = child.dir()
+  child.lua('vim.env.XDG_STATE_HOME = ...', { state })
+  child.cmd('Demolish log')
+  eq(child.notes(), { ('demolish: no log: %s/demolish/daemon.log does not exist'):format(state) })
+  child.fn.mkdir(state .. '/demolish')
+  child.fn.writefile({ 'first', 'last' }, state .. '/demolish/daemon.log')
   child.cmd('Demolish log')
   child.wait('vim.bo.readonly')
   eq(child.api.nvim_get_current_line(), 'last')

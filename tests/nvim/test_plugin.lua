@@ -50,7 +50,7 @@ T['the option keys maps a key that falls through'] = MiniTest.new_set({
 }, {
   test = function(map, expected)
     child.start_with(map .. [[
-      vim.g.demolish = { keys = { accept = '<Tab>' }, inline_completion = { debounce_ms = 1 } }
+      vim.g.demolish = { editor = { keys = { accept = '<Tab>' }, debounce_ms = 1 } }
       vim.lsp.config('demolish', { cmd = function(d) return require('fake_server').cmd(d) end })
       vim.o.expandtab = false
     ]])
@@ -97,7 +97,7 @@ T['checkhealth says what is well'] = function()
 end
 
 T['checkhealth says that the program is missing'] = function()
-  child.start_with([[vim.g.demolish = { binary = '/no/such/demolish' }]])
+  child.start_with([[vim.g.demolish = { editor = { cmd = { '/no/such/demolish' } } }]])
   expect_lines(health(), { '/no/such/demolish was not found', 'Build it with `cargo build --release`' })
 end
 
@@ -105,7 +105,7 @@ T['checkhealth says that the versions differ'] = function()
   local bin = child.fn and vim.fn.tempname() .. '-demolish'
   vim.fn.writefile({ '#!/bin/sh', '[ "$1" = --version ] && echo demolish 9.1.0 || exit 1' }, bin)
   vim.uv.fs_chmod(bin, 493)
-  child.start_with(('vim.g.demolish = { binary = %q }'):format(bin))
+  child.start_with(('vim.g.demolish = { editor = { cmd = { %q } } }'):format(bin))
   expect_lines(health(), { 'the program is version 9.1.0, this plugin is made for 0.1.0' })
 end
 
@@ -119,13 +119,8 @@ T['the help file has every command, mapping and option'] = function()
   for _, name in ipairs({ 'accept', 'accept-word', 'accept-line', 'next', 'prev', 'dismiss', 'trigger', 'fix' }) do
     tags[#tags + 1] = ('<Plug>(demolish-%s)'):format(name)
   end
-  for name, value in pairs(require('demolish.defaults')) do
-    tags[#tags + 1] = 'demolish.' .. name
-    if type(value) == 'table' and not vim.islist(value) and name ~= 'keys' then
-      for inner in pairs(value) do
-        tags[#tags + 1] = ('demolish.%s.%s'):format(name, inner)
-      end
-    end
+  for name in pairs(require('demolish.defaults').editor) do
+    tags[#tags + 1] = 'demolish.editor.' .. name
   end
   local written = child.lua_get([[table.concat(vim.fn.readfile(vim.env.DEMOLISH_ROOT .. '/doc/tags'), '\n')]])
   vim.fn.delete(vim.env.DEMOLISH_ROOT .. '/doc/tags')

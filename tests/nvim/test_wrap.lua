@@ -88,26 +88,54 @@ end
 
 T['options choose'] = MiniTest.new_set({
   parametrize = {
-    { { exclude = { 'ls' } }, { 'demolish lsp', 'fake-ls --stdio' } },
+    { { wrap_exclude = { 'ls' } }, { 'demolish lsp', 'fake-ls --stdio' } },
     { { wrap = false }, { 'demolish lsp', 'fake-ls --stdio' } },
-    { { servers = { 'other' } }, { 'demolish lsp', 'fake-ls --stdio' } },
-    { { servers = { 'ls' } }, WRAPPED },
+    { { wrap_only = { 'other' } }, { 'demolish lsp', 'fake-ls --stdio' } },
+    { { wrap_only = { 'ls' } }, WRAPPED },
     { { filetypes = { 'go' } }, { 'demolish lsp -- fake-ls --stdio' } },
+    { { cmd = { 'other-ls', '--deep' } }, { 'other-ls --deep lsp', 'other-ls --deep lsp -- fake-ls --stdio' } },
   },
 }, {
   ['in vim.g.demolish'] = function(options, expected)
-    check(('vim.g.demolish = %s; vim.lsp.enable("ls")'):format(vim.inspect(options)), expected)
+    check(('vim.g.demolish = { editor = %s }; vim.lsp.enable("ls")'):format(vim.inspect(options)), expected)
   end,
   ['in setup()'] = function(options, expected)
-    check(('require("demolish").setup(%s); vim.lsp.enable("ls")'):format(vim.inspect(options)), expected)
+    check(('require("demolish").setup({ editor = %s }); vim.lsp.enable("ls")'):format(vim.inspect(options)), expected)
   end,
 })
 
 T['setup() may be called twice, and late'] = function()
-  check([[require('demolish').setup({ wrap = false }); require('demolish').setup(); vim.lsp.enable('ls')]], WRAPPED)
-  child.lua([[require('demolish').setup({ filetypes = { 'lua' } })]])
+  check(
+    [[require('demolish').setup({ editor = { wrap = false } }); require('demolish').setup(); vim.lsp.enable('ls')]],
+    WRAPPED
+  )
+  child.lua([[require('demolish').setup({ editor = { filetypes = { 'lua' } } })]])
   child.cmd('edit ' .. child.dir() .. '/x.lua')
   child.wait('#vim.lsp.get_clients({ name = "demolish", bufnr = 0 }) == 1')
+end
+
+T['the daemon gets what the user has set, and nothing else'] = function()
+  child.start_with(RECORD .. [[
+    vim.g.demolish = { complete = { candidates = 2 }, editor = { wrap = false } }
+    require('demolish').setup({ complete = { lines_max = 1 } })
+  ]])
+  open()
+  eq(child.lua_get('fake.last("initialize").initializationOptions'), { complete = { candidates = 2, lines_max = 1 } })
+end
+
+T['the nearest project counts, and a repository only without one'] = function()
+  child.start_with(RECORD)
+  local dir = child.dir()
+  child.fn.mkdir(dir .. '/.git')
+  child.fn.mkdir(dir .. '/a/b', 'p')
+  child.fn.writefile({}, dir .. '/a/pyproject.toml')
+  child.fn.mkdir(dir .. '/c')
+  for _, case in ipairs({ { 'a/b/x.py', 'a' }, { 'c/x.py', '' } }) do
+    child.cmd('edit ' .. dir .. '/' .. case[1])
+    child.lua('vim.wait(50)')
+    local root = child.lua_get('vim.lsp.get_clients({ name = "demolish", bufnr = 0 })[1].config.root_dir')
+    eq(root:gsub('/$', ''), (dir .. '/' .. case[2]):gsub('/$', ''))
+  end
 end
 
 T['the user’s configuration of our server wins'] = function()
@@ -122,29 +150,38 @@ T['a server that is not installed is not started'] = function()
 end
 
 T['without the program one warning is given and servers start as they are'] = function()
-  check([[vim.g.demolish = { binary = '/no/such/demolish' }; vim.lsp.enable('ls')]], { 'fake-ls --stdio' })
+  check(
+    [[vim.g.demolish = { editor = { cmd = { '/no/such/demolish' } } }; vim.lsp.enable('ls')]],
+    { 'fake-ls --stdio' }
+  )
   open('second.py')
   eq(child.notes(), {
     'demolish: /no/such/demolish was not found, so language servers run without it (:checkhealth demolish)',
   })
   child.cmd('Demolish fix')
-  eq(child.notes()[2], 'demolish: /no/such/demolish was not found: install it or set the option "binary"')
+  eq(child.notes()[2], 'demolish: /no/such/demolish was not found: install it or set the option "editor.cmd"')
 end
 
 T['a bad option is said once, and its default is used'] = function()
   child.start_with(RECORD)
-  child.lua(
-    [[require('demolish').setup({ binry = 'x', wrap = 'yes', inline_completion = { menu = 'below', debounce = 3 } })]]
-  )
+  child.lua([[require('demolish').setup({
+    wrap = false,
+    edtor = {},
+    complete = 3,
+    editor = { wrp = true, wrap = 'yes', debounce = 3, keys = { acept = '<Tab>' } },
+  })]])
   open()
   eq(started(), { 'demolish lsp' })
   local notes = child.notes()
   eq(#notes, 1)
   for _, part in ipairs({
-    'unknown option "binry", did you mean "binary"?',
-    'option "wrap" must be a boolean, not a string',
-    'option "inline_completion.menu" must be one of hide, show',
-    'unknown option "inline_completion.debounce", did you mean "debounce_ms"?',
+    'unknown option "wrap", it belongs into "editor"',
+    'unknown option "edtor", did you mean "editor"?',
+    'option "complete" must be a table, not a number',
+    'unknown option "editor.wrp", did you mean "wrap"?',
+    'option "editor.wrap" must be a boolean, not a string',
+    'unknown option "editor.debounce", did you mean "debounce_ms"?',
+    'unknown option "editor.keys.acept", did you mean "accept"?',
   }) do
     eq({ part, notes[1]:find(part, 1, true) ~= nil }, { part, true })
   end

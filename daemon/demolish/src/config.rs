@@ -127,6 +127,10 @@ macro_rules! settings {
     (@scope editor) => { Scope::Editor };
 }
 
+fn texts(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
 settings! {
     /// The model that writes: a directory in MLX format, loaded once for all editors.
     model: Model {
@@ -204,15 +208,29 @@ settings! {
 
     /// The Neovim plugin: `require("demolish").setup { editor = { … } }`.
     editor: Editor {
-        /// The program and its first arguments.
+        /// The program and its first arguments. If it is not on `$PATH`, the one built in the plugin's own checkout is used.
         editor cmd: Vec<String> = vec!["demolish".to_owned()];
-        /// Put the daemon between Neovim and the language servers that are enabled with `vim.lsp.enable`.
+        /// Put the daemon between Neovim and the language servers that are enabled with `vim.lsp.enable` or started with `vim.lsp.start`.
         editor wrap: bool = true;
+        /// Names of the language servers to wrap. Empty: all.
+        editor wrap_only: Vec<String> = Vec::new();
         /// Names of language servers that are left alone.
         editor wrap_exclude: Vec<String> = Vec::new();
-        /// Show inline completions while typing.
+        /// The file types that Demolish's own server is started for.
+        editor filetypes: Vec<String> = texts(&["c", "cpp", "go", "javascript", "javascriptreact", "python", "rust", "typescript", "typescriptreact"]);
+        /// What marks the root of a project. The nearest of them counts; `.git` only where there is none of the others.
+        editor root_markers: Vec<String> = texts(&["pyproject.toml", "setup.py", "tsconfig.json", "package.json", "Cargo.toml", "go.mod", "compile_commands.json", ".git"]);
+        /// Show inline completions while typing. Off: `<Plug>(demolish-trigger)` asks for one.
         editor auto: bool = true;
-        /// Define the default keys in buffers where Demolish is attached. Off: map the `<Plug>(demolish-…)` yourself.
-        editor keymaps: bool = true;
+        /// File types without inline completions while typing.
+        editor auto_exclude: Vec<String> = Vec::new();
+        /// How long to wait after a keystroke before an inline completion is asked for, in milliseconds.
+        editor debounce_ms: u32 = 75, 0..=5000;
+        /// Say at the end of the line what the language server thinks of an inline completion.
+        editor mark: bool = true;
+        /// Hide inline completions while an entry of a completion menu is selected (Neovim's own, blink.cmp's or nvim-cmp's).
+        editor hide_behind_menu: bool = true;
+        /// Keys for Insert mode, mapped in buffers where Demolish is attached, by what they do: `accept`, `accept_word`, `accept_line`, `next`, `prev`, `dismiss`, `trigger`. Where there is no suggestion, a key does what it did before: `keys.accept = { "<Tab>" }`.
+        editor keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
     }
 }
