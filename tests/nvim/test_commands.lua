@@ -1,3 +1,5 @@
+-- The sub-commands of :Demolish, their completion, and the windows that they open.
+
 local MiniTest = require('mini.test')
 local helpers = require('helpers')
 local eq, item = MiniTest.expect.equality, helpers.item

@@ -1,3 +1,5 @@
+-- Suggestions: drawing, taking, dropping, and what is asked of the server.
+
 local MiniTest = require('mini.test')
 local helpers = require('helpers')
 local eq, item = MiniTest.expect.equality, helpers.item

@@ -1,3 +1,5 @@
+-- Loading, mappings, :checkhealth and the help file.
+
 local MiniTest = require('mini.test')
 local helpers = require('helpers')
 local eq, item = MiniTest.expect.equality, helpers.item

@@ -1,3 +1,5 @@
+-- Which language servers are started through Demolish, and with what options.
+
 local MiniTest = require('mini.test')
 local helpers = require('helpers')
 local eq = MiniTest.expect.equality
