@@ -2,6 +2,8 @@
 //!
 //! A backend lives on the engine thread and is never sent anywhere, so it may hold what is not `Send`.
 
+#[cfg(feature = "mlx")]
+pub(crate) mod mlx;
 pub(crate) mod scripted;
 
 use crate::job::{EngineError, TokenId};

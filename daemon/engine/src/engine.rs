@@ -26,11 +26,17 @@ pub(crate) struct Inner {
 impl Engine {
     /// Loads the model directory `dir` (MLX format: config.json, *.safetensors, tokenizer.json) and starts its thread.
     /// Blocks while the weights are read.
+    #[cfg(feature = "mlx")]
+    pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, LoadError> {
+        let loaded = crate::backend::mlx::load(dir, options)?;
+        Ok(Engine::new(loaded.line, loaded.info, loaded.tokenizer))
+    }
+
+    /// Without the `mlx` feature there is nothing to load a model with.
+    #[cfg(not(feature = "mlx"))]
     pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, LoadError> {
         let _ = (dir, options);
-        Err(LoadError::Backend(
-            "this build has no MLX backend".to_owned(),
-        ))
+        Err(LoadError::Backend("this build has no MLX backend".to_owned()))
     }
 
     /// An engine whose model says what a test wrote down.
@@ -40,13 +46,7 @@ impl Engine {
     }
 
     fn new(line: Line, info: ModelInfo, tokenizer: Tokenizer) -> Engine {
-        Engine {
-            inner: Arc::new(Inner {
-                line,
-                info,
-                tokenizer,
-            }),
-        }
+        Engine { inner: Arc::new(Inner { line, info, tokenizer }) }
     }
 
     /// What is loaded.
@@ -72,10 +72,7 @@ impl Engine {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.inner
             .line
-            .ask(Request::Ask {
-                class: Class::Fix,
-                ask: Ask::Logits { tokens, reply },
-            })
+            .ask(Request::Ask { class: Class::Fix, ask: Ask::Logits { tokens, reply } })
             .map_err(refused)?;
         answer.await.unwrap_or_else(|_| Err(self.inner.line.down()))
     }
@@ -90,20 +87,12 @@ impl Engine {
         self.check(&prompt).map_err(refused)?;
         for continuation in &continuations {
             self.check_vocabulary(continuation).map_err(refused)?;
-            self.check_len(prompt.len() + continuation.len())
-                .map_err(refused)?;
+            self.check_len(prompt.len() + continuation.len()).map_err(refused)?;
         }
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.inner
             .line
-            .ask(Request::Ask {
-                class,
-                ask: Ask::Score {
-                    prompt,
-                    continuations,
-                    reply,
-                },
-            })
+            .ask(Request::Ask { class, ask: Ask::Score { prompt, continuations, reply } })
             .map_err(refused)?;
         answer.await.unwrap_or_else(|_| Err(self.inner.line.down()))
     }
@@ -119,10 +108,7 @@ impl Engine {
     fn check_len(&self, tokens: usize) -> Result<(), SubmitError> {
         let context_max = self.inner.info.context_max;
         if tokens > context_max {
-            Err(SubmitError::TooLong {
-                tokens,
-                context_max,
-            })
+            Err(SubmitError::TooLong { tokens, context_max })
         } else {
             Ok(())
         }

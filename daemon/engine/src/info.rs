@@ -17,27 +17,23 @@ pub struct LoadOptions {
 
 impl LoadOptions {
     /// The daemon's choice: the fastest arithmetic that fits into the free memory.
-    pub const AUTO: LoadOptions = LoadOptions {
-        compute: Compute::Auto,
-        memory_max: None,
-        context_max: None,
-    };
+    pub const AUTO: LoadOptions =
+        LoadOptions { compute: Compute::Auto, memory_max: None, context_max: None };
     /// For comparisons with mlx-lm: the same operations in the same order.
-    pub const PARITY: LoadOptions = LoadOptions {
-        compute: Compute::Parity,
-        memory_max: None,
-        context_max: None,
-    };
+    pub const PARITY: LoadOptions =
+        LoadOptions { compute: Compute::Parity, memory_max: None, context_max: None };
 }
 
 /// Which arithmetic the forward pass uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// `Fast` where the weights are computed on the CPU and the dequantized ones fit into memory, else `Parity`.
+    /// On the CPU `Fast` if the dequantized weights fit into memory, else `Quantized`; on a GPU `Parity`.
     Auto,
     /// The operations of mlx-lm in their order, on the weights as stored.
     Parity,
+    /// Packed weights stay packed; everything else is computed in fp32.
+    Quantized,
     /// Weights dequantized to fp32 at load time and multiplied through the system's BLAS. Equal to `Parity` up to rounding.
     Fast,
 }

@@ -9,16 +9,28 @@
 //! `scripted` replays what a test wrote down), `sample` the draw.
 
 mod backend;
+#[cfg(feature = "mlx")]
+mod cache;
+#[cfg(feature = "mlx")]
+mod config;
 mod engine;
 mod info;
 mod job;
 mod line;
+#[cfg(feature = "mlx")]
+mod models;
+#[cfg(feature = "mlx")]
+mod nn;
+#[cfg(feature = "mlx")]
+mod ops;
 mod prefix;
 mod run;
 mod sample;
 mod sequence;
 mod thread;
 mod tokenizer;
+#[cfg(feature = "mlx")]
+mod weights;
 
 pub use crate::{
     backend::scripted::Script,

@@ -89,21 +89,14 @@ pub(crate) struct Course {
 
 impl Line {
     pub(crate) fn new() -> Line {
-        Line {
-            shared: Arc::new(Shared {
-                board: Mutex::default(),
-                bell: Condvar::new(),
-            }),
-        }
+        Line { shared: Arc::new(Shared { board: Mutex::default(), bell: Condvar::new() }) }
     }
 
     pub(crate) fn submit(&self, job: Job) -> Result<u64, SubmitError> {
         let mut board = self.shared.lock();
         board.accepts()?;
         if board.mailboxes.len() >= SEQUENCES_MAX {
-            return Err(SubmitError::Busy {
-                waiting: board.mailboxes.len(),
-            });
+            return Err(SubmitError::Busy { waiting: board.mailboxes.len() });
         }
         let id = board.next_id;
         board.next_id += 1;
@@ -176,11 +169,7 @@ impl Line {
         mailbox.steps.clear();
         mailbox.failed = None;
         mailbox.ended = false;
-        change(mailbox.course.get_or_insert(Course {
-            len: usize::MAX,
-            rewinds: 0,
-            reseed: None,
-        }));
+        change(mailbox.course.get_or_insert(Course { len: usize::MAX, rewinds: 0, reseed: None }));
         drop(board);
         self.shared.bell.notify_one();
     }
@@ -213,9 +202,7 @@ impl Board {
             return Err(SubmitError::Down(EngineError::Down(reason.clone())));
         }
         if self.inbox.len() >= INBOX_LEN_MAX {
-            return Err(SubmitError::Busy {
-                waiting: self.inbox.len(),
-            });
+            return Err(SubmitError::Busy { waiting: self.inbox.len() });
         }
         Ok(())
     }
@@ -229,9 +216,7 @@ impl Shared {
 
     /// Waits for the bell. Callers look at the board again afterwards.
     pub(crate) fn wait<'b>(&self, board: MutexGuard<'b, Board>) -> MutexGuard<'b, Board> {
-        self.bell
-            .wait(board)
-            .unwrap_or_else(PoisonError::into_inner)
+        self.bell.wait(board).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The thread is gone: everyone who waits is told, and everyone who comes later.
@@ -239,11 +224,8 @@ impl Shared {
         let mut board = self.lock();
         board.down = Some(reason.to_owned());
         board.inbox.clear(); // Dropping the reply ends of questions answers them.
-        let waiters: Vec<Waker> = board
-            .mailboxes
-            .values_mut()
-            .filter_map(|mailbox| mailbox.waiter.take())
-            .collect();
+        let waiters: Vec<Waker> =
+            board.mailboxes.values_mut().filter_map(|mailbox| mailbox.waiter.take()).collect();
         drop(board);
         waiters.into_iter().for_each(Waker::wake);
     }

@@ -31,8 +31,7 @@ impl<S> Prefixes<S> {
             return;
         }
         // What the new entry knows as well is not kept twice.
-        self.kept
-            .retain(|old| !entry.tokens.starts_with(&old.tokens));
+        self.kept.retain(|old| !entry.tokens.starts_with(&old.tokens));
         self.kept.push(entry);
         while self.kept.len() > PREFIXES_MAX
             || self.kept.iter().map(|old| old.bytes).sum::<u64>() > PREFIX_BYTES_MAX

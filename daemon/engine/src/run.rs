@@ -72,13 +72,7 @@ impl<S> Run<S> {
     /// Whether it may begin with, and leave behind, a cache that other work has filled. Plain logits are computed afresh, so that
     /// they depend on nothing but their tokens.
     pub(crate) fn shares_prefix(&self) -> bool {
-        !matches!(
-            &self.work,
-            Work::Question(Question {
-                kind: Kind::Logits { .. },
-                ..
-            })
-        )
+        !matches!(&self.work, Work::Question(Question { kind: Kind::Logits { .. }, .. }))
     }
 }
 
@@ -99,13 +93,7 @@ pub(crate) struct Decode {
 
 impl Decode {
     pub(crate) fn new(id: u64, job: Job) -> Self {
-        let Job {
-            prompt,
-            constraint,
-            sampling,
-            limits,
-            class: _,
-        } = job;
+        let Job { prompt, constraint, sampling, limits, class: _ } = job;
         Self {
             id,
             prompt,
@@ -156,9 +144,8 @@ impl Decode {
         let outlook = Outlook::of(&logits).ok_or(EngineError::NotANumber { position })?;
         let raw = self.constraint.is_some().then(|| logits.clone());
         if let Some(constraint) = &mut self.constraint {
-            let applied = catch_unwind(AssertUnwindSafe(|| {
-                constraint.apply(&self.tape, &mut logits)
-            }));
+            let applied =
+                catch_unwind(AssertUnwindSafe(|| constraint.apply(&self.tape, &mut logits)));
             applied.map_err(|panic| {
                 EngineError::Backend(format!(
                     "the constraint panicked: {}",
@@ -180,14 +167,7 @@ impl Decode {
             None
         };
         self.finished = finish.is_some();
-        Ok(Step {
-            token,
-            position,
-            logprob,
-            entropy: outlook.entropy,
-            top: outlook.top,
-            finish,
-        })
+        Ok(Step { token, position, logprob, entropy: outlook.entropy, top: outlook.top, finish })
     }
 }
 
@@ -217,22 +197,11 @@ impl Question {
         match ask {
             Ask::Logits { tokens, reply } => Self {
                 prompt: tokens,
-                kind: Kind::Logits {
-                    logits: Vec::new(),
-                    reply: Some(reply),
-                },
+                kind: Kind::Logits { logits: Vec::new(), reply: Some(reply) },
             },
-            Ask::Score {
+            Ask::Score { prompt, continuations, reply } => Self {
                 prompt,
-                continuations,
-                reply,
-            } => Self {
-                prompt,
-                kind: Kind::Score {
-                    continuations,
-                    scores: Vec::new(),
-                    reply: Some(reply),
-                },
+                kind: Kind::Score { continuations, scores: Vec::new(), reply: Some(reply) },
             },
         }
     }
@@ -263,11 +232,7 @@ impl Question {
                 *fed = end;
                 Ok(if is_last { Turn::Answered } else { Turn::More })
             }
-            Kind::Score {
-                continuations,
-                scores,
-                ..
-            } => {
+            Kind::Score { continuations, scores, .. } => {
                 let prefix = self.prompt.len() - 1;
                 if *fed < prefix {
                     let end = prefix.min(*fed + backend.chunk_len_max());
@@ -276,11 +241,7 @@ impl Question {
                     return Ok(Turn::More);
                 }
                 score_chunk(backend, state, &self.prompt, continuations, scores)?;
-                Ok(if is_scored(continuations, scores) {
-                    Turn::Answered
-                } else {
-                    Turn::More
-                })
+                Ok(if is_scored(continuations, scores) { Turn::Answered } else { Turn::More })
             }
         }
     }
@@ -316,10 +277,7 @@ fn score_chunk<B: Backend>(
     continuations: &[Vec<TokenId>],
     scores: &mut Vec<Vec<f32>>,
 ) -> Result<(), EngineError> {
-    if scores
-        .last()
-        .is_none_or(|row| row.len() == continuations[scores.len() - 1].len())
-    {
+    if scores.last().is_none_or(|row| row.len() == continuations[scores.len() - 1].len()) {
         if scores.len() == continuations.len() {
             return Ok(());
         }
@@ -333,17 +291,13 @@ fn score_chunk<B: Backend>(
     let end = continuation.len().min(start + backend.chunk_len_max());
     if start < end {
         // Token i is judged by the logits after token i - 1, the first one by those after the prompt.
-        let before = prompt[prompt.len() - 1..]
-            .iter()
-            .chain(continuation)
-            .copied();
+        let before = prompt[prompt.len() - 1..].iter().chain(continuation).copied();
         let chunk: Vec<TokenId> = before.skip(start).take(end - start).collect();
         let logits = backend.forward(state, &chunk, Rows::All)?;
         let vocabulary = logits.len() / chunk.len();
         for (logits, &token) in logits.chunks(vocabulary).zip(&continuation[start..end]) {
-            let normaliser = log_sum_exp(logits).ok_or(EngineError::NotANumber {
-                position: row.len(),
-            })?;
+            let normaliser =
+                log_sum_exp(logits).ok_or(EngineError::NotANumber { position: row.len() })?;
             row.push(logits[token as usize] - normaliser);
         }
     }

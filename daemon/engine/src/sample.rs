@@ -33,11 +33,7 @@ impl Outlook {
                 top.truncate(TOP_LEN_MAX);
             }
         }
-        Some(Outlook {
-            normaliser,
-            entropy: surprise.max(0.0) as f32,
-            top,
-        })
+        Some(Outlook { normaliser, entropy: surprise.max(0.0) as f32, top })
     }
 }
 
@@ -47,10 +43,7 @@ pub(crate) fn log_sum_exp(logits: &[f32]) -> Option<f32> {
     if !max.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
         return None;
     }
-    let sum: f64 = logits
-        .iter()
-        .map(|&logit| f64::from((logit - max).exp()))
-        .sum();
+    let sum: f64 = logits.iter().map(|&logit| f64::from((logit - max).exp())).sum();
     Some(max + sum.ln() as f32)
 }
 
@@ -102,9 +95,7 @@ fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<(TokenId, f32)> {
         .iter()
         .enumerate()
         .filter(|&(_, &logit)| logit >= least && logit > f32::NEG_INFINITY);
-    tokens
-        .map(|(token, &logit)| (token as TokenId, logit))
-        .collect()
+    tokens.map(|(token, &logit)| (token as TokenId, logit)).collect()
 }
 
 /// How many of the ranked tokens top-p and min-p leave; at least one.

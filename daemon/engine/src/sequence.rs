@@ -33,11 +33,7 @@ impl Mark {
 
 impl Sequence {
     pub(crate) fn new(inner: Arc<Inner>, id: u64) -> Self {
-        Self {
-            inner,
-            id,
-            taken: 0,
-        }
+        Self { inner, id, taken: 0 }
     }
 
     /// The next step, or `None` after the one that finished the sequence. An error stays until the sequence is rewound.
@@ -56,9 +52,7 @@ impl Sequence {
 
     /// The place after `position` steps; positions that are not taken yet count as the end.
     pub fn mark_at(&self, position: usize) -> Mark {
-        Mark {
-            len: position.min(self.taken),
-        }
+        Mark { len: position.min(self.taken) }
     }
 
     /// Goes back to `to`, a mark of this sequence. Steps after it are forgotten, also those decoded but not taken; the prompt is
@@ -70,9 +64,7 @@ impl Sequence {
 
     /// Draws from here on with another seed and temperature. Steps decoded but not taken are forgotten.
     pub fn reseed(&mut self, seed: u64, temperature: f32) {
-        self.inner
-            .line
-            .reseed(self.id, self.taken, seed, temperature);
+        self.inner.line.reseed(self.id, self.taken, seed, temperature);
     }
 }
 

@@ -43,34 +43,32 @@ where
     let line = Line::new();
     let shared = line.shared.clone();
     let (opened, wait) = std::sync::mpsc::sync_channel(1);
-    let spawned = thread::Builder::new()
-        .name("engine".to_owned())
-        .spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                let (backend, facts, extra) = match open() {
-                    Ok(parts) => parts,
-                    Err(error) => return drop(opened.send(Err(error))),
-                };
-                let _ = opened.send(Ok(extra)); // The caller waits below; it cannot be gone.
-                Runner {
-                    shared: shared.clone(),
-                    backend,
-                    facts,
-                    runs: Vec::new(),
-                    prefixes: Prefixes::new(),
-                    arrivals: 0,
-                }
-                .run();
-            }));
-            match outcome {
-                Ok(()) => shared.take_down("it was unloaded"),
-                Err(panic) => {
-                    let reason = format!("its thread panicked: {}", panic_message(panic.as_ref()));
-                    tracing::error!("{reason}");
-                    shared.take_down(&reason);
-                }
+    let spawned = thread::Builder::new().name("engine".to_owned()).spawn(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let (backend, facts, extra) = match open() {
+                Ok(parts) => parts,
+                Err(error) => return drop(opened.send(Err(error))),
+            };
+            let _ = opened.send(Ok(extra)); // The caller waits below; it cannot be gone.
+            Runner {
+                shared: shared.clone(),
+                backend,
+                facts,
+                runs: Vec::new(),
+                prefixes: Prefixes::new(),
+                arrivals: 0,
             }
-        });
+            .run();
+        }));
+        match outcome {
+            Ok(()) => shared.take_down("it was unloaded"),
+            Err(panic) => {
+                let reason = format!("its thread panicked: {}", panic_message(panic.as_ref()));
+                tracing::error!("{reason}");
+                shared.take_down(&reason);
+            }
+        }
+    });
     spawned.map_err(|error| E::from(format!("no thread: {error}")))?;
     let extra = wait.recv().map_err(|_| match line.down() {
         EngineError::Down(reason) => E::from(reason),
@@ -109,11 +107,7 @@ impl<B: Backend> Runner<B> {
             self.take_in(&mut board);
             self.forget_released(&board);
             self.apply_courses(&mut board);
-            let wanting = self
-                .runs
-                .iter()
-                .enumerate()
-                .filter(|(_, run)| run.wants_turn(&board));
+            let wanting = self.runs.iter().enumerate().filter(|(_, run)| run.wants_turn(&board));
             if let Some((index, _)) = wanting.min_by_key(|(_, run)| (run.class, run.arrival)) {
                 return Some(index);
             }
@@ -127,13 +121,7 @@ impl<B: Backend> Runner<B> {
                 Request::Job { id, job } => (job.class, Work::Decode(Decode::new(id, job))),
                 Request::Ask { class, ask } => (class, Work::Question(Question::new(ask))),
             };
-            self.runs.push(Run {
-                class,
-                arrival: self.arrivals,
-                work,
-                state: None,
-                fed: 0,
-            });
+            self.runs.push(Run { class, arrival: self.arrivals, work, state: None, fed: 0 });
             self.arrivals += 1;
         }
     }
@@ -159,11 +147,7 @@ impl<B: Backend> Runner<B> {
         }
         if let Some(state) = run.state {
             let bytes = self.backend.bytes(&state);
-            self.prefixes.keep(Kept {
-                tokens,
-                state,
-                bytes,
-            });
+            self.prefixes.keep(Kept { tokens, state, bytes });
         }
     }
 
@@ -181,11 +165,7 @@ impl<B: Backend> Runner<B> {
             decode.steer(course);
             if decode.finished {
                 mailbox.ended = true;
-                mailbox
-                    .waiter
-                    .take()
-                    .into_iter()
-                    .for_each(std::task::Waker::wake);
+                mailbox.waiter.take().into_iter().for_each(std::task::Waker::wake);
             }
             let fed_max = decode.len().saturating_sub(1);
             if run.fed > fed_max {
@@ -253,9 +233,7 @@ impl<B: Backend> Runner<B> {
     /// Runs one unit.
     fn turn(&mut self, index: usize) -> Turn {
         let run = &mut self.runs[index];
-        let Some(state) = &mut run.state else {
-            unreachable!("begin() gave it one")
-        };
+        let Some(state) = &mut run.state else { unreachable!("begin() gave it one") };
         let chunk_len_max = self.backend.chunk_len_max();
         let turn = match &mut run.work {
             Work::Decode(decode) => {
@@ -269,12 +247,10 @@ impl<B: Backend> Runner<B> {
                     })
                 } else {
                     let last = decode.slice(tokens_ready, tokens_ready + 1);
-                    self.backend
-                        .forward(state, &last, Rows::Last)
-                        .and_then(|logits| {
-                            run.fed = tokens_ready + 1;
-                            decode.step(logits, &self.facts).map(Turn::Step)
-                        })
+                    self.backend.forward(state, &last, Rows::Last).and_then(|logits| {
+                        run.fed = tokens_ready + 1;
+                        decode.step(logits, &self.facts).map(Turn::Step)
+                    })
                 }
             }
             Work::Question(question) => question.turn(&mut self.backend, state, &mut run.fed),

@@ -61,15 +61,7 @@ impl Tokenizer {
         let eos = vec![specials["<|endoftext|>"]];
         let fim = FimTokens::find(&specials);
         let kind = Kind::Plain(vocabulary);
-        Tokenizer {
-            kind,
-            bytes,
-            specials,
-            eos,
-            fim,
-            chat_template: None,
-            chat_names: Vec::new(),
-        }
+        Tokenizer { kind, bytes, specials, eos, fim, chat_template: None, chat_names: Vec::new() }
     }
 
     /// The tokens of `text`, none of them special.
@@ -86,10 +78,7 @@ impl Tokenizer {
         let (mut plain, mut at) = (0, 0);
         while at < text.len() {
             let rest = &text[at..];
-            let special = self
-                .specials
-                .iter()
-                .filter(|(name, _)| rest.starts_with(name.as_str()));
+            let special = self.specials.iter().filter(|(name, _)| rest.starts_with(name.as_str()));
             if let Some((name, &token)) = special.max_by_key(|(name, _)| name.len()) {
                 tokens.extend(self.encode(&text[plain..at]));
                 tokens.push(token);
@@ -115,10 +104,7 @@ impl Tokenizer {
 
     /// Text from tokens that arrive one by one.
     pub fn stream(&self) -> TextStream<'_> {
-        TextStream {
-            tokenizer: self,
-            held: Vec::new(),
-        }
+        TextStream { tokenizer: self, held: Vec::new() }
     }
 
     /// The bytes that a token stands for; its name if it is special, nothing if it does not exist.
@@ -185,9 +171,7 @@ impl FimTokens {
                 file_sep: get("<|file_sep|>")
                     .or_else(|| get("<|file_separator|>"))
                     .or_else(|| get("<file_sep>")),
-                pad: get("<|fim_pad|>")
-                    .or_else(|| get("<|pad|>"))
-                    .or_else(|| get("<fim_pad>")),
+                pad: get("<|fim_pad|>").or_else(|| get("<|pad|>")).or_else(|| get("<fim_pad>")),
             })
         })
     }
@@ -203,8 +187,7 @@ impl TextStream<'_> {
     /// The text that `token` completes; empty while a character is incomplete, and for special tokens.
     pub fn push(&mut self, token: TokenId) -> String {
         if !self.tokenizer.is_special(token) {
-            self.held
-                .extend_from_slice(self.tokenizer.token_bytes(token));
+            self.held.extend_from_slice(self.tokenizer.token_bytes(token));
         }
         let mut text = String::new();
         loop {

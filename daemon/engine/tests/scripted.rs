@@ -15,11 +15,7 @@ fn job(engine: &Engine, prompt: &str, tokens_max: u32) -> Job {
         prompt: engine.tokenizer().encode_prompt(prompt),
         constraint: None,
         sampling: Sampling::GREEDY,
-        limits: Limits {
-            tokens_max,
-            stop: Vec::new(),
-            ahead_max: 4,
-        },
+        limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
         class: Class::Typing,
     }
 }
@@ -39,14 +35,12 @@ fn text(engine: &Engine, steps: &[Step]) -> String {
 
 #[tokio::test]
 async fn says_the_likeliest_line_and_stops() {
-    let engine = Engine::scripted(
-        Script::new()
-            .line("<|fim_middle|>", "return 1\n", 0.0)
-            .line("<|fim_middle|>", "pass\n", -1.0),
-    );
-    let mut sequence = engine
-        .submit(job(&engine, "def f():<|fim_middle|>", 100))
-        .unwrap();
+    let engine = Engine::scripted(Script::new().line("<|fim_middle|>", "return 1\n", 0.0).line(
+        "<|fim_middle|>",
+        "pass\n",
+        -1.0,
+    ));
+    let mut sequence = engine.submit(job(&engine, "def f():<|fim_middle|>", 100)).unwrap();
     let steps = rest(&mut sequence).await;
     assert_eq!(text(&engine, &steps), "return 1\n");
     assert_eq!(steps.last().unwrap().finish, Some(Finish::Stop));
@@ -56,11 +50,7 @@ async fn says_the_likeliest_line_and_stops() {
     );
     assert_eq!(sequence.next().await, Ok(None));
     let first = &steps[0];
-    assert!(
-        (first.logprob - -0.313).abs() < 1e-3,
-        "two lines, e⁰ to e⁻¹: {}",
-        first.logprob
-    );
+    assert!((first.logprob - -0.313).abs() < 1e-3, "two lines, e⁰ to e⁻¹: {}", first.logprob);
     assert!(first.entropy > 0.5 && first.entropy < 0.7);
     assert_eq!(first.top[1].0, u32::from(b'p'));
 }
@@ -80,11 +70,8 @@ async fn rewinds_and_goes_on_differently() {
             }
         }
     }
-    let engine = Engine::scripted(
-        Script::new()
-            .line(":", "return 1\n", 0.0)
-            .line(":", "pass\n", -1.0),
-    );
+    let engine =
+        Engine::scripted(Script::new().line(":", "return 1\n", 0.0).line(":", "pass\n", -1.0));
     let mut job = job(&engine, "def f():", 100);
     job.constraint = Some(Box::new(Ban(0)));
     let mut sequence = engine.submit(job).unwrap();
@@ -101,18 +88,12 @@ async fn rewinds_and_goes_on_differently() {
     sequence.rewind(start);
     assert_eq!(text(&engine, &rest(&mut sequence).await), "pass\n");
     sequence.rewind(sequence.mark());
-    assert_eq!(
-        sequence.next().await,
-        Ok(None),
-        "rewinding nothing does not unfinish"
-    );
+    assert_eq!(sequence.next().await, Ok(None), "rewinding nothing does not unfinish");
 }
 
 #[tokio::test]
 async fn a_dropped_sequence_stops_within_one_token() {
-    let script = Script::new()
-        .rule(|_| vec![(97, 0.0)])
-        .delay(Duration::from_millis(5));
+    let script = Script::new().rule(|_| vec![(97, 0.0)]).delay(Duration::from_millis(5));
     let fed = script.fed();
     let engine = Engine::scripted(script);
     let mut endless = job(&engine, "x", 100_000);
@@ -138,9 +119,7 @@ async fn runs_ahead_no_further_than_allowed() {
 
 #[tokio::test]
 async fn typing_preempts_the_agent() {
-    let script = Script::new()
-        .rule(|_| vec![(97, 0.0)])
-        .delay(Duration::from_millis(2));
+    let script = Script::new().rule(|_| vec![(97, 0.0)]).delay(Duration::from_millis(2));
     let engine = Engine::scripted(script);
     let mut slow = job(&engine, "agent", 100_000);
     slow.class = Class::Agent;
@@ -150,11 +129,7 @@ async fn typing_preempts_the_agent() {
     let started = Instant::now();
     let mut typing = engine.submit(job(&engine, "typing", 3)).unwrap();
     assert_eq!(rest(&mut typing).await.len(), 3);
-    assert!(
-        started.elapsed() < Duration::from_millis(200),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -163,29 +138,17 @@ async fn a_shared_beginning_is_paid_once() {
     let fed = script.fed();
     let engine = Engine::scripted(script);
     let long = "x".repeat(500);
-    let mut first = engine
-        .submit(job(&engine, &format!("{long}:"), 10))
-        .unwrap();
+    let mut first = engine.submit(job(&engine, &format!("{long}:"), 10)).unwrap();
     rest(&mut first).await;
     let paid = fed.load(Ordering::SeqCst);
-    let mut beside = engine
-        .submit(job(&engine, &format!("{long}y:"), 10))
-        .unwrap();
+    let mut beside = engine.submit(job(&engine, &format!("{long}y:"), 10)).unwrap();
     assert_eq!(text(&engine, &rest(&mut beside).await), "pass\n");
-    assert!(
-        fed.load(Ordering::SeqCst) < paid + 20,
-        "copied from a living sequence"
-    );
+    assert!(fed.load(Ordering::SeqCst) < paid + 20, "copied from a living sequence");
     drop((first, beside));
     let paid = fed.load(Ordering::SeqCst);
-    let mut after = engine
-        .submit(job(&engine, &format!("{long}z:"), 10))
-        .unwrap();
+    let mut after = engine.submit(job(&engine, &format!("{long}z:"), 10)).unwrap();
     assert_eq!(text(&engine, &rest(&mut after).await), "pass\n");
-    assert!(
-        fed.load(Ordering::SeqCst) < paid + 20,
-        "taken from a finished one"
-    );
+    assert!(fed.load(Ordering::SeqCst) < paid + 20, "taken from a finished one");
 }
 
 #[tokio::test]
@@ -193,21 +156,10 @@ async fn scores_continuations() {
     let engine = Engine::scripted(Script::new().line(":", "ab", 0.0).line(":", "cd", -1.0));
     let encode = |text: &str| engine.tokenizer().encode(text);
     let prompt = encode("x:");
-    let continuations = vec![
-        encode("ab"),
-        encode("cd"),
-        encode("zz"),
-        Vec::new(),
-        encode(&"a".repeat(200)),
-    ];
-    let scores = engine
-        .score(prompt, continuations, Class::Fix)
-        .await
-        .unwrap();
-    assert_eq!(
-        scores.iter().map(Vec::len).collect::<Vec<_>>(),
-        [2, 2, 2, 0, 200]
-    );
+    let continuations =
+        vec![encode("ab"), encode("cd"), encode("zz"), Vec::new(), encode(&"a".repeat(200))];
+    let scores = engine.score(prompt, continuations, Class::Fix).await.unwrap();
+    assert_eq!(scores.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2, 0, 200]);
     assert!(scores[0][0] > scores[1][0] && scores[1][0] > scores[2][0]);
     assert!(scores[0][1] > -1e-3, "after a, only b");
 }
@@ -216,11 +168,8 @@ async fn scores_continuations() {
 async fn a_panic_answers_everyone() {
     let engine = Engine::scripted(Script::new().rule(|_| vec![(97, 0.0)]).panic_after(10));
     let mut sequence = engine.submit(job(&engine, "x", 100)).unwrap();
-    let waiting = engine.score(
-        engine.tokenizer().encode(&"y".repeat(100)),
-        vec![vec![1]],
-        Class::Served,
-    );
+    let waiting =
+        engine.score(engine.tokenizer().encode(&"y".repeat(100)), vec![vec![1]], Class::Served);
     let sequence_error = async {
         loop {
             if let Err(error) = sequence.next().await {
@@ -230,15 +179,9 @@ async fn a_panic_answers_everyone() {
     };
     let (waited, error) = tokio::join!(waiting, sequence_error);
     for error in [waited.unwrap_err(), error] {
-        assert_eq!(
-            error,
-            EngineError::Down("its thread panicked: the script says so".to_owned())
-        );
+        assert_eq!(error, EngineError::Down("its thread panicked: the script says so".to_owned()));
     }
-    assert!(matches!(
-        engine.submit(job(&engine, "x", 1)),
-        Err(SubmitError::Down(_))
-    ));
+    assert!(matches!(engine.submit(job(&engine, "x", 1)), Err(SubmitError::Down(_))));
     assert!(engine.logits(vec![1]).await.is_err());
 }
 
@@ -262,10 +205,7 @@ async fn banning_everything_is_an_error_that_a_rewind_cures() {
     let start = sequence.mark();
     sequence.next().await.unwrap();
     sequence.next().await.unwrap();
-    assert_eq!(
-        sequence.next().await,
-        Err(EngineError::NothingAllowed { position: 2 })
-    );
+    assert_eq!(sequence.next().await, Err(EngineError::NothingAllowed { position: 2 }));
     sequence.rewind(start);
     assert_eq!(text(&engine, &rest(&mut sequence).await), "abcd");
 }
@@ -276,11 +216,7 @@ async fn the_draw_depends_on_seed_position_and_retry_alone() {
         Engine::scripted(Script::new().rule(|_| (97..123).map(|token| (token, 0.0)).collect()));
     let sampled = |seed: u64| {
         let mut job = job(&engine, "x", 20);
-        job.sampling = Sampling {
-            temperature: 1.0,
-            seed,
-            ..Sampling::GREEDY
-        };
+        job.sampling = Sampling { temperature: 1.0, seed, ..Sampling::GREEDY };
         engine.submit(job).unwrap()
     };
     let (mut a, mut b, mut c) = (sampled(7), sampled(7), sampled(8));
@@ -298,23 +234,14 @@ async fn the_draw_depends_on_seed_position_and_retry_alone() {
 #[tokio::test]
 async fn bad_jobs_are_refused() {
     let engine = Engine::scripted(Script::new());
-    assert_eq!(
-        engine.submit(job(&engine, "", 1)).err(),
-        Some(SubmitError::Empty)
-    );
+    assert_eq!(engine.submit(job(&engine, "", 1)).err(), Some(SubmitError::Empty));
     let mut strange = job(&engine, "x", 1);
     strange.prompt = vec![100_000];
     let vocabulary = engine.info().vocabulary;
     assert_eq!(
         engine.submit(strange).err(),
-        Some(SubmitError::Vocabulary {
-            token: 100_000,
-            vocabulary
-        })
+        Some(SubmitError::Vocabulary { token: 100_000, vocabulary })
     );
     let long = job(&engine, &"x".repeat(70_000), 1);
-    assert!(matches!(
-        engine.submit(long),
-        Err(SubmitError::TooLong { .. })
-    ));
+    assert!(matches!(engine.submit(long), Err(SubmitError::TooLong { .. })));
 }

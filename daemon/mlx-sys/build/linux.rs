@@ -16,7 +16,8 @@ pub(crate) fn build(tools: &Path, mlx_c: &Path) {
     let mlx = tools.join("mlx");
     require(&mlx.join("lib/libmlx.so"));
     require(&mlx.join("include/mlx/mlx.h"));
-    let shim = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("shim");
+    let shim =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("shim");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     println!("cargo:rerun-if-changed={}", shim.display());
     println!("cargo:rerun-if-changed={}", mlx.join("lib/libmlx.so").display());
@@ -49,7 +50,8 @@ fn one_source(mlx_c: &Path, out: &Path) -> PathBuf {
         .filter(|path| path.extension().is_some_and(|extension| extension == "cpp"))
         .collect();
     sources.sort();
-    let text: String = sources.iter().map(|source| format!("#include \"{}\"\n", source.display())).collect();
+    let text: String =
+        sources.iter().map(|source| format!("#include \"{}\"\n", source.display())).collect();
     let path = out.join("mlxc.cpp");
     fs::write(&path, text).expect("OUT_DIR is writable");
     path

@@ -76,5 +76,7 @@ fn clang_runtime() -> Option<PathBuf> {
     let developer = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
     let clang = developer.join("Toolchains/XcodeDefault.xctoolchain/usr/lib/clang");
     let versions = fs::read_dir(clang).ok()?.flatten();
-    versions.map(|version| version.path().join("lib/darwin")).find(|folder| folder.join("libclang_rt.osx.a").exists())
+    versions
+        .map(|version| version.path().join("lib/darwin"))
+        .find(|folder| folder.join("libclang_rt.osx.a").exists())
 }

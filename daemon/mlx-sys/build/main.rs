@@ -1,6 +1,9 @@
 //! Builds and links MLX's C API.
 
-#![allow(clippy::disallowed_methods, reason = "a build script runs compilers and reads cargo's environment")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a build script runs compilers and reads cargo's environment"
+)]
 
 use std::{
     env, fs,
@@ -56,8 +59,10 @@ fn bind(mlx_c: &Path) {
         .clang_arg(format!("-I{}", mlx_c.display()))
         .blocklist_function("malloc")
         .blocklist_function("realloc");
-    let builder = headers.iter().fold(builder, |builder, header| builder.header(header.to_string_lossy()));
-    let bindings = builder.generate().unwrap_or_else(|error| panic!("bindgen (needs libclang): {error}"));
+    let builder =
+        headers.iter().fold(builder, |builder, header| builder.header(header.to_string_lossy()));
+    let bindings =
+        builder.generate().unwrap_or_else(|error| panic!("bindgen (needs libclang): {error}"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     bindings.write_to_file(out.join("bindings.rs")).expect("OUT_DIR is writable");
 }

@@ -56,19 +56,14 @@ impl Script {
 
     /// Adds tokens that stand for several bytes.
     pub fn words(mut self, words: &[&str]) -> Self {
-        self.words
-            .extend(words.iter().map(|word| (*word).to_owned()));
+        self.words.extend(words.iter().map(|word| (*word).to_owned()));
         self
     }
 
     /// After a text that ends in `cue` (which may name special tokens and is not empty), the model says `text` and ends. Where
     /// several lines fit, each next token has its line's logit; where one token continues several lines, the greatest.
     pub fn line(mut self, cue: &str, text: &str, logit: f32) -> Self {
-        self.lines.push(ScriptLine {
-            cue: cue.to_owned(),
-            text: text.to_owned(),
-            logit,
-        });
+        self.lines.push(ScriptLine { cue: cue.to_owned(), text: text.to_owned(), logit });
         self
     }
 
@@ -101,32 +96,18 @@ impl Script {
 }
 
 pub(crate) fn start(script: Script) -> (Line, ModelInfo, Tokenizer) {
-    let vocabulary = PlainVocabulary {
-        words: script.words.clone(),
-    };
+    let vocabulary = PlainVocabulary { words: script.words.clone() };
     let len = vocabulary.len();
     let tokenizer = Tokenizer::plain(vocabulary.clone());
-    let facts = Facts {
-        eos: tokenizer.eos().to_vec(),
-        context_max: CONTEXT_MAX,
-    };
+    let facts = Facts { eos: tokenizer.eos().to_vec(), context_max: CONTEXT_MAX };
     let lines = script
         .lines
         .iter()
         .map(|line| {
-            (
-                tokenizer.encode_prompt(&line.cue),
-                tokenizer.encode_prompt(&line.text),
-                line.logit,
-            )
+            (tokenizer.encode_prompt(&line.cue), tokenizer.encode_prompt(&line.text), line.logit)
         })
         .collect();
-    let model = Scripted {
-        script,
-        lines,
-        vocabulary: len,
-        eos: facts.eos[0],
-    };
+    let model = Scripted { script, lines, vocabulary: len, eos: facts.eos[0] };
     let started: Result<(Line, ()), String> = thread::start(move || Ok((model, facts, ())));
     let line = started.map_or_else(
         |reason| {

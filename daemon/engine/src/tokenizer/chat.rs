@@ -48,18 +48,11 @@ pub(super) fn render(
     environment.set_unknown_method_callback(python_method);
 
     let mut context: BTreeMap<String, Value> = BTreeMap::new();
-    context.extend(
-        names
-            .iter()
-            .map(|(name, token)| (name.clone(), Value::from(token.as_str()))),
-    );
+    context.extend(names.iter().map(|(name, token)| (name.clone(), Value::from(token.as_str()))));
     context.insert("messages".to_owned(), Value::from_serialize(messages));
     context.insert("add_generation_prompt".to_owned(), Value::from(true));
-    context.extend(
-        variables
-            .iter()
-            .map(|(name, value)| (name.clone(), Value::from_serialize(value))),
-    );
+    context
+        .extend(variables.iter().map(|(name, value)| (name.clone(), Value::from_serialize(value))));
     let rendered = environment.render_str(template, context);
     rendered.map_err(|error| ChatError::Template(format!("{error:#}")))
 }
@@ -117,17 +110,9 @@ fn python_method(
     method: &str,
     arguments: &[Value],
 ) -> Result<Value, Error> {
-    let unknown = || {
-        Error::new(
-            ErrorKind::UnknownMethod,
-            format!("no method named {method}"),
-        )
-    };
-    let argument = |index: usize| {
-        arguments
-            .get(index)
-            .and_then(|value| value.as_str().map(str::to_owned))
-    };
+    let unknown = || Error::new(ErrorKind::UnknownMethod, format!("no method named {method}"));
+    let argument =
+        |index: usize| arguments.get(index).and_then(|value| value.as_str().map(str::to_owned));
     if let Some(text) = value.as_str() {
         let set: Vec<char> =
             argument(0).map_or_else(|| vec![' ', '\t', '\n', '\r'], |set| set.chars().collect());
@@ -139,10 +124,9 @@ fn python_method(
             "lower" => Value::from(text.to_lowercase()),
             "startswith" => Value::from(text.starts_with(&argument(0).ok_or_else(unknown)?)),
             "endswith" => Value::from(text.ends_with(&argument(0).ok_or_else(unknown)?)),
-            "replace" => Value::from(text.replace(
-                &argument(0).ok_or_else(unknown)?,
-                &argument(1).ok_or_else(unknown)?,
-            )),
+            "replace" => Value::from(
+                text.replace(&argument(0).ok_or_else(unknown)?, &argument(1).ok_or_else(unknown)?),
+            ),
             "split" => match argument(0) {
                 Some(separator) => {
                     Value::from_serialize(text.split(&separator).collect::<Vec<_>>())
@@ -154,21 +138,15 @@ fn python_method(
     }
     match method {
         "get" => {
-            let found = arguments
-                .first()
-                .map(|key| value.get_item(key))
-                .transpose()?;
+            let found = arguments.first().map(|key| value.get_item(key)).transpose()?;
             let default = arguments.get(1).cloned().unwrap_or_else(|| Value::from(()));
-            Ok(found
-                .filter(|found| !found.is_undefined())
-                .unwrap_or(default))
+            Ok(found.filter(|found| !found.is_undefined()).unwrap_or(default))
         }
         "keys" => Ok(Value::from_iter(value.try_iter()?)),
         "items" => {
             let keys = value.try_iter()?;
-            let pairs: Result<Vec<Value>, Error> = keys
-                .map(|key| Ok(Value::from(vec![key.clone(), value.get_item(&key)?])))
-                .collect();
+            let pairs: Result<Vec<Value>, Error> =
+                keys.map(|key| Ok(Value::from(vec![key.clone(), value.get_item(&key)?]))).collect();
             Ok(Value::from(pairs?))
         }
         "values" => {

@@ -12,14 +12,9 @@ const CHAT_NAMES: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token
 
 pub(super) fn load(dir: &Path, eos: &[TokenId]) -> Result<Tokenizer, LoadError> {
     let path = dir.join("tokenizer.json");
-    let text = fs::read(&path).map_err(|error| LoadError::File {
-        path: path.clone(),
-        reason: error.to_string(),
-    })?;
-    let wrong = |reason: String| LoadError::Tokenizer {
-        path: path.clone(),
-        reason,
-    };
+    let text = fs::read(&path)
+        .map_err(|error| LoadError::File { path: path.clone(), reason: error.to_string() })?;
+    let wrong = |reason: String| LoadError::Tokenizer { path: path.clone(), reason };
     let mut json: Value =
         serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
     mark_special(&mut json);
@@ -28,11 +23,8 @@ pub(super) fn load(dir: &Path, eos: &[TokenId]) -> Result<Tokenizer, LoadError> 
     let mut hf: tokenizers::Tokenizer =
         serde_json::from_value(json).map_err(|error| wrong(error.to_string()))?;
     hf.set_encode_special_tokens(true);
-    let specials: BTreeMap<String, TokenId> = hf
-        .get_added_tokens_decoder()
-        .into_iter()
-        .map(|(id, token)| (token.content, id))
-        .collect();
+    let specials: BTreeMap<String, TokenId> =
+        hf.get_added_tokens_decoder().into_iter().map(|(id, token)| (token.content, id)).collect();
     let bytes = token_bytes(&hf, &specials, is_byte_level);
 
     let config = read_json(&dir.join("tokenizer_config.json"))?;
@@ -78,10 +70,8 @@ fn mark_special(json: &mut Value) {
 
 /// Whether a component, or one of the sequence that it is, has the type.
 fn names_type(component: &Value, name: &str) -> bool {
-    let parts = ["decoders", "pretokenizers"]
-        .iter()
-        .filter_map(|key| component[*key].as_array())
-        .flatten();
+    let parts =
+        ["decoders", "pretokenizers"].iter().filter_map(|key| component[*key].as_array()).flatten();
     component["type"] == name || parts.into_iter().any(|part| names_type(part, name))
 }
 
@@ -102,9 +92,7 @@ fn token_bytes(
             token
                 .chars()
                 .flat_map(|c| {
-                    bytes_of_chars
-                        .get(&c)
-                        .map_or(c.to_string().into_bytes(), |&b| vec![b])
+                    bytes_of_chars.get(&c).map_or(c.to_string().into_bytes(), |&b| vec![b])
                 })
                 .collect()
         } else {
@@ -133,9 +121,7 @@ fn byte_level_chars() -> BTreeMap<char, u8> {
 
 /// `▁` is a space, `<0x0A>` a byte.
 fn sentence_piece_bytes(token: &str) -> Box<[u8]> {
-    let hex = token
-        .strip_prefix("<0x")
-        .and_then(|rest| rest.strip_suffix('>'));
+    let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
         Some(byte) => Box::from([byte]),
         None => token.replace('▁', " ").into_bytes().into(),
@@ -146,15 +132,11 @@ fn chat_template(dir: &Path, config: &Value) -> Result<Option<String>, LoadError
     let path = dir.join("chat_template.jinja");
     if path.exists() {
         let text = fs::read_to_string(&path);
-        return text.map(Some).map_err(|error| LoadError::File {
-            path,
-            reason: error.to_string(),
-        });
+        return text.map(Some).map_err(|error| LoadError::File { path, reason: error.to_string() });
     }
     let template = &config["chat_template"];
-    let named = template
-        .as_array()
-        .and_then(|all| all.iter().find(|entry| entry["name"] == "default"));
+    let named =
+        template.as_array().and_then(|all| all.iter().find(|entry| entry["name"] == "default"));
     Ok(template
         .as_str()
         .or_else(|| named.and_then(|entry| entry["template"].as_str()))
@@ -163,18 +145,12 @@ fn chat_template(dir: &Path, config: &Value) -> Result<Option<String>, LoadError
 
 /// A token is named by a string, or by an object with its `content`.
 fn token_name(value: &Value) -> Option<String> {
-    value
-        .as_str()
-        .or_else(|| value["content"].as_str())
-        .map(str::to_owned)
+    value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
 }
 
 /// `Null` when the file is not there.
 fn read_json(path: &Path) -> Result<Value, LoadError> {
-    let wrong = |reason: String| LoadError::Tokenizer {
-        path: path.to_owned(),
-        reason,
-    };
+    let wrong = |reason: String| LoadError::Tokenizer { path: path.to_owned(), reason };
     match fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|error| wrong(error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),

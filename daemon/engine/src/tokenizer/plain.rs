@@ -30,10 +30,7 @@ impl PlainVocabulary {
     pub(crate) fn bytes(&self) -> Vec<Box<[u8]>> {
         let bytes = (0..=255u8).map(|byte| Box::from([byte]));
         let words = self.words.iter().map(|word| Box::from(word.as_bytes()));
-        bytes
-            .chain(words)
-            .chain(SPECIALS.iter().map(|name| Box::from(name.as_bytes())))
-            .collect()
+        bytes.chain(words).chain(SPECIALS.iter().map(|name| Box::from(name.as_bytes()))).collect()
     }
 
     pub(crate) fn specials(&self) -> BTreeMap<String, TokenId> {
@@ -50,11 +47,8 @@ impl PlainVocabulary {
         let mut tokens = Vec::new();
         let mut rest = text.as_bytes();
         while let Some(&byte) = rest.first() {
-            let words = self
-                .words
-                .iter()
-                .enumerate()
-                .filter(|(_, word)| rest.starts_with(word.as_bytes()));
+            let words =
+                self.words.iter().enumerate().filter(|(_, word)| rest.starts_with(word.as_bytes()));
             let (token, len) = match words.max_by_key(|(_, word)| word.len()) {
                 Some((index, word)) if !word.is_empty() => (256 + index as TokenId, word.len()),
                 _ => (TokenId::from(byte), 1),

@@ -1,0 +1,227 @@
+//! The backend that computes: MLX, through mlx-rs.
+//!
+//! Everything of MLX lives on the engine thread. Operations only build a graph; one evaluation per forward pass runs it.
+
+mod blas;
+
+use std::path::Path;
+
+use mlx_rs::{Array, Dtype, Stream, error::Exception, transforms::eval, with_stream};
+
+use super::{Backend, Rows};
+use crate::{
+    cache::Cache,
+    config::ModelConfig,
+    info::{Compute, LoadError, LoadOptions, ModelInfo},
+    job::{EngineError, TokenId},
+    line::Line,
+    models::gqa::{Head, Model},
+    nn::{Floats, Loader},
+    thread::{self, Facts},
+    tokenizer::Tokenizer,
+    weights::{
+        Shards, memory,
+        plan::{Plan, plan},
+    },
+};
+
+/// Tokens per prefill pass of a model whose weights are plain: some tens of milliseconds of a small model.
+const CHUNK_LEN_FAST: usize = 256;
+/// Tokens per prefill pass otherwise; MLX's packed CPU kernels are slow.
+const CHUNK_LEN_PARITY: usize = 64;
+/// Memory that MLX may keep for reuse when nothing is computed.
+const MLX_CACHE_BYTES_MAX: usize = 128 << 20;
+/// Room for caches and intermediate results, in tokens of cache, that loading must leave.
+const RESERVE_TOKENS: u64 = 4096;
+/// Room for everything else.
+const RESERVE_BYTES: u64 = 64 << 20;
+
+/// A model on its thread, and what the handle needs to know of it.
+pub(crate) struct Loaded {
+    pub(crate) line: Line,
+    pub(crate) info: ModelInfo,
+    pub(crate) tokenizer: Tokenizer,
+}
+
+/// Checks and loads the model directory `dir`.
+pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError> {
+    let config = ModelConfig::load(dir)?;
+    let shards = Shards::open(dir)?;
+    let plan = plan(&config, &shards)?;
+    let tokenizer = Tokenizer::load(dir, &config.eos)?;
+    if !config.unknown.is_empty() {
+        tracing::warn!(
+            "{}: ignored keys: {}",
+            dir.join("config.json").display(),
+            config.unknown.join(", ")
+        );
+    }
+    let floats = choose(&config, &plan, options)?;
+    let context_max = options.context_max.unwrap_or(usize::MAX).min(config.context_max);
+    let info = ModelInfo {
+        name: dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        path: dir.to_owned(),
+        architecture: config.architecture.clone(),
+        parameters: plan.cost.parameters,
+        parameters_active: plan.cost.parameters_active,
+        vocabulary: config.vocabulary,
+        context_max,
+        bytes_resident: resident(&plan, floats),
+        bytes_per_token: bytes_per_token(&config),
+        quantization: config
+            .quantization
+            .default
+            .map(|packing| format!("{} bit, groups of {}, affine", packing.bits, packing.group)),
+        compute: match floats {
+            Floats::Stored => Compute::Parity,
+            Floats::Single => Compute::Quantized,
+            Floats::Dense => Compute::Fast,
+        },
+        config_unknown: config.unknown.clone(),
+    };
+    let facts = Facts { eos: tokenizer.eos().to_vec(), context_max };
+    let open = move || -> Result<(Mlx, Facts, ()), LoadError> {
+        let backend = Mlx::open(&config, &plan, &shards, floats)?;
+        Ok((backend, facts, ()))
+    };
+    let (line, ()) = thread::start(open)?;
+    Ok(Loaded { line, info, tokenizer })
+}
+
+/// The arithmetic, and whether it fits.
+fn choose(config: &ModelConfig, plan: &Plan, options: LoadOptions) -> Result<Floats, LoadError> {
+    let cache =
+        bytes_per_token(config) * RESERVE_TOKENS.min(config.context_max as u64) + RESERVE_BYTES;
+    let free = memory::available();
+    let limits = [(options.memory_max, "allowed"), (free, "free")];
+    let limit = limits.into_iter().filter_map(|(bytes, name)| Some((bytes?, name))).min();
+    let fits = |floats: Floats| {
+        limit.is_none_or(|(available, _)| resident(plan, floats) + cache <= available)
+    };
+    let on_cpu = is_cpu();
+    // What MLX's CPU kernels cannot multiply at all is converted in any case.
+    let stored = if on_cpu && plan.has_half_experts() { Floats::Single } else { Floats::Stored };
+    let floats = match options.compute {
+        Compute::Fast => Floats::Dense,
+        Compute::Quantized => Floats::Single,
+        Compute::Parity => stored,
+        Compute::Auto if !on_cpu => stored,
+        Compute::Auto if fits(Floats::Dense) => Floats::Dense,
+        Compute::Auto => Floats::Single,
+    };
+    if fits(floats) {
+        return Ok(floats);
+    }
+    let (available, source_of_limit) = limit.unwrap_or((0, "free"));
+    Err(LoadError::TooBig { weights: resident(plan, floats), cache, available, source_of_limit })
+}
+
+/// Bytes of the weights once loaded.
+fn resident(plan: &Plan, floats: Floats) -> u64 {
+    match floats {
+        Floats::Stored => plan.cost.bytes_stored,
+        Floats::Single => plan.cost.bytes_single,
+        Floats::Dense => plan.cost.parameters * 4,
+    }
+}
+
+/// Bytes of cache per token, in fp32.
+fn bytes_per_token(config: &ModelConfig) -> u64 {
+    (2 * 4 * config.layers.len() * config.kv_heads * config.head_dim) as u64
+}
+
+fn is_cpu() -> bool {
+    !cfg!(target_os = "macos")
+}
+
+struct Mlx {
+    model: Model,
+    stream: Stream,
+    chunk_len_max: usize,
+    /// Says which BLAS may be used, for as long as the model is loaded.
+    _blas: blas::Claim,
+}
+
+impl Mlx {
+    fn open(
+        config: &ModelConfig,
+        plan: &Plan,
+        shards: &Shards,
+        floats: Floats,
+    ) -> Result<Mlx, LoadError> {
+        let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
+        let blas = blas::Claim::new(floats != Floats::Stored);
+        mlx_rs::memory::set_cache_limit(MLX_CACHE_BYTES_MAX).map_err(failed)?;
+        let stream = Stream::new();
+        let model = with_stream(&stream, || {
+            let mut loader = Loader::open(shards, floats).map_err(LoadError::Backend)?;
+            Model::load(config, plan, &mut loader).map_err(failed)
+        })?;
+        let chunk_len_max =
+            if floats == Floats::Dense || !is_cpu() { CHUNK_LEN_FAST } else { CHUNK_LEN_PARITY };
+        Ok(Mlx { model, stream, chunk_len_max, _blas: blas })
+    }
+
+    fn run(
+        &self,
+        cache: &mut Cache,
+        tokens: &[TokenId],
+        rows: Rows,
+    ) -> Result<Vec<f32>, Exception> {
+        let tokens = Array::from_slice(tokens, &[1, tokens.len() as i32]);
+        let hidden = self.model.hidden(&tokens, cache)?;
+        let head = match rows {
+            Rows::None => {
+                eval(cache.arrays())?;
+                return Ok(Vec::new());
+            }
+            Rows::Last => Head::Last,
+            Rows::All => Head::All,
+        };
+        let logits = self.model.logits(&hidden, head)?.as_dtype(Dtype::Float32)?;
+        eval(std::iter::once(&logits).chain(cache.arrays()))?;
+        let logits: &[f32] =
+            logits.try_as_slice().map_err(|error| Exception::custom(error.to_string()))?;
+        Ok(logits.to_vec())
+    }
+}
+
+impl Backend for Mlx {
+    type State = Cache;
+
+    fn fresh(&mut self) -> Cache {
+        Cache::new(self.model.layer_count())
+    }
+
+    fn fork(&mut self, state: &Cache, len: usize) -> Cache {
+        Cache { len: len as i32, ..state.clone() }
+    }
+
+    fn forward(
+        &mut self,
+        state: &mut Cache,
+        tokens: &[TokenId],
+        rows: Rows,
+    ) -> Result<Vec<f32>, EngineError> {
+        let logits = with_stream(&self.stream, || self.run(state, tokens, rows));
+        logits.map_err(|error| EngineError::Backend(error.what().to_owned()))
+    }
+
+    fn truncate(&mut self, state: &mut Cache, len: usize) {
+        state.len = state.len.min(len as i32);
+    }
+
+    fn chunk_len_max(&self) -> usize {
+        self.chunk_len_max
+    }
+
+    fn bytes(&self, state: &Cache) -> u64 {
+        state.bytes()
+    }
+}
+
+impl From<String> for LoadError {
+    fn from(reason: String) -> Self {
+        LoadError::Backend(reason)
+    }
+}

@@ -1,0 +1,93 @@
+use serde_json::json;
+
+use super::*;
+
+fn parse(json: Value) -> Result<ModelConfig, Wrong> {
+    ModelConfig::parse(&json, &Value::Null)
+}
+
+fn qwen3_moe() -> Value {
+    json!({
+        "model_type": "qwen3_moe", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+        "vocab_size": 100, "num_hidden_layers": 4, "intermediate_size": 128, "num_experts": 8, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "mlp_only_layers": [1],
+        "decoder_sparse_step": 1, "norm_topk_prob": true, "tie_word_embeddings": true, "max_position_embeddings": 512,
+    })
+}
+
+#[test]
+fn chooses_expert_layers() {
+    let config = parse(qwen3_moe()).unwrap();
+    let dense: Vec<bool> =
+        config.layers.iter().map(|layer| matches!(layer, FeedForward::Dense { .. })).collect();
+    assert_eq!(dense, [false, true, false, false]);
+    assert!(config.tied && config.qk_norm && !config.qkv_bias);
+    assert_eq!(config.unknown, Vec::<String>::new());
+}
+
+#[test]
+fn understands_nested_spellings() {
+    let mut inner = qwen3_moe();
+    let fields = inner.as_object_mut().unwrap();
+    fields.remove("rope_theta");
+    fields.insert("rope_parameters".to_owned(), json!({"rope_theta": 5e5, "rope_type": "default"}));
+    let experts = fields.remove("num_experts").unwrap();
+    fields.insert("num_local_experts".to_owned(), experts);
+    let nested = json!({"text_config": inner, "eos_token_id": [1, 2]});
+    let config = parse(nested).unwrap();
+    assert_eq!(config.rope.base, 5e5);
+    assert_eq!(config.eos, [1, 2]);
+    assert!(matches!(&config.layers[0], FeedForward::Experts(Experts { count: 8, .. })));
+}
+
+#[test]
+fn reports_unknown_keys() {
+    let mut json = qwen3_moe();
+    json["hidden_sise"] = json!(3);
+    json["rope_scaling"] = json!({"type": "yarn", "factor": 4.0});
+    assert_eq!(parse(json).unwrap().unknown, ["hidden_sise", "rope_scaling"]);
+}
+
+#[test]
+fn names_what_is_wrong() {
+    let check = |change: fn(&mut Value), expected: &str| {
+        let mut json = qwen3_moe();
+        change(&mut json);
+        assert_eq!(parse(json).unwrap_err(), Wrong::Key(expected.to_owned()));
+    };
+    check(|json| json["hidden_size"] = Value::Null, "hidden_size is missing");
+    check(|json| json["num_experts_per_tok"] = json!(9), "9 of 8 experts per token");
+    check(|json| json["num_key_value_heads"] = json!(3), "4 heads cannot share 3 key-value heads");
+    check(|json| json["vocab_size"] = json!(0), "a size is 0");
+    check(
+        |json| json["quantization"] = json!({"bits": 4, "group_size": 64, "mode": "nvfp4"}),
+        "quantization: quantization mode \"nvfp4\" is not supported (affine is)",
+    );
+    check(
+        |json| json["quantization_config"] = json!({"quant_method": "awq"}),
+        "quantization by \"awq\" is not supported; convert with mlx-lm",
+    );
+}
+
+#[test]
+fn resolves_quantization_by_path() {
+    let mut json = qwen3_moe();
+    json["quantization"] = json!({
+        "bits": 4, "group_size": 64, "model.layers.0.mlp.gate": {"bits": 8, "group_size": 32}, "lm_head": false,
+    });
+    let config = parse(json).unwrap();
+    assert_eq!(config.packing("anything"), Some(Packing { bits: 4, group: 64 }));
+    assert_eq!(config.packing("model.layers.0.mlp.gate"), Some(Packing { bits: 8, group: 32 }));
+    assert_eq!(config.packing("lm_head"), None);
+}
+
+#[test]
+fn suggests_an_architecture() {
+    let error = unknown_architecture("qwen3_mo".to_owned());
+    assert_eq!(
+        error.to_string(),
+        "unknown architecture \"qwen3_mo\" (did you mean \"qwen3_moe\"?); supported are glm4_moe, llama, qwen2, qwen3, qwen3_moe"
+    );
+    let error = unknown_architecture("mamba".to_owned());
+    assert!(!error.to_string().contains("did you mean"));
+}

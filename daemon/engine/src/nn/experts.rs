@@ -1,0 +1,216 @@
+//! Mixtures of experts: which experts see a token, and what they make of it.
+
+use mlx_rs::{
+    Array, Dtype,
+    error::Exception,
+    ops::{self, argpartition_axis, argsort, gather_qmm, sigmoid, softmax_axis},
+};
+
+use super::{Linear, Result, Weight, swiglu};
+use crate::{
+    config,
+    ops::{gather_mm, slice},
+};
+
+/// From so many chosen experts on, rows are sorted by expert (mlx-lm's number).
+const SORT_LEN_MIN: i32 = 64;
+
+/// Chooses experts.
+pub(crate) struct Router {
+    pub(crate) gate: Linear,
+    /// Added to the scores for the choice alone.
+    pub(crate) correction: Option<Array>,
+    pub(crate) kind: config::Router,
+    pub(crate) count: i32,
+    pub(crate) per_token: i32,
+}
+
+impl Router {
+    /// Experts and their weights for every token, both `[1, tokens, per_token]`.
+    pub(crate) fn choose(&self, x: &Array) -> Result<(Array, Array)> {
+        let gates = self.gate.forward(x)?;
+        match &self.kind {
+            config::Router::Softmax { renormalise } => self.by_softmax(&gates, *renormalise),
+            config::Router::Sigmoid { groups, groups_kept, scaling, renormalise } => {
+                let dropped = (groups - groups_kept) as i32;
+                self.by_sigmoid(&gates, *groups as i32, dropped, *scaling, *renormalise)
+            }
+        }
+    }
+
+    fn by_softmax(&self, gates: &Array, renormalise: bool) -> Result<(Array, Array)> {
+        let gates = softmax_axis(gates, -1, true)?;
+        let (k, tokens) = (self.per_token, gates.dim(1));
+        let order = argpartition_axis(&gates, -k, -1)?;
+        let experts = slice(&order, &[0, 0, self.count - k], &[1, tokens, self.count])?;
+        let mut scores = gates.take_along_axis(&experts, -1)?;
+        if renormalise {
+            scores = scores.divide(scores.sum_axis(-1, true)?)?;
+        }
+        Ok((experts, scores))
+    }
+
+    fn by_sigmoid(
+        &self,
+        gates: &Array,
+        groups: i32,
+        dropped: i32,
+        scaling: f32,
+        renormalise: bool,
+    ) -> Result<(Array, Array)> {
+        let (k, tokens) = (self.per_token, gates.dim(1));
+        let original = sigmoid(gates.as_dtype(Dtype::Float32)?)?;
+        let mut scores = original.clone();
+        if let Some(correction) = &self.correction {
+            scores = scores.add(correction)?;
+        }
+        if groups > 1 {
+            scores = without_worst_groups(&scores, groups, dropped)?;
+        }
+        let order = argpartition_axis(scores.negative()?, k - 1, -1)?;
+        let experts = slice(&order, &[0, 0, 0], &[1, tokens, k])?;
+        let mut scores = original.take_along_axis(&experts, -1)?;
+        if k > 1 && renormalise {
+            scores = scores.divide(scores.sum_axis(-1, true)?)?;
+        }
+        Ok((experts, scores.multiply(Array::from_f32(scaling))?))
+    }
+}
+
+/// Zeroes the scores of the groups whose two best experts are worst.
+///
+/// DeepSeek's reference sets them to minus infinity. mlx-lm sets them to 0, which lets an expert of a dropped group in when a
+/// kept one has a negative corrected score. We follow mlx-lm, whose checkpoints these are; the common models have one group.
+fn without_worst_groups(scores: &Array, groups: i32, dropped: i32) -> Result<Array> {
+    if dropped == 0 {
+        return Ok(scores.clone());
+    }
+    let (tokens, count) = (scores.dim(1), scores.dim(2));
+    let scores = scores.reshape(&[1, tokens, groups, count / groups])?;
+    let best = ops::indexing::topk_axis(&scores, 2, -1)?.sum_axis(-1, true)?;
+    let order = argpartition_axis(&best, dropped - 1, -2)?;
+    let worst = slice(&order, &[0, 0, 0, 0], &[1, tokens, dropped, 1])?;
+    let zeroed = scores.put_along_axis(&worst, Array::from_f32(0.0), -2)?;
+    zeroed.reshape(&[1, tokens, count])
+}
+
+/// The experts: a gated feed-forward network each.
+pub(crate) enum SwitchGlu {
+    /// As stored; the operations of mlx-lm.
+    Parity { gate: Linear, up: Linear, down: Linear },
+    /// Plain fp32, gate and up in one matrix.
+    Fast(FastExperts),
+}
+
+/// Experts that BLAS multiplies.
+pub(crate) struct FastExperts {
+    /// `[experts, in, 2·inner]`, a transposed view.
+    pub(crate) gate_up: Array,
+    /// `[experts, inner, out]`, a transposed view.
+    pub(crate) down: Array,
+    /// The same, one array per expert.
+    pub(crate) each: Vec<(Array, Array)>,
+}
+
+impl SwitchGlu {
+    /// `x` is `[1, tokens, hidden]`; the result `[1, tokens, per_token, hidden]`.
+    pub(crate) fn forward(&self, x: &Array, experts: &Array) -> Result<Array> {
+        match self {
+            SwitchGlu::Parity { gate, up, down } => parity(x, experts, gate, up, down),
+            SwitchGlu::Fast(fast) if experts.size() < SORT_LEN_MIN as usize => {
+                fast.gathered(x, experts)
+            }
+            SwitchGlu::Fast(fast) => fast.routed(x, experts),
+        }
+    }
+}
+
+fn parity(x: &Array, experts: &Array, gate: &Linear, up: &Linear, down: &Linear) -> Result<Array> {
+    let (tokens, hidden, k) = (x.dim(1), x.dim(2), experts.dim(2));
+    let is_sorted = experts.size() >= SORT_LEN_MIN as usize;
+    let (x, indices, back) = if is_sorted {
+        let flat = experts.reshape(&[-1])?;
+        let order = argsort(&flat)?;
+        let back = argsort(&order)?;
+        let rows = order.floor_divide(Array::from_slice(&[k as u32], &[]))?;
+        let x = x.reshape(&[tokens, 1, hidden])?.take_axis(&rows, 0)?;
+        (x, flat.take_axis(&order, 0)?, Some(back))
+    } else {
+        (x.reshape(&[1, tokens, 1, 1, hidden])?, experts.clone(), None)
+    };
+    let risen = switch(&x, up, &indices, is_sorted)?;
+    let gated = switch(&x, gate, &indices, is_sorted)?;
+    let y = switch(&swiglu(&gated, &risen)?, down, &indices, is_sorted)?;
+    let y = back.map_or(Ok(y.clone()), |back| y.take_axis(&back, 0))?;
+    y.reshape(&[1, tokens, k, hidden])
+}
+
+fn switch(x: &Array, linear: &Linear, indices: &Array, is_sorted: bool) -> Result<Array> {
+    match &linear.weight {
+        Weight::Plain(weight) => gather_mm(x, weight, indices, is_sorted),
+        Weight::Packed(packed) => {
+            let (group, bits) = (packed.group(), packed.bits());
+            gather_qmm(
+                x,
+                &packed.weight,
+                &packed.scales,
+                &packed.biases,
+                None,
+                indices,
+                true,
+                group,
+                bits,
+                is_sorted,
+            )
+        }
+    }
+}
+
+impl FastExperts {
+    /// For few rows: one product per row and expert.
+    fn gathered(&self, x: &Array, experts: &Array) -> Result<Array> {
+        let (tokens, hidden, k) = (x.dim(1), x.dim(2), experts.dim(2));
+        let x = x.reshape(&[1, tokens, 1, 1, hidden])?;
+        let both = gather_mm(&x, &self.gate_up, experts, false)?;
+        let inner = both.dim(4) / 2;
+        let gate = slice(&both, &[0; 5], &[1, tokens, k, 1, inner])?;
+        let up = slice(&both, &[0, 0, 0, 0, inner], &[1, tokens, k, 1, 2 * inner])?;
+        let y = gather_mm(&swiglu(&gate, &up)?, &self.down, experts, false)?;
+        y.reshape(&[1, tokens, k, hidden])
+    }
+
+    /// For many rows: the rows of each expert together in one product. Needs the choice on the host.
+    fn routed(&self, x: &Array, experts: &Array) -> Result<Array> {
+        let (tokens, hidden, k) = (x.dim(1), x.dim(2), experts.dim(2));
+        let chosen = experts.as_dtype(Dtype::Uint32)?.reshape(&[-1])?;
+        mlx_rs::transforms::eval([&chosen, x])?;
+        let chosen: &[u32] =
+            chosen.try_as_slice().map_err(|error| Exception::custom(error.to_string()))?;
+        let mut rows: Vec<Vec<u32>> = vec![Vec::new(); self.each.len()];
+        for (slot, &expert) in (0u32..).zip(chosen) {
+            rows[expert as usize].push(slot);
+        }
+        let x = x.reshape(&[tokens, hidden])?;
+        let mut parts = Vec::with_capacity(rows.len());
+        let mut back = vec![0u32; chosen.len()];
+        let mut place = 0;
+        for (slots, (gate_up, down)) in
+            rows.iter().zip(&self.each).filter(|(slots, _)| !slots.is_empty())
+        {
+            for &slot in slots {
+                back[slot as usize] = place;
+                place += 1;
+            }
+            let sources: Vec<u32> = slots.iter().map(|slot| slot / k as u32).collect();
+            let len = sources.len() as i32;
+            let both = x.take_axis(Array::from_slice(&sources, &[len]), 0)?.matmul(gate_up)?;
+            let inner = both.dim(1) / 2;
+            let gate = slice(&both, &[0, 0], &[len, inner])?;
+            let up = slice(&both, &[0, inner], &[len, 2 * inner])?;
+            parts.push(swiglu(&gate, &up)?.matmul(down)?);
+        }
+        let sorted = ops::concatenate(&parts, 0)?;
+        let back = Array::from_slice(&back, &[back.len() as i32]);
+        sorted.take_axis(back, 0)?.reshape(&[1, tokens, k, hidden])
+    }
+}

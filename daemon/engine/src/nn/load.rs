@@ -1,0 +1,205 @@
+//! From planned tensors to arrays, in the arithmetic that was chosen.
+
+use std::collections::HashMap;
+
+use mlx_rs::{
+    Array, Dtype,
+    error::Exception,
+    ops::{concatenate, dequantize, stack},
+    transforms::eval,
+};
+
+use super::{
+    Embedding, Linear, Mlp, Packed, Projections, Result, Router, SwitchGlu, Weight,
+    experts::FastExperts,
+};
+use crate::{
+    ops::slice,
+    weights::{
+        Shards,
+        plan::{ExpertsPlan, Gated, Matrix},
+    },
+};
+
+/// What becomes of the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Floats {
+    /// As stored.
+    Stored,
+    /// Packed weights stay packed; everything else becomes fp32.
+    Single,
+    /// Everything becomes plain fp32, and neighbours are fused.
+    Dense,
+}
+
+/// Hands out the tensors of a model, each once.
+pub(crate) struct Loader {
+    arrays: HashMap<String, Array>,
+    floats: Floats,
+}
+
+impl Loader {
+    /// Opens the files; tensors are read when they are asked for.
+    pub(crate) fn open(shards: &Shards, floats: Floats) -> std::result::Result<Loader, String> {
+        let mut arrays = HashMap::new();
+        for file in &shards.files {
+            let loaded = Array::load_safetensors(file)
+                .map_err(|error| format!("{}: {error}", file.display()))?;
+            arrays.extend(loaded);
+        }
+        Ok(Loader { arrays, floats })
+    }
+
+    /// A tensor as it is.
+    fn raw(&mut self, name: &str) -> Result<Array> {
+        self.arrays
+            .remove(name)
+            .ok_or_else(|| Exception::custom(format!("tensor {name} was there a moment ago")))
+    }
+
+    /// A tensor of floats.
+    pub(crate) fn float(&mut self, name: &str) -> Result<Array> {
+        let array = self.raw(name)?;
+        match self.floats {
+            Floats::Stored => Ok(array),
+            Floats::Single | Floats::Dense => array.as_dtype(Dtype::Float32),
+        }
+    }
+
+    /// The tensor `kind` of a matrix, stacked if there is one per expert.
+    fn part(&mut self, matrix: &Matrix, kind: &str, as_float: bool) -> Result<Array> {
+        let mut get = |name: &String| if as_float { self.float(name) } else { self.raw(name) };
+        let names = matrix.names(kind);
+        match &matrix.scattered {
+            None => get(&names[0]),
+            Some(_) => {
+                let parts: Result<Vec<Array>> = names.iter().map(get).collect();
+                stack(&parts?, 0)
+            }
+        }
+    }
+
+    fn packed(&mut self, matrix: &Matrix) -> Result<Option<Packed>> {
+        let Some(packing) = matrix.packing else { return Ok(None) };
+        Ok(Some(Packed {
+            weight: self.part(matrix, "weight", false)?,
+            scales: self.part(matrix, "scales", true)?,
+            biases: self.part(matrix, "biases", true)?,
+            packing,
+        }))
+    }
+
+    /// The matrix in fp32, `[.., out, in]`.
+    fn dense(&mut self, matrix: &Matrix) -> Result<Array> {
+        let array = match self.packed(matrix)? {
+            Some(packed) => {
+                let (group, bits) = (packed.group(), packed.bits());
+                dequantize(&packed.weight, &packed.scales, &packed.biases, group, bits)?
+                    .as_dtype(Dtype::Float32)?
+            }
+            None => self.part(matrix, "weight", true)?,
+        };
+        // One at a time, so that the packed form can go before the next one comes.
+        eval([&array])?;
+        Ok(array)
+    }
+
+    fn weight(&mut self, matrix: &Matrix) -> Result<Weight> {
+        if self.floats == Floats::Dense {
+            return Ok(Weight::Plain(transposed(&self.dense(matrix)?)?));
+        }
+        Ok(match self.packed(matrix)? {
+            Some(packed) => {
+                eval([&packed.weight, &packed.scales, &packed.biases])?;
+                Weight::Packed(packed)
+            }
+            None => Weight::Plain(transposed(&self.part(matrix, "weight", true)?)?),
+        })
+    }
+
+    pub(crate) fn linear(&mut self, matrix: &Matrix) -> Result<Linear> {
+        let weight = self.weight(matrix)?;
+        let bias = matrix.bias.then(|| self.float(&matrix.names("bias")[0])).transpose()?;
+        Ok(Linear { weight, bias })
+    }
+
+    pub(crate) fn embedding(&mut self, matrix: &Matrix) -> Result<Embedding> {
+        if self.floats != Floats::Dense
+            && let Some(packed) = self.packed(matrix)?
+        {
+            return Ok(Embedding::Packed(packed));
+        }
+        let table = self.dense(matrix)?;
+        let head = transposed(&table)?;
+        Ok(Embedding::Plain(table, head))
+    }
+
+    /// Maps of the same input; fused where everything is fp32.
+    pub(crate) fn projections(&mut self, matrices: &[&Matrix]) -> Result<Projections> {
+        if self.floats != Floats::Dense {
+            return Ok(Projections::Apart(
+                matrices.iter().map(|matrix| self.linear(matrix)).collect::<Result<_>>()?,
+            ));
+        }
+        let parts: Result<Vec<Array>> = matrices.iter().map(|matrix| self.dense(matrix)).collect();
+        let weight = concatenate(&parts?, 0)?;
+        let biases: Result<Vec<Array>> = matrices
+            .iter()
+            .filter(|matrix| matrix.bias)
+            .map(|matrix| self.float(&matrix.names("bias")[0]))
+            .collect();
+        let biases = biases?;
+        let bias = if biases.is_empty() { None } else { Some(concatenate(&biases, 0)?) };
+        eval(std::iter::once(&weight).chain(bias.as_ref()))?;
+        let widths = matrices.iter().map(|matrix| matrix.out as i32).collect();
+        Ok(Projections::Fused(Linear { weight: Weight::Plain(transposed(&weight)?), bias }, widths))
+    }
+
+    pub(crate) fn mlp(&mut self, gated: &Gated) -> Result<Mlp> {
+        Ok(Mlp {
+            inner: self.projections(&[&gated.gate, &gated.up])?,
+            down: self.linear(&gated.down)?,
+        })
+    }
+
+    pub(crate) fn router(&mut self, plan: &ExpertsPlan) -> Result<Router> {
+        Ok(Router {
+            gate: self.linear(&plan.router)?,
+            correction: plan.correction.as_ref().map(|name| self.float(name)).transpose()?,
+            kind: plan.experts.router.clone(),
+            count: plan.experts.count as i32,
+            per_token: plan.experts.per_token as i32,
+        })
+    }
+
+    pub(crate) fn switch(&mut self, gated: &Gated) -> Result<SwitchGlu> {
+        if self.floats != Floats::Dense {
+            let (gate, up) = (self.linear(&gated.gate)?, self.linear(&gated.up)?);
+            return Ok(SwitchGlu::Parity { gate, up, down: self.linear(&gated.down)? });
+        }
+        let gate_up = concatenate(&[self.dense(&gated.gate)?, self.dense(&gated.up)?], 1)?;
+        eval([&gate_up])?;
+        let gate_up = transposed(&gate_up)?;
+        let down = transposed(&self.dense(&gated.down)?)?;
+        let each =
+            (0..gate_up.dim(0)).map(|expert| Ok((one(&gate_up, expert)?, one(&down, expert)?)));
+        let each: Vec<(Array, Array)> = each.collect::<Result<_>>()?;
+        Ok(SwitchGlu::Fast(FastExperts { gate_up, down, each }))
+    }
+}
+
+/// The matrices with their last two axes exchanged: a view.
+fn transposed(array: &Array) -> Result<Array> {
+    let view = array.swap_axes(-1, -2)?;
+    eval([&view])?;
+    Ok(view)
+}
+
+/// The matrix of one expert: a view.
+fn one(stack: &Array, expert: i32) -> Result<Array> {
+    let (rows, columns) = (stack.dim(1), stack.dim(2));
+    let view =
+        slice(stack, &[expert, 0, 0], &[expert + 1, rows, columns])?.reshape(&[rows, columns])?;
+    eval([&view])?;
+    Ok(view)
+}

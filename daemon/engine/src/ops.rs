@@ -1,0 +1,117 @@
+//! The few operations of MLX that mlx-rs does not offer, or not without detours: the only `unsafe` of this crate.
+//!
+//! Every array handed to the C functions is alive for the call, and the result is owned by the `Array` that is returned.
+
+#![allow(unsafe_code)]
+
+use mlx_rs::{Array, Stream, error::Exception};
+
+type Result<T> = std::result::Result<T, Exception>;
+
+/// Calls a C function that writes one array.
+fn result(name: &str, call: impl FnOnce(*mut mlx_sys::mlx_array) -> i32) -> Result<Array> {
+    // SAFETY: an empty array handle; the callee replaces it, and from_ptr takes ownership in either case.
+    let (status, array) = unsafe {
+        let mut handle = mlx_sys::mlx_array_new();
+        let status = call(&raw mut handle);
+        (status, Array::from_ptr(handle))
+    };
+    if status == 0 { Ok(array) } else { Err(Exception::custom(format!("{name} failed"))) }
+}
+
+/// `a[.., i, j] · b[indices]`: products with one matrix of `b` per row of indices.
+pub(crate) fn gather_mm(a: &Array, b: &Array, indices: &Array, sorted: bool) -> Result<Array> {
+    let stream = Stream::thread_local_or_default();
+    result("gather_mm", |res| {
+        // SAFETY: see the module.
+        unsafe {
+            let none = mlx_sys::mlx_array_new();
+            mlx_sys::mlx_gather_mm(
+                res,
+                a.as_ptr(),
+                b.as_ptr(),
+                none,
+                indices.as_ptr(),
+                sorted,
+                stream.as_ref().as_ptr(),
+            )
+        }
+    })
+}
+
+/// `a[start..stop]` along every axis.
+pub(crate) fn slice(a: &Array, start: &[i32], stop: &[i32]) -> Result<Array> {
+    let stream = Stream::thread_local_or_default();
+    let ones = [1; 8];
+    assert!(
+        start.len() == a.ndim() && stop.len() == a.ndim() && a.ndim() <= ones.len(),
+        "one bound per axis"
+    );
+    result("slice", |res| {
+        // SAFETY: see the module; the three lists have one entry per axis.
+        unsafe {
+            let (start, stop, len) = (start.as_ptr(), stop.as_ptr(), a.ndim());
+            mlx_sys::mlx_slice(
+                res,
+                a.as_ptr(),
+                start,
+                len,
+                stop,
+                len,
+                ones.as_ptr(),
+                len,
+                stream.as_ref().as_ptr(),
+            )
+        }
+    })
+}
+
+/// `a` with `update` at `a[start..stop]`. In place if nobody else holds `a` when this is computed.
+pub(crate) fn slice_update(a: Array, update: &Array, start: &[i32], stop: &[i32]) -> Result<Array> {
+    let stream = Stream::thread_local_or_default();
+    let ones = [1; 8];
+    assert!(
+        start.len() == a.ndim() && stop.len() == a.ndim() && a.ndim() <= ones.len(),
+        "one bound per axis"
+    );
+    result("slice_update", |res| {
+        // SAFETY: see the module; the three lists have one entry per axis.
+        unsafe {
+            let (start, stop, len, one) = (start.as_ptr(), stop.as_ptr(), a.ndim(), ones.as_ptr());
+            let stream = stream.as_ref().as_ptr();
+            mlx_sys::mlx_slice_update(
+                res,
+                a.as_ptr(),
+                update.as_ptr(),
+                start,
+                len,
+                stop,
+                len,
+                one,
+                len,
+                stream,
+            )
+        }
+    })
+}
+
+/// Whether OpenBLAS is there to multiply with; loads it.
+pub(crate) fn has_openblas() -> bool {
+    #[cfg(not(target_os = "macos"))]
+    // SAFETY: takes nothing, and may be called at any time.
+    return unsafe { mlx_sys::demolish_blas_load() };
+    #[cfg(target_os = "macos")]
+    false
+}
+
+/// Chooses between OpenBLAS and the reference BLAS, for all fp32 products of the process.
+pub(crate) fn use_openblas(yes: bool, threads: i32) {
+    #[cfg(not(target_os = "macos"))]
+    // SAFETY: both set an atomic.
+    unsafe {
+        mlx_sys::demolish_blas_use(yes);
+        mlx_sys::demolish_blas_threads(threads);
+    }
+    #[cfg(target_os = "macos")]
+    let _ = (yes, threads);
+}

@@ -1,0 +1,94 @@
+//! The weights of a model directory: what the files say they hold, checked before anything is loaded.
+//!
+//! `Shards` reads the headers of all `*.safetensors` files; `plan` compares them with what the configuration needs, tensor by
+//! tensor, and adds up what loading will cost. A model that is damaged, incomplete or too big is refused here, with the tensor
+//! and the file in the message.
+
+mod header;
+pub(crate) mod memory;
+pub(crate) mod plan;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::info::LoadError;
+pub(crate) use header::Entry;
+
+/// All tensors of a directory, by name.
+pub(crate) struct Shards {
+    pub(crate) dir: PathBuf,
+    pub(crate) files: Vec<PathBuf>,
+    tensors: BTreeMap<String, Entry>,
+    /// Where the index, if there is one, says that tensors are.
+    index: BTreeMap<String, String>,
+}
+
+impl Shards {
+    /// Reads the headers of all `model*.safetensors` in `dir`, like mlx-lm: the index is not needed.
+    pub(crate) fn open(dir: &Path) -> Result<Shards, LoadError> {
+        let unreadable = |error: std::io::Error| LoadError::File {
+            path: dir.to_owned(),
+            reason: error.to_string(),
+        };
+        let mut files = Vec::new();
+        for entry in fs::read_dir(dir).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with("model") && name.ends_with(".safetensors") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        if files.is_empty() {
+            return Err(LoadError::File {
+                path: dir.to_owned(),
+                reason: "no model*.safetensors in it".to_owned(),
+            });
+        }
+        let mut tensors = BTreeMap::new();
+        for (file, path) in files.iter().enumerate() {
+            for (name, entry) in header::read(path, file)? {
+                if tensors.insert(name.clone(), entry).is_some() {
+                    let reason = format!("tensor {name} is in an earlier file too");
+                    return Err(LoadError::Weights { path: path.clone(), reason });
+                }
+            }
+        }
+        Ok(Shards { dir: dir.to_owned(), files, tensors, index: index(dir) })
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
+        self.tensors.get(name)
+    }
+
+    /// The tensor, or the error that it is missing.
+    pub(crate) fn need(&self, name: &str) -> Result<&Entry, LoadError> {
+        self.get(name).ok_or_else(|| {
+            let path =
+                self.index.get(name).map_or_else(|| self.dir.clone(), |file| self.dir.join(file));
+            let place = if self.files.contains(&path) || path == self.dir {
+                ""
+            } else {
+                " (the file is not there)"
+            };
+            LoadError::Weights { path, reason: format!("tensor {name} is missing{place}") }
+        })
+    }
+
+    /// An error about a tensor that is there.
+    pub(crate) fn wrong(&self, name: &str, what: &str) -> LoadError {
+        let path =
+            self.get(name).map_or_else(|| self.dir.clone(), |entry| self.files[entry.file].clone());
+        LoadError::Weights { path, reason: format!("tensor {name} {what}") }
+    }
+}
+
+/// Only used to name the file of a missing tensor, so a broken index is no error.
+fn index(dir: &Path) -> BTreeMap<String, String> {
+    let text = fs::read(dir.join("model.safetensors.index.json")).unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    serde_json::from_value(json["weight_map"].clone()).unwrap_or_default()
+}
