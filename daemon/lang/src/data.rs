@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use include_dir::{Dir, DirEntry, include_dir};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::Language;
+use crate::{Language, Repair};
 
 static GRAMMARS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../../grammars");
 
@@ -29,7 +29,16 @@ fn read(dir: &'static Dir<'static>) -> Language {
             server.set_policy(policy);
         }
     }
+    let repairs: Option<Repairs> = parse(dir, "repairs.toml");
+    language.complete(repairs.map_or_else(Vec::new, |file| file.repair));
     language
+}
+
+/// The form of `repairs.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Repairs {
+    repair: Vec<Repair>,
 }
 
 fn parse<T: DeserializeOwned>(dir: &'static Dir<'static>, name: &str) -> Option<T> {

@@ -5,7 +5,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Policy, data};
+use crate::close::Close;
+use crate::lex::Lex;
+use crate::syntax::Kinds;
+use crate::{Policy, Repair, data};
 
 /// One language, as its folder under `grammars/` describes it.
 #[derive(Debug, Deserialize)]
@@ -21,6 +24,14 @@ pub struct Language {
     comment: Comment,
     #[serde(default, rename = "server")]
     servers: Vec<Server>,
+    #[serde(default)]
+    lex: Lex,
+    #[serde(default)]
+    syntax: Kinds,
+    #[serde(default)]
+    close: Close,
+    #[serde(skip)]
+    repairs: Vec<Repair>,
 }
 
 /// One group of file names and the language id that editors give it.
@@ -173,6 +184,34 @@ impl Language {
     /// The name of the tree-sitter grammar for a file.
     pub fn parser(&self, path: &Path) -> Option<&str> {
         self.group(path).and_then(|files| files.parser.as_deref()).or(self.parser.as_deref())
+    }
+
+    pub(crate) fn lex(&self) -> &Lex {
+        &self.lex
+    }
+
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.syntax
+    }
+
+    pub(crate) fn closing(&self) -> &Close {
+        &self.close
+    }
+
+    /// Whether blocks are shown by indentation alone.
+    pub fn indents(&self) -> bool {
+        self.close.indents()
+    }
+
+    /// Small rewrites that often repair a diagnostic, the likelier first.
+    pub fn repairs(&self) -> &[Repair] {
+        &self.repairs
+    }
+
+    /// What the folder says beyond `lang.toml`, and what one table of it needs to know of another.
+    pub(crate) fn complete(&mut self, repairs: Vec<Repair>) {
+        self.repairs = repairs;
+        self.lex.set_comments(&self.comment.line, self.comment.block.as_ref());
     }
 
     pub(crate) fn servers_mut(&mut self) -> &mut [Server] {

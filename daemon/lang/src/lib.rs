@@ -6,11 +6,19 @@
 //!
 //! The crate is pure: no input, no output, nothing async; the data is embedded. Start reading at [`Language`].
 
-mod data;
 mod language;
 mod policy;
+mod syntax;
+mod close;
+mod lex;
+mod repair;
+mod data;
 
+pub use close::{Closing, Gap, indentation, unit};
 pub use language::{
     Comment, Language, Server, Twin, all, by_id, detect, detect_shebang, server_for,
 };
+pub use lex::Open;
 pub use policy::{Blame, Class, Policy, Rule, Until};
+pub use repair::{On, Repair};
+pub use syntax::{Context, Grammar, Syntax};

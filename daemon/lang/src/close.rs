@@ -1,0 +1,201 @@
+//! What makes unfinished text parse: closing signs, a body for a block that has none, the rest of a half statement.
+//!
+//! The aim is that a checker can look at a candidate that goes on. What it says of the half statement is not used (see
+//! `Syntax::settled`); the closing only has to keep the trouble from spreading to what stands before and after.
+
+use serde::Deserialize;
+
+use crate::{Grammar, Open};
+
+/// The `[close]` table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Close {
+    #[serde(default)]
+    layout: Layout,
+    /// The smallest body of a block.
+    #[serde(default)]
+    body: String,
+    /// What may complete a half statement; the first one that parses is taken.
+    #[serde(default)]
+    fillers: Vec<String>,
+}
+
+impl Close {
+    /// Whether blocks are shown by indentation alone.
+    pub(crate) fn indents(&self) -> bool {
+        self.layout == Layout::Indent
+    }
+}
+
+/// How a language shows its blocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Layout {
+    #[default]
+    Braces,
+    Indent,
+}
+
+/// What closes a candidate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Closing {
+    /// Goes between the candidate and what follows the cursor.
+    pub at_cursor: String,
+    /// Goes to the end of the document: what was open before the cursor already, and nothing after it closes.
+    pub at_end: String,
+}
+
+/// A document seen from the cursor: what is open there, and what of it the text behind the cursor closes.
+#[derive(Debug, Clone)]
+pub struct Gap {
+    /// What is open at the cursor.
+    pub open: Open,
+    /// How many of the things open at the cursor stay open to the end of the document.
+    pub unclosed: usize,
+    /// How many of the innermost things are strings whose line ends without closing them.
+    pub loose: usize,
+    /// Whether nothing but blanks follows.
+    pub at_end: bool,
+}
+
+impl Gap {
+    /// The byte of `candidate` that closes what the document itself closes behind the cursor, or what nothing has opened.
+    pub fn over_closed(&self, grammar: Grammar, candidate: &str) -> Option<usize> {
+        let floor = self.open.depth() - self.loose;
+        let open = grammar.open_below(&self.open, floor, candidate);
+        if self.unclosed < floor {
+            open.fell().into_iter().chain(open.stray()).min()
+        } else {
+            open.stray()
+        }
+    }
+}
+
+impl Grammar {
+    /// Looks at the place between `before` and `after`.
+    pub fn gap(self, before: &str, after: &str) -> Gap {
+        let open = self.open(before);
+        let line = after.find('\n').unwrap_or(after.len());
+        let unterminated = self.language.lex().in_line_string(&open)
+            && self.open_after(&open, &after[..line]).lowest() == open.depth();
+        let (loose, from) = if unterminated { (1, line) } else { (0, 0) };
+        let unclosed = self.open_after(&open.without(loose), &after[from..]).lowest();
+        Gap { open, unclosed, loose, at_end: after.trim().is_empty() }
+    }
+
+    /// What closes `before`, a text that may stop anywhere.
+    pub fn close(self, before: &str) -> String {
+        let gap = Gap { open: Open::default(), unclosed: 0, loose: 0, at_end: true };
+        let closing = self.close_in(&gap, "", before, "");
+        closing.at_cursor + &closing.at_end
+    }
+
+    /// What closes `candidate`, which stands in the gap between `before` and `after`.
+    pub fn close_in(self, gap: &Gap, before: &str, candidate: &str, after: &str) -> Closing {
+        let (signs, at_end) = self.signs(gap, candidate);
+        let text = [before, candidate].concat();
+        let mut best: Option<(usize, String)> = None;
+        let fillers = self.language.closing().fillers.iter().filter(|filler| !filler.is_empty());
+        let both = fillers.flat_map(|filler| {
+            [[filler.as_str(), &signs].concat(), [&signs, filler.as_str()].concat()]
+        });
+        for added in std::iter::once(signs.clone()).chain(both) {
+            let at_cursor = self.with_body(&text, added);
+            let whole = [&text, at_cursor.as_str(), after, &at_end].concat();
+            let Some(syntax) = self.parse(&whole) else { return Closing { at_cursor, at_end } };
+            let errors = syntax.errors(before.len()..text.len() + at_cursor.len());
+            if best.as_ref().is_none_or(|(fewest, _)| errors < *fewest) {
+                best = Some((errors, at_cursor));
+            }
+            if errors == 0 {
+                break;
+            }
+        }
+        Closing { at_cursor: best.map_or_else(String::new, |(_, text)| text), at_end }
+    }
+
+    /// The signs that close what `candidate` leaves open, for behind it and for the end of the document.
+    pub fn signs(self, gap: &Gap, candidate: &str) -> (String, String) {
+        let lex = self.language.lex();
+        let open = self.open_after(&gap.open, candidate);
+        let kept = open.lowest().min(gap.open.depth() - gap.loose);
+        let close = |frames: &[crate::lex::Frame]| {
+            frames.iter().rev().map(|frame| lex.closer(*frame)).collect::<String>()
+        };
+        let unclosed = gap.unclosed.min(kept);
+        if gap.at_end {
+            return (close(&open.frames()[kept..]) + &close(&open.frames()[..kept]), String::new());
+        }
+        (close(&open.frames()[kept..]), close(&open.frames()[..unclosed]))
+    }
+
+    /// What is `added` to `text`, with a body where the block needs one.
+    fn with_body(self, text: &str, mut added: String) -> String {
+        let closing = self.language.closing();
+        if closing.indents() && self.wants_body(text, &added) {
+            let indent = indentation(last_code_line(text));
+            let start = if added.is_empty() && text.ends_with('\n') { "" } else { "\n" };
+            added.push_str(&format!("{start}{indent}{}{}\n", unit(text), closing.body));
+        }
+        added
+    }
+
+    /// Whether the last line opens a block that has no body yet.
+    fn wants_body(self, text: &str, added: &str) -> bool {
+        let whole = [text, added].concat();
+        let open = self.open(&whole);
+        open.depth() == 0 && self.without_comment(last_code_line(&whole)).trim_end().ends_with(':')
+    }
+
+    /// A line without the comment at its end.
+    fn without_comment(self, line: &str) -> &str {
+        let sign = self.language.comment().line.as_str();
+        let mut open = Open::default();
+        let mut from = 0;
+        while let Some(found) = line[from..].find(sign) {
+            let at = from + found;
+            self.language.lex().scan(&mut open, &line[from..at]);
+            if !open.in_string() {
+                return &line[..at];
+            }
+            self.language.lex().scan(&mut open, &line[at..at + sign.len()]);
+            from = at + sign.len();
+        }
+        line
+    }
+}
+
+/// The last line that is not blank.
+fn last_code_line(text: &str) -> &str {
+    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("")
+}
+
+/// The blanks at the start of a line.
+pub fn indentation(line: &str) -> &str {
+    &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
+}
+
+/// What one level of indentation looks like in a text: the smallest step that its lines take.
+pub fn unit(text: &str) -> &str {
+    let mut previous = "";
+    let mut best: Option<&str> = None;
+    for line in text.lines().filter(|line| !line.trim().is_empty()).take(UNIT_LINES_MAX) {
+        let indent = indentation(line);
+        if let Some(step) =
+            indent.strip_prefix(previous).filter(|step| !step.is_empty() && step.len() <= 8)
+            && best.is_none_or(|best| step.len() < best.len())
+            && step.len() > 1
+        {
+            best = Some(step);
+        }
+        if indent.starts_with('\t') {
+            return "\t";
+        }
+        previous = indent;
+    }
+    best.unwrap_or("    ")
+}
+
+/// The first lines tell.
+const UNIT_LINES_MAX: usize = 400;

@@ -1,0 +1,329 @@
+//! The parse tree of a document, and what steering reads from it: which statement holds a place, whether it is over, what
+//! encloses it, and whether a change broke the syntax.
+//!
+//! A tree-sitter tree is a guide to structure, never a judge: on valid code one prefix in ten still shows an error somewhere.
+
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Deserialize;
+use tree_sitter::{InputEdit, Node, Parser, Point, Tree};
+
+use crate::policy::Until;
+use crate::{Language, Open};
+
+/// The `[syntax]` table: names of tree-sitter nodes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kinds {
+    /// Nodes whose named children are statements.
+    blocks: Vec<String>,
+    /// Nodes through which a statement inside them is a statement of its own (a loop), other than through an argument.
+    transparent: Vec<String>,
+    functions: Vec<String>,
+    /// What a reader would call the place: functions, classes, modules.
+    items: Vec<String>,
+    imports: Vec<String>,
+    /// What a line starts with that goes on with the statement before it.
+    continues: Vec<String>,
+}
+
+/// A language as one of its kinds of files writes it (`.ts` and `.tsx` differ). Cheap to copy.
+#[derive(Debug, Clone, Copy)]
+pub struct Grammar {
+    pub(crate) language: &'static Language,
+    parser: Option<&'static str>,
+}
+
+/// A parse tree. It keeps no text: the methods take the text that it was made of.
+#[derive(Debug, Clone)]
+pub struct Syntax {
+    tree: Tree,
+    grammar: Grammar,
+}
+
+/// What stands around a place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The import statements of the file.
+    pub imports: Vec<Range<usize>>,
+    /// The enclosing functions, classes and modules, outermost first.
+    pub enclosing: Vec<Range<usize>>,
+    /// The first lines of those, from the start to where the body starts.
+    pub headers: Vec<Range<usize>>,
+}
+
+impl Grammar {
+    /// How a file of this name is written.
+    pub fn new(language: &'static Language, path: &Path) -> Grammar {
+        Grammar { language, parser: language.parser(path) }
+    }
+
+    /// The language.
+    pub fn language(self) -> &'static Language {
+        self.language
+    }
+
+    /// What is open at the end of `text`.
+    pub fn open(self, text: &str) -> Open {
+        let mut open = Open::default();
+        self.language.lex().scan(&mut open, text);
+        open
+    }
+
+    /// What is open after `more`, coming from `open`; the result tells how deep it went down on the way.
+    pub fn open_after(self, open: &Open, more: &str) -> Open {
+        self.open_below(open, open.depth(), more)
+    }
+
+    /// The same, where going down to `floor` frames is no fall.
+    pub(crate) fn open_below(self, open: &Open, floor: usize, more: &str) -> Open {
+        let mut after = open.clone();
+        after.watch(floor);
+        self.language.lex().scan(&mut after, more);
+        after
+    }
+
+    /// Parses a text; `None` where no tree-sitter grammar is linked.
+    pub fn parse(self, text: &str) -> Option<Syntax> {
+        self.parse_from(text, None)
+    }
+
+    /// Parses `new`, which differs from `old`, the text of `syntax`, in that the bytes `replaced` became `by` bytes.
+    pub fn parse_edited(
+        self,
+        syntax: &Syntax,
+        old: &str,
+        replaced: Range<usize>,
+        new: &str,
+        by: usize,
+    ) -> Option<Syntax> {
+        let mut tree = syntax.tree.clone();
+        tree.edit(&InputEdit {
+            start_byte: replaced.start,
+            old_end_byte: replaced.end,
+            new_end_byte: replaced.start + by,
+            start_position: point(old, replaced.start),
+            old_end_position: point(old, replaced.end),
+            new_end_position: point(new, replaced.start + by),
+        });
+        self.parse_from(new, Some(&tree))
+    }
+
+    fn parse_from(self, text: &str, old: Option<&Tree>) -> Option<Syntax> {
+        let mut parser = Parser::new();
+        parser.set_language(&linked(self.parser?)?).ok()?;
+        let tree = parser.parse(text, old)?;
+        Some(Syntax { tree, grammar: self })
+    }
+
+    /// Whether a line that starts with `next` goes on with the statement before it.
+    pub fn continues(self, next: &str) -> bool {
+        let next = next.trim_start();
+        self.language.kinds().continues.iter().any(|sign| next.starts_with(sign.as_str()))
+    }
+}
+
+impl Syntax {
+    /// How many errors and missing nodes touch the bytes `within`.
+    pub fn errors(&self, within: Range<usize>) -> usize {
+        let mut count = 0;
+        let mut stack = vec![self.tree.root_node()];
+        while let Some(node) = stack.pop() {
+            if !node.has_error() || node.end_byte() < within.start || node.start_byte() > within.end
+            {
+                continue;
+            }
+            if node.is_error() || node.is_missing() {
+                count += 1;
+                continue;
+            }
+            stack.extend(children(node));
+        }
+        count
+    }
+
+    /// Whether this tree has more errors in the bytes `within` than `base`, the tree of the text without them, has at `cursor`.
+    pub fn breaks(&self, within: Range<usize>, base: &Syntax, cursor: usize) -> bool {
+        self.errors(within) > base.errors(cursor..cursor)
+    }
+
+    /// The statement that holds the byte `at`: the innermost one that a block holds, where blocks inside an expression (the body of
+    /// a callback) don't count.
+    pub fn statement(&self, at: usize) -> Option<Range<usize>> {
+        self.holder(at).map(|node| node.byte_range())
+    }
+
+    /// Whether the statement that holds the byte `at` is over before `end`, given what the next line starts with (empty: nothing follows,
+    /// or it is not known).
+    pub fn settled(&self, text: &str, end: usize, at: usize, next: &str) -> bool {
+        let Some(holder) = self.holder(at) else { return false };
+        let over = self.header_end(holder, at).unwrap_or_else(|| holder.end_byte());
+        if over > end || holder.is_error() {
+            return false;
+        }
+        let last = text[over..end].trim().is_empty();
+        !(last && !text[..over].ends_with(';') && self.grammar.continues(next))
+    }
+
+    /// Whether the scope that a deferred diagnostic at byte `at` waits for is over before `end`.
+    pub fn scope_over(&self, text: &str, end: usize, at: usize, until: Until) -> bool {
+        let kinds = self.kinds();
+        let kinds = match until {
+            Until::Statement => return self.settled(text, end, at, ""),
+            Until::Block => &kinds.blocks,
+            Until::Function => &kinds.functions,
+            Until::File => return false,
+        };
+        let mut node = self.leaf(at);
+        while let Some(current) = node {
+            if current.parent().is_some() && has(kinds, current) {
+                let over = current.end_byte();
+                return over < end
+                    && (text[..over].ends_with('}') || self.has_code(&text[over..end]));
+            }
+            node = current.parent();
+        }
+        false
+    }
+
+    /// The ends of the statements of the outermost block, in order.
+    pub fn statement_ends(&self) -> Vec<usize> {
+        children(self.tree.root_node())
+            .filter(|node| node.is_named())
+            .map(|node| node.end_byte())
+            .collect()
+    }
+
+    /// What stands around the byte `at`.
+    pub fn context(&self, at: usize) -> Context {
+        let kinds = self.kinds();
+        let mut context = Context {
+            imports: children(self.tree.root_node())
+                .filter(|node| has(&kinds.imports, *node))
+                .map(|node| node.byte_range())
+                .collect(),
+            ..Context::default()
+        };
+        let mut node = self.leaf(at);
+        while let Some(current) = node {
+            if has(&kinds.items, current) {
+                context.enclosing.insert(0, current.byte_range());
+                let body = children(current).find(|child| has(&kinds.blocks, *child));
+                context.headers.insert(
+                    0,
+                    current.start_byte()..body.map_or(current.end_byte(), |body| body.start_byte()),
+                );
+            }
+            node = current.parent();
+        }
+        context
+    }
+
+    /// The innermost node whose bytes are exactly `range` once blanks at its ends are left out, or that just holds it.
+    pub fn node(&self, range: Range<usize>) -> (Range<usize>, &str) {
+        let node = self.tree.root_node().descendant_for_byte_range(range.start, range.end);
+        node.map_or((range, ""), |node| (node.byte_range(), node.kind()))
+    }
+
+    /// Whether there is a line that is neither blank nor a comment.
+    fn has_code(&self, text: &str) -> bool {
+        let sign = self.grammar.language.comment().line.as_str();
+        text.lines().map(str::trim_start).any(|line| !line.is_empty() && !line.starts_with(sign))
+    }
+
+    fn kinds(&self) -> &'static Kinds {
+        self.grammar.language.kinds()
+    }
+
+    fn leaf(&self, at: usize) -> Option<Node<'_>> {
+        self.tree.root_node().descendant_for_byte_range(at, at)
+    }
+
+    /// The node of [`Syntax::statement`].
+    fn holder(&self, at: usize) -> Option<Node<'_>> {
+        let kinds = self.kinds();
+        let mut block = self.tree.root_node();
+        let mut holder = None;
+        loop {
+            let statement = child_at(block, at)?;
+            holder = Some(statement).filter(|node| node.is_named()).or(holder);
+            match self.inner_block(kinds, statement, at) {
+                Some(inner) if child_at(inner, at).is_some_and(|node| node.is_named()) => {
+                    block = inner
+                }
+                _ => return holder,
+            }
+        }
+    }
+
+    /// The block inside `statement` that holds `at` and that only transparent nodes lead to.
+    fn inner_block<'t>(&self, kinds: &Kinds, statement: Node<'t>, at: usize) -> Option<Node<'t>> {
+        let mut node = statement;
+        while node.id() == statement.id()
+            || has(&kinds.transparent, node)
+            || has(&kinds.blocks, node)
+        {
+            if has(&kinds.blocks, node) {
+                return Some(node);
+            }
+            if !has(&kinds.transparent, node) {
+                return None;
+            }
+            node = child_at(node, at)?;
+        }
+        None
+    }
+
+    /// Where the header of a compound statement ends, for a place inside the header.
+    fn header_end(&self, holder: Node<'_>, at: usize) -> Option<usize> {
+        let kinds = self.kinds();
+        let mut node = holder;
+        while has(&kinds.transparent, node) {
+            if let Some(body) =
+                children(node).find(|child| has(&kinds.blocks, *child) && child.start_byte() > at)
+            {
+                return Some(body.start_byte());
+            }
+            node = child_at(node, at)?;
+        }
+        None
+    }
+}
+
+fn has(kinds: &[String], node: Node<'_>) -> bool {
+    kinds.iter().any(|kind| kind == node.kind())
+}
+
+fn children(node: Node<'_>) -> impl Iterator<Item = Node<'_>> {
+    (0..node.child_count()).filter_map(move |index| node.child(index as _))
+}
+
+/// The child that holds the byte `at`; a named one before a sign where both touch it.
+fn child_at(node: Node<'_>, at: usize) -> Option<Node<'_>> {
+    let touching = |child: &Node<'_>| {
+        child.start_byte() <= at && at < child.end_byte().max(child.start_byte() + 1)
+    };
+    children(node)
+        .find(touching)
+        .or_else(|| children(node).filter(|child| child.end_byte() == at).last())
+}
+
+fn point(text: &str, at: usize) -> Point {
+    let before = &text.as_bytes()[..at];
+    let line = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    Point { row: before.iter().filter(|byte| **byte == b'\n').count(), column: at - line }
+}
+
+fn linked(name: &str) -> Option<tree_sitter::Language> {
+    Some(match name {
+        "c" => tree_sitter_c::LANGUAGE.into(),
+        "cpp" => tree_sitter_cpp::LANGUAGE.into(),
+        "go" => tree_sitter_go::LANGUAGE.into(),
+        "python" => tree_sitter_python::LANGUAGE.into(),
+        "rust" => tree_sitter_rust::LANGUAGE.into(),
+        "tsx" => tree_sitter_typescript::LANGUAGE_TSX.into(),
+        "typescript" => tree_sitter_typescript::LANGUAGE_TYPESCRIPT.into(),
+        _ => return None,
+    })
+}
