@@ -1,7 +1,7 @@
 //! From model tokens to text that the language server accepts.
 //!
-//! [`complete`] fills in the middle of a document under the eyes of a [`Critic`]: after each line the candidate is closed, put
-//! in place and checked; what a line breaks is rewound and banned, and the next best is tried. [`fix`] searches and verifies: it
+//! [`complete()`] fills in the middle of a document under the eyes of a [`Critic`]: after each line the candidate is closed, put
+//! in place and checked; what a line breaks is rewound and banned, and the next best is tried. [`fix()`] searches and verifies: it
 //! gathers candidate repairs from the server and from the model, has each checked, and proposes the best clean one or nothing.
 //!
 //! The crate owns the algorithm and no input or output: the engine gives tokens, the critic gives verdicts, the caller gives text.
@@ -13,8 +13,19 @@
 mod critic;
 mod request;
 mod timings;
+pub mod prompt;
+mod tape;
+mod ban;
+pub mod loops;
+mod trim;
+mod judge;
+mod watch;
+mod writer;
+mod steer;
+mod complete;
 
-pub use critic::{BoxFuture, Checked, Critic, Unknown, Verdict};
+pub use complete::complete;
+pub use critic::{BoxFuture, Checked, Critic, NoCritic, Unknown, Verdict};
 pub use request::{
     Budget, CompleteError, CompleteRequest, Completion, Fix, FixBudget, FixError, FixRequest,
     OnFindings, Origin, Proposal, Refused, Suggestion,

@@ -8,9 +8,10 @@ use std::time::Duration;
 use lang::Language;
 use text::{Diagnostic, Edit};
 
+use crate::prompt::Healing;
 use crate::{Timings, Unknown, Verdict};
 
-/// A wish for inline completion.
+/// A wish for inline completion. [`CompleteRequest::typing`] fills in what most callers want.
 #[derive(Debug, Clone)]
 pub struct CompleteRequest {
     /// The document's path as the prompt shows it: relative to the project where it can be.
@@ -29,6 +30,8 @@ pub struct CompleteRequest {
     pub temperature: f32,
     /// Makes a run repeatable where `temperature` is above 0.
     pub seed: u64,
+    /// Whether half a word before the cursor is given back to the model.
+    pub healing: Healing,
 }
 
 /// What one completion may cost. The first limit that is reached ends the search; the best so far stands with its honest verdict.
@@ -76,6 +79,9 @@ pub struct Suggestion {
     pub range: Range<usize>,
     /// What the critic says of exactly this text in place.
     pub verdict: Verdict,
+    /// What the server says now and what should go away as the user writes on (a function that does not return yet). It does not
+    /// count as a finding.
+    pub deferred: Vec<Diagnostic>,
     /// The model's mean log-probability per token.
     pub mean_logprob: f32,
 }
@@ -218,6 +224,25 @@ impl Budget {
     };
 }
 
+impl CompleteRequest {
+    /// The wish of somebody who types: the likeliest text, findings withheld.
+    pub fn typing(path: PathBuf, text: Arc<str>, offset: usize) -> CompleteRequest {
+        let language = lang::detect(&path).or_else(|| lang::detect_shebang(&text));
+        let (on_findings, healing) = (OnFindings::Withhold, Healing::default());
+        CompleteRequest {
+            path,
+            text,
+            offset,
+            language,
+            budget: Budget::TYPING,
+            on_findings,
+            temperature: 0.0,
+            seed: 0,
+            healing,
+        }
+    }
+}
+
 impl FixBudget {
     /// For a code action or a command.
     pub const ASKED: FixBudget =
@@ -233,11 +258,6 @@ impl Suggestion {
             return (typed.is_empty()).then(|| self.clone());
         }
         let range = self.range.start + typed.len()..self.range.end + typed.len();
-        Some(Suggestion {
-            text: rest.to_owned(),
-            range,
-            verdict: self.verdict.clone(),
-            mean_logprob: self.mean_logprob,
-        })
+        Some(Suggestion { text: rest.to_owned(), range, ..self.clone() })
     }
 }

@@ -1,0 +1,128 @@
+//! Inline completion: the prompt, the steered search, the alternatives.
+
+use std::time::Instant;
+
+use engine::{Class, Engine, EngineError, SubmitError, TokenId, Tokenizer};
+
+use crate::judge::Desk;
+use crate::prompt::{Form, Healing, fill_in};
+use crate::steer::{Found, Steer};
+use crate::trim::Place;
+use crate::watch::Watch;
+use crate::writer::{Manner, Writer};
+use crate::{CompleteError, CompleteRequest, Completion, Critic, Suggestion, Timings, Verdict};
+
+/// Completes `request` with the model of `engine` under the eyes of `critic`. Dropping the future cancels all of it.
+pub async fn complete(
+    engine: &Engine,
+    critic: &dyn Critic,
+    request: CompleteRequest,
+) -> Result<Completion, CompleteError> {
+    let started = Instant::now();
+    let tokenizer = engine.tokenizer();
+    let fim = tokenizer.fim().ok_or_else(|| CompleteError::NoFim(engine.info().name.clone()))?;
+    let desk = Desk::new(
+        request.text.clone(),
+        request.offset,
+        request.language,
+        &request.path,
+        critic.server(),
+    );
+    let place = Place::new(&desk.before, &desk.after, request.budget.lines_max, desk.grammar);
+    let prompt = fill_in(
+        tokenizer,
+        &fim,
+        Form::of(engine.info()),
+        request.healing,
+        &request.path,
+        &desk.before,
+        &desk.after,
+    );
+    let manner = Manner {
+        class: Class::Typing,
+        temperature: request.temperature,
+        seed: request.seed,
+        tokens_max: request.budget.tokens_max,
+        not_first: if place.is_blank() { line_breaks(tokenizer) } else { Vec::new() },
+    };
+    let mut timings = Timings { prompt: started.elapsed(), ..Timings::default() };
+    let writer = Writer::start(engine, prompt, manner)?;
+    let deadline = started + request.budget.deadline;
+    let watch = Watch::new(critic, &desk, place.layout(), request.budget.checks_max, deadline);
+    let mut steer = Steer::new(&desk, &place, writer, watch, request.on_findings);
+    let found = search(&mut steer, request.budget.candidates, deadline).await?;
+    timings.prefill = steer.writer.prefill.unwrap_or_default();
+    timings.decode = steer.writer.decode;
+    timings.tokens = steer.writer.tokens;
+    timings.rewinds = steer.writer.rewinds;
+    timings.baseline = steer.watch.baseline;
+    timings.checks = steer.watch.checks;
+    timings.check_count = steer.watch.count;
+    timings.total = started.elapsed();
+    let suggestions = found.into_iter().map(|found| suggestion(&desk, found)).collect();
+    Ok(Completion { suggestions, refused: steer.refused, timings })
+}
+
+/// The best candidate, then others that start with other tokens, as long as the budget lasts.
+async fn search(
+    steer: &mut Steer<'_>,
+    candidates: u32,
+    deadline: Instant,
+) -> Result<Vec<Found>, EngineError> {
+    let mut all: Vec<Found> = Vec::new();
+    for number in 0..candidates.max(1) {
+        if number > 0 && (Instant::now() >= deadline || !steer.start_over()) {
+            break;
+        }
+        if let Some(found) = steer.candidate().await?
+            && all.iter().all(|other| other.text != found.text)
+        {
+            all.push(found);
+        }
+    }
+    all.sort_by_key(|found| match found.verdict {
+        Verdict::Clean => 0,
+        Verdict::Unknown(_) => 1,
+        Verdict::Findings(_) => 2,
+    });
+    Ok(all)
+}
+
+fn suggestion(desk: &Desk, found: Found) -> Suggestion {
+    Suggestion {
+        text: desk.own_line_ends(&found.text),
+        range: desk.offset..desk.offset,
+        verdict: found.verdict,
+        deferred: found.deferred,
+        mean_logprob: found.mean_logprob,
+    }
+}
+
+/// The tokens that would leave a blank line blank.
+fn line_breaks(tokenizer: &Tokenizer) -> Vec<TokenId> {
+    let starts =
+        |token: &TokenId| matches!(tokenizer.token_bytes(*token).first(), Some(b'\n' | b'\r'));
+    (0..tokenizer.len() as TokenId).filter(starts).collect()
+}
+
+impl Default for Healing {
+    /// Models for filling in are trained on cuts between any two characters.
+    fn default() -> Self {
+        Healing::Off
+    }
+}
+
+impl From<SubmitError> for CompleteError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Busy { .. } => CompleteError::Busy(error.to_string()),
+            error => CompleteError::Engine(error.to_string()),
+        }
+    }
+}
+
+impl From<EngineError> for CompleteError {
+    fn from(error: EngineError) -> Self {
+        CompleteError::Engine(error.to_string())
+    }
+}

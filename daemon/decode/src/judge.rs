@@ -1,0 +1,204 @@
+//! Puts a candidate into the document, and reads from the server's diagnostics what the candidate brings in.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use lang::{Blame, Class, Gap, Grammar, Language, Policy, Until};
+use text::{Baseline, Diagnostic};
+
+/// The document around the cursor.
+pub(crate) struct Desk {
+    pub(crate) text: Arc<str>,
+    pub(crate) offset: usize,
+    /// The two halves with `\n` line ends, as the model and the rules of trimming see them.
+    pub(crate) before: String,
+    pub(crate) after: String,
+    crlf: bool,
+    pub(crate) grammar: Option<Grammar>,
+    policy: &'static Policy,
+}
+
+/// A candidate in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// The whole document.
+    pub(crate) text: Arc<str>,
+    /// The candidate's bytes in it.
+    pub(crate) inserted: Range<usize>,
+}
+
+/// What stood before any candidate did.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    baselines: Vec<Baseline>,
+    /// Code and start of what was said of the text before the cursor, which keeps its place.
+    known: Vec<(Option<String>, usize)>,
+}
+
+/// When a check was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage<'t> {
+    /// The candidate goes on, with this.
+    Line(&'t str),
+    /// The candidate is all that will be inserted.
+    Whole,
+}
+
+/// What a candidate brings in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Judged {
+    /// What counts against it.
+    pub(crate) bad: Vec<Diagnostic>,
+    /// What may yet go away when the user writes on.
+    pub(crate) deferred: Vec<Diagnostic>,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        text: Arc<str>,
+        offset: usize,
+        language: Option<&'static Language>,
+        path: &Path,
+        server: &str,
+    ) -> Desk {
+        let offset = crate::prompt::floor_boundary(&text, offset);
+        let crlf = text.contains("\r\n");
+        let plain = |half: &str| if crlf { half.replace("\r\n", "\n") } else { half.to_owned() };
+        let (before, after) = (plain(&text[..offset]), plain(&text[offset..]));
+        let grammar = language.map(|language| Grammar::new(language, path));
+        let policy = language.map_or_else(Policy::unmeasured, |language| language.policy(server));
+        Desk { text, offset, before, after, crlf, grammar, policy }
+    }
+
+    /// A candidate with the document's own line ends.
+    pub(crate) fn own_line_ends(&self, candidate: &str) -> String {
+        if self.crlf { candidate.replace('\n', "\r\n") } else { candidate.to_owned() }
+    }
+
+    /// The document with exactly `candidate` at the cursor.
+    pub(crate) fn place(&self, candidate: &str) -> Placed {
+        self.place_closed(candidate, "", "")
+    }
+
+    /// The document with `candidate` at the cursor and what closes it behind it and at the end.
+    pub(crate) fn place_closed(&self, candidate: &str, closer: &str, tail: &str) -> Placed {
+        let candidate = self.own_line_ends(candidate);
+        let inserted = self.offset..self.offset + candidate.len();
+        let (before, after) = self.text.split_at(self.offset);
+        let text = [before, &candidate, &self.own_line_ends(closer), after, tail].concat();
+        Placed { text: text.into(), inserted }
+    }
+
+    /// The document with a candidate that goes on, closed as its language wants it.
+    pub(crate) fn place_unfinished(
+        &self,
+        candidate: &str,
+        layout: Option<&(Grammar, Gap)>,
+    ) -> Placed {
+        let Some((grammar, gap)) = layout else { return self.place(candidate) };
+        let closing = grammar.close_in(gap, &self.before, candidate, &self.after);
+        self.place_closed(candidate, &closing.at_cursor, &closing.at_end)
+    }
+
+    /// What `diagnostics`, the server's of the placed candidate, say against it.
+    pub(crate) fn judge(
+        &self,
+        before: &Before,
+        placed: &Placed,
+        diagnostics: &[Diagnostic],
+        stage: Stage<'_>,
+    ) -> Judged {
+        let introduced = before.introduced(self.offset, &placed.text, diagnostics);
+        let mut judged = Judged::default();
+        if introduced.is_empty() {
+            return judged;
+        }
+        let line = self.text[..self.offset].rfind('\n').map_or(0, |newline| newline + 1);
+        let region = line..placed.inserted.end;
+        let syntax = self.grammar.and_then(|grammar| grammar.parse(&placed.text));
+        for diagnostic in introduced {
+            let at = diagnostic.range.start;
+            let inside = region.contains(&at);
+            let over = |until| {
+                syntax.as_ref().is_none_or(|syntax| {
+                    syntax.scope_over(&placed.text, placed.inserted.end, at, until)
+                })
+            };
+            let settled = |next| {
+                syntax.as_ref().is_none_or(|syntax| {
+                    syntax.settled(&placed.text, placed.inserted.end, at, next)
+                })
+            };
+            let counts = match (self.policy.class(diagnostic), stage) {
+                (Class::Ignore, _) => continue,
+                (Class::Definite, Stage::Whole) => true,
+                (Class::Definite, Stage::Line(next)) => inside && settled(next),
+                (Class::Deferred(Until::File), Stage::Whole) => inside,
+                (Class::Deferred(Until::File), Stage::Line(_)) => false,
+                (Class::Deferred(Until::Statement), Stage::Whole) => true,
+                (Class::Deferred(until), Stage::Whole) => over(until),
+                (Class::Deferred(until), Stage::Line(_)) => inside && over(until),
+            };
+            let list = if counts { &mut judged.bad } else { &mut judged.deferred };
+            list.push(diagnostic.clone());
+        }
+        judged
+    }
+
+    /// The byte of the candidate, as the model wrote it, where a diagnostic of the placed text puts the blame; `None` if it points elsewhere.
+    pub(crate) fn blamed(&self, placed: &Placed, diagnostic: &Diagnostic) -> Option<Range<usize>> {
+        let start = match self.policy.blame(diagnostic) {
+            Blame::Start => diagnostic.range.start,
+            Blame::Member => {
+                let pointed = placed.text.get(diagnostic.range.clone())?;
+                diagnostic.range.start + pointed.rfind('.').map_or(0, |dot| dot + 1)
+            }
+        };
+        let start = start.max(placed.inserted.start);
+        let end = diagnostic.range.end.min(placed.inserted.end);
+        let touches = start < placed.inserted.end && diagnostic.range.end > placed.inserted.start;
+        touches.then(|| self.written(placed, start)..self.written(placed, end.max(start)))
+    }
+
+    /// A byte of the placed document as a byte of the candidate with `\n` line ends.
+    fn written(&self, placed: &Placed, at: usize) -> usize {
+        let own = &placed.text.as_bytes()[placed.inserted.start..at];
+        own.len()
+            - if self.crlf { own.windows(2).filter(|pair| pair == b"\r\n").count() } else { 0 }
+    }
+}
+
+impl Before {
+    /// Adds the server's diagnostics of a text that has no candidate in it; `offset` is the cursor.
+    pub(crate) fn add(&mut self, offset: usize, text: &str, diagnostics: &[Diagnostic]) {
+        self.baselines.push(Baseline::new(text, diagnostics));
+        let early = diagnostics.iter().filter(|diagnostic| diagnostic.range.start < offset);
+        self.known
+            .extend(early.map(|diagnostic| (diagnostic.code.clone(), diagnostic.range.start)));
+    }
+
+    /// Those that none of the baselines has.
+    fn introduced<'d>(
+        &self,
+        offset: usize,
+        text: &str,
+        now: &'d [Diagnostic],
+    ) -> Vec<&'d Diagnostic> {
+        let fresh = |diagnostic: &Diagnostic| {
+            !(diagnostic.range.start < offset
+                && self.known.iter().any(|(code, start)| {
+                    *code == diagnostic.code && *start == diagnostic.range.start
+                }))
+        };
+        let mut left: Vec<&Diagnostic> =
+            now.iter().filter(|diagnostic| fresh(diagnostic)).collect();
+        for baseline in &self.baselines {
+            let introduced = baseline.introduced(text, now);
+            left.retain(|diagnostic| {
+                introduced.iter().any(|other| std::ptr::eq(*other, *diagnostic))
+            });
+        }
+        left
+    }
+}

@@ -1,0 +1,218 @@
+//! The fill-in-the-middle prompt.
+//!
+//! The windows around the cursor are cut at line starts, and their starts are anchored: they stay where they are while the user types,
+//! so that the engine finds the tokens of the last keystroke in its cache. Prefix and suffix are tokenised apart, as the models were trained.
+
+use std::path::Path;
+
+use engine::{FimTokens, ModelInfo, TokenId, Tokenizer};
+
+/// Tokens of the text before the cursor.
+pub const PREFIX_TOKENS_MAX: usize = 384;
+/// Tokens of the text after the cursor.
+pub const SUFFIX_TOKENS_MAX: usize = 96;
+/// The window's start moves by this many lines at a time.
+pub const ANCHOR_LINES: usize = 16;
+/// No token is longer, for the purpose of not tokenising a whole file to keep its end.
+const TOKEN_BYTES_MAX: usize = 12;
+
+/// The order of the parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Prefix, suffix, middle: what most models are trained on.
+    Psm,
+    /// Suffix, prefix, middle: while the user types, the prompt only grows at its end.
+    Spm,
+}
+
+/// Whether the last token before the cursor is taken back where it may be half a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Healing {
+    /// The model was trained on cuts between any two characters.
+    Off,
+    /// The last token is left out of the prompt, and the answer has to start with its bytes.
+    On,
+}
+
+/// A prompt, ready for the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// The tokens.
+    pub tokens: Vec<TokenId>,
+    /// The bytes before the cursor that the prompt leaves out and the answer has to start with.
+    pub healed: Vec<u8>,
+}
+
+impl Form {
+    /// The form that a model does best with. Our own models know both.
+    pub fn of(info: &ModelInfo) -> Form {
+        if info.name.to_ascii_lowercase().contains("nano") || info.architecture == "scripted" {
+            Form::Spm
+        } else {
+            Form::Psm
+        }
+    }
+}
+
+/// The prompt for the hole between `before` and `after`; both with `\n` line ends.
+pub fn fill_in(
+    tokenizer: &Tokenizer,
+    fim: &FimTokens,
+    form: Form,
+    healing: Healing,
+    path: &Path,
+    before: &str,
+    after: &str,
+) -> Prompt {
+    let mut prefix = window_before(tokenizer, before);
+    let suffix = window_after(tokenizer, after);
+    let inside_word = before.ends_with(|last: char| last.is_alphanumeric() || last == '_');
+    let last = if healing == Healing::On && inside_word { prefix.pop() } else { None };
+    let healed = last.map_or_else(Vec::new, |token| tokenizer.token_bytes(token).to_vec());
+    let header = fim.file_sep.map_or_else(Vec::new, |separator| {
+        let name = format!("{}\n", path.display()).replace('\\', "/");
+        [vec![separator], tokenizer.encode(&name)].concat()
+    });
+    let parts: [&[TokenId]; 7] = match form {
+        Form::Psm => [&[fim.prefix], &header, &prefix, &[fim.suffix], &suffix, &[fim.middle], &[]],
+        Form::Spm => [&[fim.suffix], &suffix, &[fim.prefix], &header, &prefix, &[fim.middle], &[]],
+    };
+    Prompt { tokens: parts.concat(), healed }
+}
+
+/// The tokens of the end of `before`, from an anchored line start.
+fn window_before(tokenizer: &Tokenizer, before: &str) -> Vec<TokenId> {
+    let far =
+        floor_boundary(before, before.len().saturating_sub(PREFIX_TOKENS_MAX * TOKEN_BYTES_MAX));
+    let line = before[..far].matches('\n').count() + usize::from(far > 0);
+    let start = if far == 0 {
+        0
+    } else {
+        before[far..].find('\n').map_or(before.len(), |newline| far + newline + 1)
+    };
+    let mut line = line;
+    let mut at = start;
+    loop {
+        if line.is_multiple_of(ANCHOR_LINES) {
+            let tokens = tokenizer.encode(&before[at..]);
+            if tokens.len() <= PREFIX_TOKENS_MAX {
+                return tokens;
+            }
+        }
+        let Some(newline) = before[at..].find('\n') else { break };
+        at += newline + 1;
+        line += 1;
+    }
+    tail_at_line(tokenizer, &before[far..])
+}
+
+/// Where a few lines alone fill the window: its end, from a line start if there is one.
+fn tail_at_line(tokenizer: &Tokenizer, text: &str) -> Vec<TokenId> {
+    let mut at = 0;
+    while let Some(newline) = text[at..].find('\n') {
+        at += newline + 1;
+        let tokens = tokenizer.encode(&text[at..]);
+        if tokens.len() <= PREFIX_TOKENS_MAX && at < text.len() {
+            return tokens;
+        }
+    }
+    let tokens = tokenizer.encode(text);
+    tokens[tokens.len().saturating_sub(PREFIX_TOKENS_MAX)..].to_vec()
+}
+
+fn window_after(tokenizer: &Tokenizer, after: &str) -> Vec<TokenId> {
+    let near = floor_boundary(after, after.len().min(SUFFIX_TOKENS_MAX * TOKEN_BYTES_MAX));
+    let mut tokens = tokenizer.encode(&after[..near]);
+    tokens.truncate(SUFFIX_TOKENS_MAX);
+    tokens
+}
+
+/// The nearest character boundary at or before `at`.
+pub(crate) fn floor_boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::{Engine, Script};
+
+    use super::*;
+
+    fn prompt(engine: &Engine, form: Form, healing: Healing, before: &str, after: &str) -> Prompt {
+        let tokenizer = engine.tokenizer();
+        fill_in(
+            tokenizer,
+            &tokenizer.fim().unwrap(),
+            form,
+            healing,
+            Path::new("a.py"),
+            before,
+            after,
+        )
+    }
+
+    fn shown(engine: &Engine, prompt: &Prompt) -> String {
+        let bytes: Vec<u8> = prompt
+            .tokens
+            .iter()
+            .flat_map(|token| engine.tokenizer().token_bytes(*token).to_vec())
+            .collect();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn both_forms_are_spelled_as_trained() {
+        let engine = Engine::scripted(Script::new());
+        let psm = prompt(&engine, Form::Psm, Healing::Off, "x = ", "\ny\n");
+        assert_eq!(
+            shown(&engine, &psm),
+            "<|fim_prefix|><|file_sep|>a.py\nx = <|fim_suffix|>\ny\n<|fim_middle|>"
+        );
+        let spm = prompt(&engine, Form::Spm, Healing::Off, "x = ", "\ny\n");
+        assert_eq!(
+            shown(&engine, &spm),
+            "<|fim_suffix|>\ny\n<|fim_prefix|><|file_sep|>a.py\nx = <|fim_middle|>"
+        );
+    }
+
+    #[test]
+    fn half_a_word_is_held_back() {
+        let engine = Engine::scripted(Script::new().words(&["retu"]));
+        let healed = prompt(&engine, Form::Spm, Healing::On, "    retu", "");
+        assert_eq!(healed.healed, b"retu");
+        assert!(shown(&engine, &healed).ends_with("    <|fim_middle|>"));
+        assert_eq!(prompt(&engine, Form::Spm, Healing::On, "    retu(", "").healed, b"");
+    }
+
+    #[test]
+    fn typing_keeps_the_start_of_the_window() {
+        let engine = Engine::scripted(Script::new());
+        let text: String = (0..200).map(|line| format!("v{line} = 1\n")).collect();
+        let mut starts = std::collections::HashSet::new();
+        for typed in ["", "x", "xy", "xy = ", "xy = 1\n", "xy = 1\nz"] {
+            let tokens =
+                prompt(&engine, Form::Spm, Healing::Off, &format!("{text}{typed}"), "").tokens;
+            assert!(tokens.len() <= PREFIX_TOKENS_MAX + 16);
+            starts.insert(tokens[..40].to_vec());
+        }
+        assert_eq!(starts.len(), 1);
+    }
+
+    #[test]
+    fn long_lines_and_wide_characters_are_cut_within_the_budget() {
+        let engine = Engine::scripted(Script::new());
+        for text in ["é".repeat(9000), format!("{}\nend", "x".repeat(9000)), "😀\n".repeat(4000)]
+        {
+            let made = prompt(&engine, Form::Psm, Healing::Off, &text, &text);
+            assert!(
+                made.tokens.len() <= PREFIX_TOKENS_MAX + SUFFIX_TOKENS_MAX + 16,
+                "{}",
+                made.tokens.len()
+            );
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Line-level steering.
+//!
+//! After each line that the model completes, the candidate is closed, put in place and checked, while the engine runs ahead. What a
+//! line brings in sends the writer back to the token to blame, which is banned there, and the next best is tried. The search ends with a
+//! candidate that was checked exactly as it would stand, or with the best one and its honest verdict when the budget is spent.
+
+use std::collections::HashMap;
+
+use engine::EngineError;
+use text::Diagnostic;
+
+use crate::judge::{Desk, Judged, Placed, Stage};
+use crate::trim::{End, Place};
+use crate::watch::{Ask, Watch};
+use crate::writer::{Reached, Writer};
+use crate::{Checked, OnFindings, Refused, Unknown, Verdict};
+
+/// Other ways that are tried for one line.
+pub(crate) const RETRIES_LINE_MAX: u32 = 3;
+/// Other ways that are tried for one suggestion.
+pub(crate) const RETRIES_MAX: u32 = 6;
+/// Where the model was surer of a token than this, another token is blamed first.
+const SURE: f32 = 0.9;
+
+/// A candidate that the search ended with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Found {
+    /// With `\n` line ends.
+    pub(crate) text: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) deferred: Vec<Diagnostic>,
+    pub(crate) mean_logprob: f32,
+}
+
+/// The search for one document and cursor.
+pub(crate) struct Steer<'a> {
+    desk: &'a Desk,
+    place: &'a Place,
+    pub(crate) writer: Writer<'a>,
+    pub(crate) watch: Watch<'a>,
+    on_findings: OnFindings,
+    pub(crate) refused: Vec<Refused>,
+    /// What was refused already, so that it is not checked again.
+    known_bad: HashMap<String, Diagnostic>,
+    /// Retries by the token that starts the line.
+    retries: HashMap<usize, u32>,
+    retried: u32,
+    /// Bytes of the text whose lines a verdict has let pass.
+    committed: usize,
+    look: Option<Look<'a>>,
+    /// The first refused candidate: what the model would have said by itself.
+    unsteered: Option<Found>,
+}
+
+/// A check of lines that are not the end yet.
+struct Look<'a> {
+    placed: Placed,
+    /// Bytes of the writer's text that were placed.
+    len: usize,
+    ask: Ask<'a>,
+    answer: Option<Checked>,
+}
+
+/// What woke the search.
+enum Event {
+    Deadline,
+    Looked,
+    Reached(Reached),
+}
+
+/// What a step of the search came to.
+enum Outcome {
+    Goes,
+    Done(Option<Found>),
+}
+
+impl<'a> Steer<'a> {
+    pub(crate) fn new(
+        desk: &'a Desk,
+        place: &'a Place,
+        writer: Writer<'a>,
+        watch: Watch<'a>,
+        on_findings: OnFindings,
+    ) -> Steer<'a> {
+        Steer {
+            desk,
+            place,
+            writer,
+            watch,
+            on_findings,
+            refused: Vec::new(),
+            known_bad: HashMap::new(),
+            retries: HashMap::new(),
+            retried: 0,
+            committed: 0,
+            look: None,
+            unsteered: None,
+        }
+    }
+
+    /// The next candidate that stands; `None` when there is none, or only ones that are withheld.
+    pub(crate) async fn candidate(&mut self) -> Result<Option<Found>, EngineError> {
+        loop {
+            let outcome = match self.event().await? {
+                Event::Deadline => return Ok(self.cut_short()),
+                Event::Looked => self.weigh_look().await,
+                Event::Reached(_) if self.writer.gave_up() => return Ok(self.best_left().await),
+                Event::Reached(reached) => {
+                    self.weigh_waiting_look().await;
+                    self.weigh_text(reached).await
+                }
+            };
+            if let Outcome::Done(found) = outcome {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Begins the search for another candidate, which does not start as the last one did. `false` when there is nothing to turn from.
+    pub(crate) fn start_over(&mut self) -> bool {
+        let Some(first) = self.writer.tape.token_at(0) else { return false };
+        self.writer.start_over(first);
+        self.retries.clear();
+        self.retried = 0;
+        self.committed = 0;
+        self.look = None;
+        self.unsteered = None;
+        true
+    }
+
+    /// Waits for whatever comes first. At the end of a line it waits for the check of the line before.
+    async fn event(&mut self) -> Result<Event, EngineError> {
+        loop {
+            let asked = self.look.as_mut().filter(|look| look.answer.is_none());
+            let looking = asked.is_some();
+            let hold = looking && self.writer.text().len() > self.place_len() && self.at_line_end();
+            let settled = self.watch.before().is_some();
+            let deadline = self.watch.deadline.into();
+            let look = self.look.as_mut().filter(|look| look.answer.is_none());
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(deadline) => return Ok(Event::Deadline),
+                checked = answer(look), if looking => {
+                    if let Some(look) = &mut self.look {
+                        self.watch.answered(&look.ask, &checked);
+                        look.answer = Some(checked);
+                    }
+                    return Ok(Event::Looked);
+                }
+                () = self.watch.settle(), if !settled => {}
+                reached = self.writer.step(), if !hold => return Ok(Event::Reached(reached?)),
+            }
+        }
+    }
+
+    /// Bytes of the text that the running check covers.
+    fn place_len(&self) -> usize {
+        self.look.as_ref().map_or(0, |look| look.len)
+    }
+
+    /// Whether a line was completed after the one that is being checked.
+    fn at_line_end(&self) -> bool {
+        let text = self.writer.text();
+        self.writer.has_ended()
+            || text
+                .get(self.place_len()..)
+                .is_some_and(|more| more.trim_start_matches('\n').contains('\n'))
+    }
+
+    /// Reads the answer of the running check, unless it needs to know how the next line starts and that is not known yet.
+    async fn weigh_look(&mut self) -> Outcome {
+        let Some(look) = self.look.take() else { return Outcome::Goes };
+        let Some(Checked::Diagnostics(diagnostics)) = &look.answer else {
+            return self.commit(look.len); // Unknown: it passes for now; the whole is checked at the end.
+        };
+        self.watch.settle().await;
+        let Some(Ok(before)) = self.watch.before() else { return self.commit(look.len) };
+        let next = self.writer.text().get(look.len..).unwrap_or("").trim_start();
+        let judged = self.desk.judge(before, &look.placed, diagnostics, Stage::Line(next));
+        let Some(worst) = judged.bad.first().cloned() else { return self.commit(look.len) };
+        if next.is_empty() && !self.writer.has_ended() {
+            self.look = Some(look);
+            return Outcome::Goes;
+        }
+        let text = self.writer.text()[..look.len].to_owned();
+        self.refuse(&text, &look.placed, worst, Vec::new()).await
+    }
+
+    /// Reads a check again that waits for the start of the next line.
+    async fn weigh_waiting_look(&mut self) {
+        if self.look.as_ref().is_some_and(|look| look.answer.is_some())
+            && let Outcome::Done(_) = Box::pin(self.weigh_look()).await
+        {
+            self.look = None;
+        }
+    }
+
+    fn commit(&mut self, len: usize) -> Outcome {
+        self.committed = self.committed.max(len);
+        Outcome::Goes
+    }
+
+    /// Sees whether the text is complete, and starts a check where a line is.
+    async fn weigh_text(&mut self, reached: Reached) -> Outcome {
+        let ended = self.writer.has_ended();
+        match self.place.end(self.writer.text(), ended) {
+            End::At(at) => return self.finish(at).await,
+            End::Open if ended => return self.finish(self.writer.text().len()).await,
+            End::Open => {}
+        }
+        if reached == Reached::Line && self.look.is_none() && self.watch.affords(1) {
+            self.start_look();
+        }
+        Outcome::Goes
+    }
+
+    fn start_look(&mut self) {
+        let text = self.writer.text();
+        let Some(len) = text.rfind('\n') else { return };
+        if len <= self.committed || text[..len].trim().is_empty() {
+            return;
+        }
+        let placed = self.desk.place_unfinished(&text[..len], self.place.layout());
+        let ask = self.watch.ask(placed.text.clone());
+        self.look = Some(Look { placed, len, ask, answer: None });
+    }
+
+    /// The candidate is the first `at` bytes: checks them exactly as they would stand.
+    async fn finish(&mut self, at: usize) -> Outcome {
+        let text = self.completed(at);
+        let placed = self.desk.place(&text);
+        if let Some(look) = self.look.take().filter(|look| look.placed.text == placed.text) {
+            self.watch.await_answer(look.ask, look.answer).await;
+        }
+        if text.trim().is_empty() {
+            return Outcome::Done(None);
+        }
+        if let Some(diagnostic) = self.known_bad.get(&text).cloned() {
+            return self.refuse(&text, &placed, diagnostic, Vec::new()).await;
+        }
+        let (verdict, deferred) = self.verdict(&placed).await;
+        match verdict {
+            Verdict::Findings(bad) => self.refuse(&text, &placed, bad[0].clone(), bad).await,
+            verdict => Outcome::Done(Some(self.found(text, verdict, deferred))),
+        }
+    }
+
+    /// The first `at` bytes of the text; where they leave something open, up to the last line that does not, or with the closing signs.
+    fn completed(&self, at: usize) -> String {
+        let text = &self.writer.text()[..at];
+        if self.place.is_inside() || self.place.is_whole(text) {
+            return text.to_owned();
+        }
+        match (self.place.last_whole(text), self.place.layout()) {
+            (0, Some((grammar, gap))) => [text.trim_end(), &grammar.signs(gap, text).0].concat(),
+            (whole, _) => text[..whole].to_owned(),
+        }
+    }
+
+    /// What the critic says of exactly this text.
+    async fn verdict(&mut self, placed: &Placed) -> (Verdict, Vec<Diagnostic>) {
+        match self.watch.check(&placed.text).await {
+            Checked::Unknown(reason) => (Verdict::Unknown(reason), Vec::new()),
+            Checked::Diagnostics(diagnostics) => match self.watch.before() {
+                Some(Ok(before)) => {
+                    let Judged { bad, deferred } =
+                        self.desk.judge(before, placed, &diagnostics, Stage::Whole);
+                    (if bad.is_empty() { Verdict::Clean } else { Verdict::Findings(bad) }, deferred)
+                }
+                Some(Err(reason)) => (Verdict::Unknown(reason.clone()), Vec::new()),
+                None => (Verdict::Unknown(Unknown::Budget), Vec::new()),
+            },
+        }
+    }
+
+    /// Notes that the checker has refused `text` (`findings`: if exactly it was checked), and goes back to try another way; without one,
+    /// takes the best that is left.
+    async fn refuse(
+        &mut self,
+        text: &str,
+        placed: &Placed,
+        diagnostic: Diagnostic,
+        findings: Vec<Diagnostic>,
+    ) -> Outcome {
+        if self.known_bad.insert(text.to_owned(), diagnostic.clone()).is_none() {
+            let own = self.desk.own_line_ends(text.trim_end());
+            self.refused.push(Refused { text: own, diagnostic: diagnostic.clone() });
+        }
+        if self.unsteered.is_none() {
+            let verdict = if findings.is_empty() {
+                Verdict::Unknown(Unknown::Budget)
+            } else {
+                Verdict::Findings(findings)
+            };
+            self.unsteered = Some(self.found(text.to_owned(), verdict, Vec::new()));
+        }
+        let affordable = self.watch.affords(0) && std::time::Instant::now() < self.watch.deadline;
+        if affordable && self.retried < RETRIES_MAX && self.go_back(text.len(), placed, &diagnostic)
+        {
+            return Outcome::Goes;
+        }
+        let blamed =
+            self.desk.blamed(placed, &diagnostic).map_or(text.len(), |blamed| blamed.start);
+        self.committed =
+            self.committed.min(text[..blamed.min(text.len())].rfind('\n').unwrap_or(0));
+        Outcome::Done(self.best_left().await)
+    }
+
+    /// Goes back to the token to blame. `false` when the line has used up its retries.
+    fn go_back(&mut self, len: usize, placed: &Placed, diagnostic: &Diagnostic) -> bool {
+        let text = self.writer.text();
+        let len = len.min(text.len());
+        let blamed = self.desk.blamed(placed, diagnostic).filter(|blamed| blamed.start < len);
+        let point = blamed
+            .as_ref()
+            .map_or(text[..len].trim_end().len().saturating_sub(1), |blamed| blamed.start);
+        let line = text[..point].rfind('\n').map_or(0, |newline| newline + 1);
+        let content = line + text[line..len].len() - text[line..len].trim_start().len();
+        let tape = &self.writer.tape;
+        let (Some(start), Some(end)) =
+            (tape.token_at(content), tape.token_at(len.saturating_sub(1)))
+        else {
+            return false;
+        };
+        let count = self.retries.entry(start).or_insert(0);
+        if *count >= RETRIES_LINE_MAX {
+            return false;
+        }
+        let until = blamed
+            .as_ref()
+            .and_then(|blamed| tape.token_at(blamed.end.max(blamed.start + 1) - 1))
+            .unwrap_or(end);
+        let ways = [
+            blamed.and_then(|blamed| tape.token_at(blamed.start)),
+            tape.least_sure(start..until + 1),
+            Some(start),
+        ];
+        let sure = |token: usize| tape.cell(token).logprob > SURE.ln();
+        let open = ways.into_iter().flatten().enumerate().skip(*count as usize);
+        let token = open.map(|(_, token)| token).find(|token| !sure(*token)).unwrap_or(start);
+        *count += 1;
+        self.retried += 1;
+        self.look = None;
+        self.writer.go_back(token, end + 1);
+        self.committed =
+            self.committed.min(self.writer.text().rfind('\n').map_or(0, |newline| newline + 1));
+        true
+    }
+
+    /// The lines that have passed, if they can stand alone; else what the model would have said by itself, if findings may be shown.
+    async fn best_left(&mut self) -> Option<Found> {
+        let passed = self
+            .place
+            .last_whole(&self.writer.text()[..self.committed.min(self.writer.text().len())]);
+        if passed > 0 {
+            let text = self.writer.text()[..passed].to_owned();
+            let placed = self.desk.place(&text);
+            let (verdict, deferred) = self.verdict(&placed).await;
+            if !matches!(verdict, Verdict::Findings(_)) {
+                return Some(self.found(text, verdict, deferred));
+            }
+        }
+        if self.on_findings == OnFindings::Withhold {
+            return None;
+        }
+        let mut found = self.unsteered.clone()?;
+        if !matches!(found.verdict, Verdict::Findings(_)) {
+            let placed = self.desk.place(&found.text);
+            (found.verdict, found.deferred) = self.verdict(&placed).await;
+        }
+        Some(found)
+    }
+
+    /// The clock has run out: the complete lines, of which nothing is known unless exactly they were checked.
+    fn cut_short(&mut self) -> Option<Found> {
+        let text = self.writer.text();
+        let lines = text.rfind('\n').map_or("", |newline| &text[..newline]);
+        let whole = self.place.last_whole(lines);
+        (whole > 0).then(|| {
+            self.found(text[..whole].to_owned(), Verdict::Unknown(Unknown::Budget), Vec::new())
+        })
+    }
+
+    fn found(&self, text: String, verdict: Verdict, deferred: Vec<Diagnostic>) -> Found {
+        let mean_logprob = self.mean_logprob(&text);
+        Found { text, verdict, deferred, mean_logprob }
+    }
+
+    fn mean_logprob(&self, text: &str) -> f32 {
+        let tokens =
+            self.writer.tape.token_at(text.len().saturating_sub(1)).map_or(0, |last| last + 1);
+        self.writer.tape.mean_logprob(tokens)
+    }
+}
+
+async fn answer(look: Option<&mut Look<'_>>) -> Checked {
+    match look {
+        Some(look) => (&mut look.ask.answer).await,
+        None => std::future::pending().await,
+    }
+}

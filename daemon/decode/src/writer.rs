@@ -1,0 +1,247 @@
+//! A sequence with its tape: takes steps, goes back, and ends loops.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::{
+    Class, Engine, EngineError, Finish, Job, Limits, Sampling, Sequence, SubmitError, TokenId,
+};
+
+use crate::ban::{Bans, Guard};
+use crate::loops::tail_loop;
+use crate::prompt::Prompt;
+use crate::tape::Tape;
+
+/// Steps that the engine may decode while a check runs. More would be thrown away too often.
+const AHEAD_MAX: u32 = 12;
+/// Tokens less likely than this share of the likeliest never come.
+const MIN_P: f32 = 0.05;
+/// How much warmer each retry is, from the second on: the first takes the runner-up.
+const RETRY_TEMPERATURE: f32 = 0.2;
+/// How much warmer it gets after a loop.
+const LOOP_TEMPERATURE: f32 = 0.3;
+/// Loops that are taken back before the text is simply cut.
+const LOOPS_MAX: u32 = 1;
+
+/// A token that is less likely than this, where another one was banned, is nothing that the model would say.
+const IMPROBABLE: f32 = 1e-4;
+
+/// What a step brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// More of the same line.
+    Token,
+    /// The end of a line, maybe with the start of the next.
+    Line,
+    /// The model has nothing more to say, or may not say more.
+    End,
+}
+
+/// What the writing is to be like.
+pub(crate) struct Manner {
+    pub(crate) class: Class,
+    pub(crate) temperature: f32,
+    pub(crate) seed: u64,
+    pub(crate) tokens_max: u32,
+    /// Tokens that may not come first.
+    pub(crate) not_first: Vec<TokenId>,
+}
+
+/// One sequence of the engine, and what it has said.
+pub(crate) struct Writer<'e> {
+    engine: &'e Engine,
+    sequence: Sequence,
+    pub(crate) tape: Tape,
+    pub(crate) bans: Bans,
+    seed: u64,
+    temperature: f32,
+    retries: u32,
+    loops: u32,
+    ended: bool,
+    /// A token was banned, and nothing has come instead yet.
+    turned: bool,
+    gave_up: bool,
+    started: Instant,
+    /// Until the first token.
+    pub(crate) prefill: Option<Duration>,
+    /// Waiting for later tokens.
+    pub(crate) decode: Duration,
+    pub(crate) tokens: u32,
+    pub(crate) rewinds: u32,
+}
+
+impl<'e> Writer<'e> {
+    pub(crate) fn start(
+        engine: &'e Engine,
+        prompt: Prompt,
+        manner: Manner,
+    ) -> Result<Writer<'e>, SubmitError> {
+        let tokenizer = engine.tokenizer();
+        let bans = Bans::default();
+        let tape = Tape::new(prompt.healed.len());
+        let vocabulary: Arc<[Box<[u8]>]> = if prompt.healed.is_empty() {
+            Arc::from([])
+        } else {
+            (0..tokenizer.len())
+                .map(|token| Box::from(tokenizer.token_bytes(token as TokenId)))
+                .collect()
+        };
+        let guard = Guard {
+            bans: bans.clone(),
+            vocabulary,
+            healed: prompt.healed,
+            not_first: manner.not_first,
+        };
+        let sequence = engine.submit(Job {
+            prompt: prompt.tokens,
+            constraint: Some(Box::new(guard)),
+            sampling: Sampling {
+                temperature: manner.temperature,
+                top_k: 0,
+                top_p: 1.0,
+                min_p: MIN_P,
+                seed: manner.seed,
+            },
+            limits: Limits {
+                tokens_max: manner.tokens_max,
+                stop: stops(engine),
+                ahead_max: AHEAD_MAX,
+            },
+            class: manner.class,
+        })?;
+        Ok(Writer {
+            engine,
+            sequence,
+            tape,
+            bans,
+            seed: manner.seed,
+            temperature: manner.temperature,
+            retries: 0,
+            loops: 0,
+            ended: false,
+            turned: false,
+            gave_up: false,
+            started: Instant::now(),
+            prefill: None,
+            decode: Duration::ZERO,
+            tokens: 0,
+            rewinds: 0,
+        })
+    }
+
+    /// What has been written.
+    pub(crate) fn text(&self) -> &str {
+        self.tape.text()
+    }
+
+    /// Whether there is nothing more to say, unless it goes back.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether what was banned has left nothing that the model would say.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.gave_up
+    }
+
+    /// Takes one step. Dropping the future loses nothing.
+    pub(crate) async fn step(&mut self) -> Result<Reached, EngineError> {
+        if self.ended {
+            return Ok(Reached::End);
+        }
+        let asked = Instant::now();
+        let step = self.sequence.next().await;
+        match self.prefill {
+            None => self.prefill = Some(self.started.elapsed()),
+            Some(_) => self.decode += asked.elapsed(),
+        }
+        let step = match step {
+            Ok(Some(step)) => step,
+            Ok(None) => return Ok(self.end()),
+            Err(EngineError::NothingAllowed { .. }) => {
+                self.gave_up = true;
+                return Ok(self.end());
+            }
+            Err(error) => return Err(error),
+        };
+        self.tokens += 1;
+        if std::mem::take(&mut self.turned) && step.logprob < IMPROBABLE.ln() {
+            self.gave_up = true;
+            return Ok(self.end());
+        }
+        if step.finish == Some(Finish::Stop) {
+            return Ok(self.end());
+        }
+        let bytes = self.engine.tokenizer().token_bytes(step.token);
+        self.tape.push(&step, bytes);
+        if self.tape.is_broken() || step.finish.is_some() {
+            return Ok(self.end());
+        }
+        if let Some(found) = tail_loop(&self.tape.tokens()) {
+            return Ok(self.leave_loop(found.second));
+        }
+        Ok(if bytes.contains(&b'\n') { Reached::Line } else { Reached::Token })
+    }
+
+    /// Goes back to before token `to`, bans it there, takes away what led from it to `refused_end`, and goes on another way.
+    pub(crate) fn go_back(&mut self, to: usize, refused_end: usize) {
+        self.retries += 1;
+        let warmer = RETRY_TEMPERATURE * self.retries.saturating_sub(1) as f32;
+        self.turn(to, refused_end, (self.temperature + warmer).min(1.0));
+    }
+
+    /// Starts over from before token `to` in the first manner, without the token that stood there.
+    pub(crate) fn start_over(&mut self, to: usize) {
+        self.retries = 0;
+        self.turn(to, to + 1, self.temperature);
+    }
+
+    fn turn(&mut self, to: usize, refused_end: usize, temperature: f32) {
+        let tokens = self.tape.tokens();
+        let refused: Vec<(TokenId, f32)> = (to..refused_end.min(tokens.len()))
+            .map(|index| (tokens[index], self.tape.cell(index).logprob))
+            .collect();
+        self.bans.with(|bans| {
+            bans.reject(&tokens[..to], &refused);
+            if let Some((token, _)) = refused.first() {
+                bans.ban(&tokens[..to], *token);
+            }
+        });
+        self.rewinds += 1;
+        self.ended = false;
+        self.gave_up = false;
+        self.turned = true;
+        self.tape.truncate(to);
+        let mark = self.sequence.mark_at(to);
+        self.sequence.rewind(mark);
+        self.sequence.reseed(self.seed.wrapping_add(u64::from(self.rewinds)), temperature);
+    }
+
+    /// The first loop is taken back and its first token banned, a later one is cut off.
+    fn leave_loop(&mut self, second: usize) -> Reached {
+        self.loops += 1;
+        if self.loops > LOOPS_MAX {
+            self.tape.truncate(second);
+            return self.end();
+        }
+        self.turn(second, second + 1, (self.temperature + LOOP_TEMPERATURE).min(1.0));
+        Reached::Token
+    }
+
+    fn end(&mut self) -> Reached {
+        self.ended = true;
+        Reached::End
+    }
+}
+
+/// The tokens that no text may hold: those of the prompt's own form.
+fn stops(engine: &Engine) -> Vec<TokenId> {
+    let fim = engine.tokenizer().fim();
+    fim.map_or_else(Vec::new, |fim| {
+        [fim.prefix, fim.suffix, fim.middle]
+            .into_iter()
+            .chain(fim.file_sep)
+            .chain(fim.pad)
+            .collect()
+    })
+}
