@@ -2,7 +2,9 @@
 -- nvim --headless --clean -u tests/nvim/minimal_init.lua -c 'lua MiniTest.run()' -c qa
 local root = vim.fs.dirname(vim.fs.dirname(vim.fs.dirname(vim.fs.abspath(debug.getinfo(1, 'S').source:sub(2)))))
 
-vim.opt.runtimepath:prepend(vim.env.MINI_TEST or root .. '/.tools/nvim/usr/share/neovim-mini.test')
+-- mini.test is installed beside Neovim: usr/bin/nvim, usr/share/neovim-mini.test.
+local prefix = vim.fs.dirname(vim.fs.dirname(vim.fn.resolve(vim.v.progpath)))
+vim.opt.runtimepath:prepend(vim.env.MINI_TEST or prefix .. '/share/neovim-mini.test')
 vim.opt.runtimepath:prepend(root)
 package.path = root .. '/tests/nvim/?.lua;' .. package.path
 
