@@ -3,6 +3,8 @@
 //! Exit codes, the same for all verbs: 0 done, 1 the answer is *no* (findings, refused), 2 bad use or bad input,
 //! 3 the environment is missing something. Errors are one sentence on stderr, with the place and the remedy.
 
+mod lsp;
+mod daemon;
 mod completions;
 mod config;
 mod logs;
@@ -70,6 +72,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Lsp(lsp::Args),
+    Daemon(daemon::Args),
     Config(config::Args),
     Logs(logs::Args),
     Model(model::Args),
@@ -79,7 +83,12 @@ enum Verb {
 /// The program's entry.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = lsp::early() {
+        return code;
+    }
     let outcome = match Cli::parse().verb {
+        Verb::Lsp(args) => lsp::run(&args),
+        Verb::Daemon(args) => daemon::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Logs(args) => logs::run(&args),
         Verb::Model(args) => model::run(&args),

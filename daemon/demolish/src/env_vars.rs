@@ -88,6 +88,12 @@ pub fn socket() -> Option<PathBuf> {
     path(DEMOLISH_SOCKET)
 }
 
+/// Where the daemon listens: `DEMOLISH_SOCKET`, else below `XDG_RUNTIME_DIR` or the temporary folder.
+#[must_use]
+pub fn socket_path() -> PathBuf {
+    socket().unwrap_or_else(|| wire::socket::default_path(runtime_dir().as_deref()))
+}
+
 /// `XDG_RUNTIME_DIR`.
 #[must_use]
 pub fn runtime_dir() -> Option<PathBuf> {
@@ -148,4 +154,13 @@ pub fn setting(key: &str) -> Option<(String, String)> {
         .chain([setting_name(key)])
         .find_map(|name| Some((read(&name)?.into_string().ok()?, name)))
         .map(|(value, name)| (name, value))
+}
+
+/// The whole environment, for a language server that is started elsewhere; variables that are not UTF-8 are left out.
+#[must_use]
+pub fn whole() -> std::collections::BTreeMap<String, String> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
 }

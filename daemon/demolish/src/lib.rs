@@ -5,8 +5,17 @@
 
 pub mod bench;
 pub mod cli;
+pub mod main_loop;
+pub mod state;
+pub mod handlers;
+pub mod tasks;
+pub mod daemon;
+pub mod shim;
 pub mod config;
 pub mod env_vars;
 pub mod logging;
 pub mod model;
 pub mod twin;
+
+/// The version of this build; shims and daemons must have the same.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

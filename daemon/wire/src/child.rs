@@ -108,12 +108,15 @@ impl Child {
         status
     }
 
-    /// Asks it to end (SIGTERM to the group), waits for [`TERMINATE_GRACE`], and then kills the group.
-    pub async fn terminate(mut self) {
+    /// Asks it to end (SIGTERM to the group), waits for [`TERMINATE_GRACE`], and then kills the group. Returns how it
+    /// ended, unless it had to be killed.
+    pub async fn terminate(&mut self) -> Option<ExitStatus> {
         if let Some(group) = self.group {
             let _ = kill_process_group(group, Signal::TERM);
         }
-        let _ = tokio::time::timeout(TERMINATE_GRACE, self.process.wait()).await;
+        let ended = tokio::time::timeout(TERMINATE_GRACE, self.process.wait()).await;
+        self.kill_group();
+        ended.ok()?.ok()
     }
 
     /// Kills the group once; what is left of it after its leader has ended has nobody to serve.
@@ -145,7 +148,11 @@ pub fn become_program(command: &[OsString]) -> SpawnError {
 
 /// Starts a program that outlives us, in a session of its own, with `log` as its output. Used for the daemon.
 #[expect(clippy::disallowed_methods, reason = "the daemon is no child: it must outlive the shim")]
-pub fn detach(program: &std::path::Path, args: &[&str], log: std::fs::File) -> io::Result<u32> {
+pub fn detach(
+    program: &std::path::Path,
+    args: &[&std::ffi::OsStr],
+    log: std::fs::File,
+) -> io::Result<u32> {
     let mut command = std::process::Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
     platform::own_session(&mut command);

@@ -64,6 +64,10 @@ impl Gate {
         self.0.send_replace(true);
     }
 
+    fn is(&self, other: &Gate) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     async fn passed(&self) {
         if !*self.0.borrow() {
             let _ = self.0.subscribe().wait_for(|open| *open).await;

@@ -12,9 +12,6 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// The longest path that a socket address can hold on every platform we run on.
 pub const PATH_BYTES_MAX: usize = 103;
-const SOCKET: &str = "demolish.sock";
-const LOCK: &str = "demolish.lock";
-
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -35,35 +32,25 @@ pub enum SocketError {
     Io(#[from] io::Error),
 }
 
-/// The folder of the socket: `$XDG_RUNTIME_DIR/demolish` (`runtime_dir`) if that is set, and otherwise a folder of this user in the
-/// system's folder for temporary files.
-pub fn default_dir(runtime_dir: Option<&Path>) -> PathBuf {
-    match runtime_dir {
+/// Where the socket is: in `$XDG_RUNTIME_DIR/demolish` (`runtime_dir`) if that is set, and otherwise in a folder of this
+/// user in the system's folder for temporary files.
+pub fn default_path(runtime_dir: Option<&Path>) -> PathBuf {
+    let dir = match runtime_dir {
         Some(dir) if dir.is_absolute() && dir.is_dir() => dir.join("demolish"),
         _ => std::env::temp_dir().join(format!("demolish-{}", geteuid().as_raw())),
-    }
+    };
+    dir.join("demolish.sock")
 }
 
-/// The socket in `dir`.
-pub fn path(dir: &Path) -> PathBuf {
-    dir.join(SOCKET)
-}
-
-/// Makes `dir` if it is missing, and makes sure that nobody else can enter it.
+/// Makes `dir` if it is missing; it must be this user's, and nobody else may enter it.
 pub fn private_dir(dir: &Path) -> Result<(), SocketError> {
     match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
         _ => {}
     }
     let found = std::fs::symlink_metadata(dir)?;
-    let ours = found.is_dir() && found.uid() == geteuid().as_raw();
-    if !ours {
-        return Err(SocketError::NotPrivate(dir.to_owned()));
-    }
-    if found.mode() & 0o077 != 0 {
-        std::fs::set_permissions(dir, Permissions::from_mode(0o700))?;
-    }
-    Ok(())
+    let private = found.uid() == geteuid().as_raw() && found.mode() & 0o077 == 0;
+    if found.is_dir() && private { Ok(()) } else { Err(SocketError::NotPrivate(dir.to_owned())) }
 }
 
 /// The daemon's end. Dropping it removes the socket and gives the lock back.
@@ -75,19 +62,19 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens in `dir`. A socket that a dead daemon left is replaced; the lock decides who is dead.
-    pub fn bind(dir: &Path) -> Result<Listener, SocketError> {
-        let path = path(dir);
+    /// Listens at `path`. A socket that a dead daemon left is replaced; the lock beside it decides who is dead.
+    pub fn bind(path: &Path) -> Result<Listener, SocketError> {
+        let path = path.to_owned();
         if path.as_os_str().len() > PATH_BYTES_MAX {
             return Err(SocketError::TooLong(path));
         }
-        private_dir(dir)?;
+        private_dir(path.parent().unwrap_or(Path::new(".")))?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
-            .open(dir.join(LOCK))?;
+            .open(path.with_extension("lock"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(SocketError::Taken(path)),
@@ -125,9 +112,9 @@ impl Drop for Listener {
     }
 }
 
-/// Connects to the daemon in `dir`, if it is this user's.
-pub async fn connect(dir: &Path) -> Result<UnixStream, SocketError> {
-    let stream = UnixStream::connect(path(dir)).await?;
+/// Connects to the daemon at `path`, if it is this user's.
+pub async fn connect(path: &Path) -> Result<UnixStream, SocketError> {
+    let stream = UnixStream::connect(path).await?;
     check(&stream)?;
     Ok(stream)
 }
@@ -142,24 +129,33 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_daemon_per_folder_and_a_stale_socket_is_replaced() {
+    async fn one_daemon_per_path_and_a_stale_socket_is_replaced() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = temp.path().join("d");
-        let first = Listener::bind(&dir).unwrap();
-        assert!(matches!(Listener::bind(&dir), Err(SocketError::Taken(_))));
+        let path = temp.path().join("d/demolish.sock");
+        let first = Listener::bind(&path).unwrap();
+        assert!(matches!(Listener::bind(&path), Err(SocketError::Taken(_))));
         let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
-        assert_eq!((mode(&dir), mode(first.path())), (0o700, 0o600));
-        let (near, far) = tokio::join!(connect(&dir), first.accept());
+        assert_eq!((mode(&temp.path().join("d")), mode(first.path())), (0o700, 0o600));
+        let (near, far) = tokio::join!(connect(&path), first.accept());
         near.unwrap();
         far.unwrap();
         drop(first);
-        std::os::unix::net::UnixListener::bind(path(&dir)).unwrap();
-        Listener::bind(&dir).unwrap();
+        std::os::unix::net::UnixListener::bind(&path).unwrap();
+        Listener::bind(&path).unwrap();
     }
 
     #[test]
     fn a_long_path_is_refused_with_its_reason() {
-        let dir = PathBuf::from(format!("/tmp/{}", "x".repeat(120)));
-        assert!(matches!(Listener::bind(&dir), Err(SocketError::TooLong(_))));
+        let path = PathBuf::from(format!("/tmp/{}", "x".repeat(120)));
+        assert!(matches!(Listener::bind(&path), Err(SocketError::TooLong(_))));
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_others_may_enter_is_refused_and_left_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(temp.path(), Permissions::from_mode(0o755)).unwrap();
+        let path = temp.path().join("demolish.sock");
+        assert!(matches!(Listener::bind(&path), Err(SocketError::NotPrivate(_))));
+        assert_eq!(std::fs::metadata(temp.path()).unwrap().mode() & 0o777, 0o755);
     }
 }

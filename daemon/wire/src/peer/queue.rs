@@ -149,7 +149,7 @@ impl Sender {
     /// Holds `gate` until the queue is below a quarter.
     pub fn hold(&self, gate: &Gate) {
         let mut queue = self.lock();
-        if !queue.closed {
+        if !queue.closed && !queue.held.iter().any(|held| held.is(gate)) {
             gate.close();
             queue.held.push(gate.clone());
         }
@@ -159,6 +159,11 @@ impl Sender {
     pub fn stalled_for(&self) -> Duration {
         let queue = self.lock();
         if queue.load.messages == 0 { Duration::ZERO } else { queue.progress.elapsed() }
+    }
+
+    /// Whether a reader is held because of this queue.
+    pub fn is_holding(&self) -> bool {
+        !self.lock().held.is_empty()
     }
 
     /// What the queue holds.

@@ -1,0 +1,38 @@
+//! `demolish daemon`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::socket::SocketError;
+
+use super::{Exit, Failure, Outcome};
+use crate::config::{Layers, read};
+use crate::daemon::{self, Bare, DaemonError};
+use crate::state::DaemonOptions;
+use crate::{env_vars, logging};
+
+/// Run the daemon in the foreground; editors start one by themselves when they need it
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn run(_args: &Args) -> Outcome {
+    let loaded = read::load(&Layers::of_process(None));
+    let log = logging::daemon_log();
+    logging::to_file(&log, loaded.config.log.level).map_err(|error| {
+        Failure::missing(format!("the log {} cannot be written ({error})", log.display()))
+    })?;
+    for problem in &loaded.problems {
+        tracing::warn!(%problem, "a setting is ignored");
+    }
+    let options = DaemonOptions {
+        socket: env_vars::socket_path(),
+        idle_exit: Duration::from_secs(loaded.config.daemon.idle_exit_s.into()),
+        servers_log_dir: Some(logging::servers_dir()),
+        version: crate::VERSION.to_owned(),
+    };
+    match daemon::run(options, Arc::new(Bare)) {
+        Ok(()) => Ok(Exit::Done),
+        Err(DaemonError::Socket(error @ SocketError::Taken(_))) => Err(Failure::bad(error)),
+        Err(error) => Err(Failure::missing(error)),
+    }
+}

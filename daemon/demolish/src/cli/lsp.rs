@@ -1,0 +1,55 @@
+//! `demolish lsp`, the verb that editors start. It is found before the command line is parsed, because an editor waits.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use super::{Failure, Outcome};
+use crate::shim::{self, ShimMode, ShimOptions};
+use crate::{env_vars, logging};
+
+/// Stand between an editor and a language server; without a server: Demolish's own features
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  demolish lsp -- rust-analyzer\n  demolish lsp -- ty server\n  demolish lsp\n\nDEMOLISH_BYPASS=1 turns the first form into the server itself."
+)]
+pub(super) struct Args {
+    /// The language server and its arguments
+    #[arg(last = true, value_name = "SERVER")]
+    server: Vec<OsString>,
+}
+
+/// Runs the verb, if the command line is one of its two forms and no other.
+pub(super) fn early() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != "lsp" {
+        return None;
+    }
+    match args.next() {
+        None => Some(shim::run(options(ShimMode::Own))),
+        Some(dashes) if dashes == "--" => {
+            let server: Vec<OsString> = args.collect();
+            (!server.is_empty()).then(|| shim::run(options(ShimMode::Wrap(server))))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Every other form is a mistake, or a plea for help.
+pub(super) fn run(args: &Args) -> Outcome {
+    debug_assert!(args.server.is_empty());
+    Err(Failure::bad(
+        "`demolish lsp --` needs the command of a language server after the two dashes",
+    ))
+}
+
+fn options(mode: ShimMode) -> ShimOptions {
+    let program = std::env::current_exe().map(Into::into).unwrap_or_else(|_| "demolish".into());
+    ShimOptions {
+        mode,
+        bypass: env_vars::bypass(),
+        socket: env_vars::socket_path(),
+        daemon: vec![program, "daemon".into()],
+        daemon_log: logging::daemon_log(),
+        version: crate::VERSION.to_owned(),
+    }
+}

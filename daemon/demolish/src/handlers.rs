@@ -1,0 +1,73 @@
+//! What is done about each event. Everything here runs on the loop and returns at once.
+//!
+//! `greet`: a connection says what it is for · `wrap`: an editor and a language server · `life`: that server starts, dies
+//! and returns · `own`: an editor and our own features · `control`: command-line verbs · `time`: deadlines ·
+//! `order`: which event of a batch comes first · `routes`: into the queues, and what if they are full.
+
+pub mod control;
+pub mod greet;
+pub mod life;
+pub mod order;
+pub mod own;
+pub mod routes;
+pub mod time;
+pub mod wrap;
+
+use std::time::Instant;
+
+use wire::codec::Incoming;
+use wire::peer::{Lane, Peer, PeerEvent};
+use wire::{Envelope, ResponseError, codes};
+
+use crate::state::{LinkId, Role, State};
+pub use life::Started;
+
+/// Something from a client.
+pub fn client(state: &mut State, id: LinkId, event: PeerEvent, now: Instant) {
+    let Some(link) = state.links.get_mut(&id) else { return };
+    let envelope = match event {
+        PeerEvent::Incoming(Incoming::Message(envelope)) => envelope,
+        PeerEvent::Incoming(Incoming::Malformed(bad)) => {
+            // Shims only pass on what is well formed, and answer the rest themselves.
+            tracing::warn!(link = id.0, why = %bad.why, excerpt = bad.excerpt, "malformed");
+            if let (Some(request), Some(_)) = (bad.id, bad.method) {
+                let error = ResponseError::new(codes::PARSE_ERROR, bad.why.to_string());
+                send(&link.client, Envelope::error(request, &error));
+            }
+            return;
+        }
+        PeerEvent::Incoming(Incoming::Junk(_)) => return,
+        PeerEvent::Closed(error) => {
+            tracing::info!(link = id.0, ?error, "the client is gone");
+            return remove(state, id, now);
+        }
+    };
+    match link.role {
+        Role::Greeting(_) => greet::first(state, id, &envelope, now),
+        Role::Wrap(_) => wrap::from_client(state, id, envelope, now),
+        Role::Own(_) => own::from_client(state, id, envelope, now),
+        Role::Control => control::from_client(state, id, envelope),
+    }
+}
+
+/// Takes a link out: its tasks are cancelled, and its server is asked to end.
+pub fn remove(state: &mut State, id: LinkId, now: Instant) {
+    state.tasks.cancel_link(id);
+    state.links.remove(&id);
+    if state.links.is_empty() {
+        state.idle_since = Some(now);
+    }
+}
+
+/// Takes a link out once its client has been sent what is queued.
+pub fn finish(state: &mut State, id: LinkId, now: Instant) {
+    if let Some(link) = state.links.remove(&id) {
+        tokio::spawn(link.client.finish(routes::FINISH_PATIENCE));
+    }
+    remove(state, id, now);
+}
+
+/// Queues an answer of our own. A client that does not read is found out by its other messages.
+fn send(peer: &Peer, envelope: Envelope) {
+    let _ = peer.sender().send(envelope.body, Lane::Keep, None);
+}

@@ -1,0 +1,34 @@
+//! Command-line verbs: what the loop can answer itself, and what it hands to the features.
+
+use wire::ext::{GetStatus, Stop};
+use wire::lsp::request::Request as _;
+use wire::{Envelope, Kind};
+
+use super::{own, send};
+use crate::state::{LinkId, State};
+
+/// A message from a command-line verb.
+pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope) {
+    let Kind::Request { id: request, method } = &envelope.kind else {
+        if envelope.method() == Some("$/cancelRequest") {
+            own::cancel(state, id, &envelope);
+        }
+        return;
+    };
+    let request = request.clone();
+    match &**method {
+        GetStatus::METHOD => {
+            let status = state.status();
+            if let Some(link) = state.links.get(&id) {
+                send(&link.client, Envelope::response(request, &status));
+            }
+        }
+        Stop::METHOD => {
+            if let Some(link) = state.links.get(&id) {
+                send(&link.client, Envelope::response(request, &()));
+            }
+            state.over = true;
+        }
+        _ => own::call(state, id, envelope),
+    }
+}

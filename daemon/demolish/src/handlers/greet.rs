@@ -1,0 +1,101 @@
+//! A connection says what it is for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proxy::{BackOff, Link, LinkOptions, Mirror, Reads};
+use tokio::net::UnixStream;
+use wire::ext::{Hello, HelloParams, HelloResult, Mode, PROTOCOL};
+use wire::lsp::request::Request as _;
+use wire::peer::Peer;
+use wire::{Envelope, Kind, ResponseError, codes};
+
+use super::{life, send};
+use crate::main_loop::Event;
+use crate::state::{LinkId, LinkState, Outlet, OwnLink, Role, State, Wrap};
+
+/// How long a connection may take to say what it is for.
+pub const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+/// How many connections there may be; further ones are closed at once, and their shims run the server themselves.
+pub const LINKS_MAX: usize = 256;
+
+/// A connection to the socket.
+pub fn accepted(state: &mut State, stream: UnixStream, now: Instant) {
+    if state.links.len() >= LINKS_MAX {
+        tracing::error!("too many links: a connection is refused");
+        return;
+    }
+    state.last_link += 1;
+    let id = LinkId(state.last_link);
+    let (reader, writer) = stream.into_split();
+    let inbox = state.inbox.clone();
+    let client = Peer::start(reader, writer, move |event| {
+        let inbox = inbox.clone();
+        async move {
+            let _ = inbox.send(Event::Client(id, event)).await;
+        }
+    });
+    let role = Role::Greeting(now + GREETING_PATIENCE);
+    state.links.insert(id, LinkState { hello: None, client, role });
+    state.idle_since = None;
+}
+
+/// The first message of a connection.
+pub fn first(state: &mut State, id: LinkId, envelope: &Envelope, now: Instant) {
+    let Some(link) = state.links.get_mut(&id) else { return };
+    let Kind::Request { id: request, method } = &envelope.kind else {
+        return super::remove(state, id, now);
+    };
+    let hello = match envelope.params_as::<HelloParams>() {
+        Ok(hello) if *method == Hello::METHOD => hello,
+        _ => {
+            let error = ResponseError::new(codes::INVALID_REQUEST, "demolish/hello comes first");
+            send(&link.client, Envelope::error(request.clone(), &error));
+            return super::finish(state, id, now);
+        }
+    };
+    if hello.protocol != PROTOCOL || hello.version != state.options.version {
+        let words = format!("this daemon is version {}", state.options.version);
+        tracing::warn!(theirs = hello.version, "another version; refused");
+        let error = ResponseError::new(codes::INVALID_REQUEST, words);
+        send(&link.client, Envelope::error(request.clone(), &error));
+        super::finish(state, id, now);
+        // An idle daemon gives way, so that the next shim starts one of its own version.
+        state.over = state.links.is_empty();
+        return;
+    }
+    let result =
+        HelloResult { version: state.options.version.clone(), pid: std::process::id(), link: id.0 };
+    send(&link.client, Envelope::response(request.clone(), &result));
+    tracing::info!(link = id.0, mode = ?hello.mode, shim = hello.pid, "connected");
+    let mode = hello.mode.clone();
+    link.role = match &mode {
+        Mode::Wrap { command } => Role::Wrap(Box::new(wrap(command, &hello))),
+        Mode::Own => {
+            let own = state.features.own(Outlet::new(id, state.inbox.clone()));
+            Role::Own(Box::new(OwnLink { mirror: Mirror::default(), own }))
+        }
+        Mode::Control => Role::Control,
+    };
+    link.hello = Some(hello);
+    if matches!(mode, Mode::Wrap { .. }) {
+        life::start(state, id);
+    }
+}
+
+fn wrap(command: &[String], hello: &HelloParams) -> Wrap {
+    let server = command.first().cloned().unwrap_or_default();
+    Wrap {
+        link: Link::new(LinkOptions { server, reads: Reads::Fail }),
+        command: command.into(),
+        env: Arc::new(hello.env.clone()),
+        server: None,
+        life: 0,
+        back_off: BackOff::default(),
+        restart_at: None,
+        closing: None,
+        malformed: Default::default(),
+        malformed_total: 0,
+        last_words: Vec::new(),
+    }
+}

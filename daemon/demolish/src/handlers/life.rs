@@ -1,0 +1,223 @@
+//! A language server starts, dies and returns.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, oneshot};
+use wire::child::{Child, ChildOptions, SpawnError};
+use wire::peer::Peer;
+
+use super::wrap::{pass, wrap};
+use crate::main_loop::Event;
+use crate::state::{Dying, LinkId, Role, Server, ServerId, State, Wrap};
+
+/// How long the second sign of a server's death is waited for.
+pub const SIGNS_PATIENCE: Duration = Duration::from_millis(300);
+/// How many of its last lines are shown to the user when it does not start.
+const LAST_WORDS_SHOWN: usize = 3;
+
+/// A server that was started.
+#[derive(Debug)]
+pub struct Started {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+}
+
+/// Starts the server of a link; its beginning comes as [`Event::Started`].
+pub fn start(state: &mut State, id: LinkId) {
+    let log_dir = state.options.servers_log_dir.clone();
+    let inbox = state.inbox.clone();
+    let cwd =
+        state.links.get(&id).and_then(|link| link.hello.as_ref()).map(|hello| hello.cwd.clone());
+    let Some(wrap) = wrap(state, id) else { return };
+    wrap.life += 1;
+    wrap.restart_at = None;
+    let server = ServerId { link: id, life: wrap.life };
+    let options = ChildOptions {
+        command: wrap.command.iter().map(Into::into).collect(),
+        cwd: cwd.map(PathBuf::from),
+        env: Some(wrap.env.iter().map(|(name, value)| (name.into(), value.into())).collect()),
+        log: log_dir.and_then(|dir| log_file(&dir, &wrap.command, id)),
+    };
+    tokio::spawn(async move {
+        let outcome = Child::spawn(options).await;
+        let outcome = outcome.map(|(child, stdin, stdout)| Started { child, stdin, stdout });
+        let _ = inbox.send(Event::Started(server, Box::new(outcome))).await;
+    });
+}
+
+/// A server was started, or could not be.
+pub fn started(
+    state: &mut State,
+    server: ServerId,
+    outcome: Result<Started, SpawnError>,
+    now: Instant,
+) {
+    let inbox = state.inbox.clone();
+    let current = |wrap: &&mut Wrap| wrap.life == server.life;
+    let Some(wrap) = wrap(state, server.link).filter(current) else { return };
+    let routes = match outcome {
+        Ok(Started { child, stdin, stdout }) => {
+            tracing::info!(link = server.link.0, command = ?wrap.command, pid = child.id(), "started");
+            let (stop, stopped) = oneshot::channel();
+            let (pid, log) = (child.id(), child.log().clone());
+            let events = inbox.clone();
+            let peer = Peer::start(stdout, stdin, move |event| {
+                let events = events.clone();
+                async move {
+                    let _ = events.send(Event::Server(server, event)).await;
+                }
+            });
+            tokio::spawn(watch(child, stopped, server, inbox));
+            wrap.server = Some(Server { peer, pid, log, _stop: stop, dying: None });
+            wrap.link.on_server_up()
+        }
+        Err(error) => {
+            let remedy = "install it, or correct the command in the editor's configuration";
+            let reason =
+                format!("Demolish: the language server cannot be started: {error}; {remedy}");
+            tracing::error!(link = server.link.0, %error, "not started");
+            wrap.link.give_up(&reason)
+        }
+    };
+    pass(state, server.link, routes, now);
+}
+
+/// The server's stdout is closed: the first sign, or the second.
+pub fn silent(state: &mut State, server: ServerId, now: Instant) {
+    sign(state, server, None, now);
+}
+
+/// The server's process has ended: the first sign, or the second.
+pub fn ended(state: &mut State, server: ServerId, how: String, now: Instant) {
+    sign(state, server, Some(how), now);
+}
+
+/// The second sign was not seen in time.
+pub fn overdue(state: &mut State, id: LinkId, now: Instant) {
+    let Some(wrap) = wrap(state, id) else { return };
+    let how =
+        wrap.server.as_mut().and_then(|server| server.dying.take()).and_then(|dying| dying.how);
+    lost(state, id, &how.unwrap_or_else(|| "it closed its output".to_owned()), now);
+}
+
+fn sign(state: &mut State, server: ServerId, how: Option<String>, now: Instant) {
+    let current = |wrap: &&mut Wrap| wrap.life == server.life;
+    let Some(wrap) = wrap(state, server.link).filter(current) else { return };
+    let Some(running) = &mut wrap.server else { return };
+    match running.dying.take() {
+        None => running.dying = Some(Dying { until: now + SIGNS_PATIENCE, how }),
+        Some(Dying { how: earlier, .. }) if how.is_some() || earlier.is_some() => {
+            let how = how.or(earlier).unwrap_or_default();
+            lost(state, server.link, &how, now);
+        }
+        // A closed output may be reported by the writer and by the reader.
+        Some(dying) => running.dying = Some(dying),
+    }
+}
+
+/// The server is gone, or is given up: it is started again if it may be.
+pub fn lost(state: &mut State, id: LinkId, how: &str, now: Instant) {
+    let Some(wrap) = wrap(state, id) else { return };
+    let Some(server) = wrap.server.take() else { return };
+    wrap.last_words = server.log.tail();
+    // From here on nothing counts that this life still says.
+    wrap.life += 1;
+    drop(server);
+    if wrap.closing.is_some() {
+        let routes = wrap.link.on_server_death();
+        pass(state, id, routes, now);
+        return super::finish(state, id, now);
+    }
+    tracing::warn!(link = id.0, command = ?wrap.command, how, "the server is gone");
+    let greeted = wrap.link.mirror().is_initialized();
+    let routes = if wrap.link.mirror().is_shutdown() {
+        wrap.link.on_server_death()
+    } else if !greeted {
+        let reason = never_answered(wrap, how);
+        wrap.link.give_up(&reason)
+    } else if let Some(wait) = wrap.back_off.died(now) {
+        wrap.restart_at = Some(now + wait);
+        wrap.link.on_server_death()
+    } else {
+        let reason = gave_up(wrap, how);
+        wrap.link.give_up(&reason)
+    };
+    pass(state, id, routes, now);
+}
+
+/// Waits for the end of a child, or brings it about when its link lets go of it.
+async fn watch(
+    mut child: Child,
+    stopped: oneshot::Receiver<()>,
+    server: ServerId,
+    inbox: mpsc::Sender<Event>,
+) {
+    let status = tokio::select! {
+        status = child.wait() => status.ok(),
+        _ = stopped => child.terminate().await,
+    };
+    let how = status.map_or_else(|| "it was killed".to_owned(), |status| status.to_string());
+    let _ = inbox.send(Event::Ended(server, how)).await;
+}
+
+fn never_answered(wrap: &Wrap, how: &str) -> String {
+    format!(
+        "Demolish: the language server `{}` ended before it was ready ({how}){}; run this command in a terminal to see \
+         why, or correct it in the editor's configuration",
+        wrap.command.join(" "),
+        quoted(&wrap.last_words),
+    )
+}
+
+fn gave_up(wrap: &Wrap, how: &str) -> String {
+    format!(
+        "Demolish: the language server `{}` keeps ending ({how}){}; it was restarted {} times in {} minutes and is now \
+         left alone until the editor starts it again",
+        wrap.command.join(" "),
+        quoted(&wrap.last_words),
+        proxy::RESTARTS_MAX,
+        proxy::RESTARTS_WINDOW.as_secs() / 60,
+    )
+}
+
+fn quoted(last_words: &[String]) -> String {
+    let spoken: Vec<&str> =
+        last_words.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+    let shown = &spoken[spoken.len().saturating_sub(LAST_WORDS_SHOWN)..];
+    if shown.is_empty() { String::new() } else { format!(", and said: {}", shown.join(" / ")) }
+}
+
+/// The log of a server: named after its program, and after its link because two may have the same.
+fn log_file(dir: &Path, command: &[String], id: LinkId) -> Option<PathBuf> {
+    std::fs::create_dir_all(dir).ok()?;
+    let program = Path::new(command.first()?).file_name()?.to_string_lossy().into_owned();
+    // Numbers of links begin anew with every daemon, so that the number of files stays small.
+    Some(dir.join(format!("{program}-{}.log", id.0)))
+}
+
+/// When something is due in the life of a server.
+pub(crate) fn next_deadline(wrap: &Wrap) -> Option<Instant> {
+    let dying = wrap.server.as_ref().and_then(|server| server.dying.as_ref()).map(|d| d.until);
+    let closing = wrap.closing.filter(|_| wrap.server.is_some());
+    [dying, closing, wrap.restart_at].into_iter().flatten().min()
+}
+
+/// Does what is due.
+pub fn tick(state: &mut State, id: LinkId, now: Instant) {
+    let Some(link) = state.links.get_mut(&id) else { return };
+    let Role::Wrap(wrap) = &mut link.role else { return };
+    let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+    if due(wrap.restart_at) {
+        return start(state, id);
+    }
+    let dying = wrap.server.as_ref().and_then(|server| server.dying.as_ref()).map(|d| d.until);
+    if due(dying) {
+        return overdue(state, id, now);
+    }
+    if due(wrap.closing.filter(|_| wrap.server.is_some())) {
+        lost(state, id, "it did not exit", now);
+    }
+}

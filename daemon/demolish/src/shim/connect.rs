@@ -1,0 +1,143 @@
+//! The way to the daemon: connect, start one if there is none, and agree on the version.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use wire::codec::{Codec, Incoming};
+use wire::ext::{Hello, HelloParams, Mode, PROTOCOL};
+use wire::lsp::request::Request as _;
+use wire::socket::{self, SocketError};
+use wire::{Bytes, Envelope, Id, child, frame};
+
+use super::{ShimMode, ShimOptions};
+use crate::env_vars;
+
+/// How long a daemon that is there may be silent, when an editor starts a server.
+const SILENCE_MAX: Duration = Duration::from_millis(200);
+/// How long a daemon that we start may take until it listens, when an editor starts a server.
+const START_MAX: Duration = Duration::from_millis(1000);
+/// The same where there is no server to step aside for, or where one has been lost: patience is all there is.
+const PATIENCE_MAX: Duration = Duration::from_secs(5);
+/// How often a daemon that we started is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How patient to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    silence: Duration,
+    start: Duration,
+}
+
+/// The editor is starting: the real server is a fine alternative.
+pub(super) const FIRST: Patience = Patience { silence: SILENCE_MAX, start: START_MAX };
+/// The editor is working, and its server is gone.
+pub(super) const AGAIN: Patience = Patience { silence: PATIENCE_MAX, start: PATIENCE_MAX };
+
+/// A connection on which the daemon has said hello.
+pub(super) struct Connection {
+    /// What it says from here on.
+    pub(super) reader: tokio::io::Chain<io::Cursor<Bytes>, OwnedReadHalf>,
+    /// The way to it.
+    pub(super) writer: OwnedWriteHalf,
+}
+
+/// Why there is no daemon for us.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoDaemon {
+    /// It says no: another version.
+    #[error("{0}")]
+    Refused(String),
+    /// It says nothing.
+    #[error("it does not answer")]
+    Silent,
+    /// The socket is not as it must be.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// It cannot be started or talked to.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Connects to the daemon; starts one if there is none.
+pub(super) async fn connect(
+    options: &ShimOptions,
+    patience: Patience,
+) -> Result<Connection, NoDaemon> {
+    let patience = match options.mode {
+        ShimMode::Wrap(_) => patience,
+        ShimMode::Own => AGAIN,
+    };
+    let stream = match socket::connect(&options.socket).await {
+        Ok(stream) => stream,
+        Err(SocketError::Io(_)) => start(options, patience.start).await?,
+        Err(error) => return Err(error.into()),
+    };
+    match tokio::time::timeout(patience.silence, hello(stream, options)).await {
+        Ok(greeted) => greeted,
+        Err(_) => Err(NoDaemon::Silent),
+    }
+}
+
+/// Starts a daemon and waits until it listens. Of several that are started at once, one stays.
+async fn start(options: &ShimOptions, patience: Duration) -> Result<UnixStream, NoDaemon> {
+    let program = options.daemon.first().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let args: Vec<&std::ffi::OsStr> = options.daemon[1..].iter().map(AsRef::as_ref).collect();
+    child::detach(Path::new(program), &args, log_file(&options.daemon_log)?)?;
+    let until = Instant::now() + patience;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        match socket::connect(&options.socket).await {
+            Ok(stream) => return Ok(stream),
+            Err(SocketError::Io(_)) if Instant::now() < until => {}
+            Err(SocketError::Io(_)) => return Err(NoDaemon::Silent),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn log_file(path: &Path) -> io::Result<std::fs::File> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+async fn hello(stream: UnixStream, options: &ShimOptions) -> Result<Connection, NoDaemon> {
+    let (mut reader, mut writer) = stream.into_split();
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let params = HelloParams {
+        protocol: PROTOCOL,
+        version: options.version.clone(),
+        mode: match &options.mode {
+            ShimMode::Wrap(command) => Mode::Wrap {
+                command: command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            },
+            ShimMode::Own => Mode::Own,
+        },
+        cwd: cwd.to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        env: env_vars::whole(),
+        editor_pid: std::os::unix::process::parent_id(),
+    };
+    let request = Envelope::request(Id::number(1), Hello::METHOD, &params);
+    writer.write_all(&frame::encode(&request.body)).await?;
+    let mut codec = Codec::default();
+    loop {
+        match codec.next_incoming() {
+            Some(Incoming::Message(answer)) => {
+                answer.outcome().map_err(|error| NoDaemon::Refused(error.message))?;
+                let rest = codec.buffer().split().freeze();
+                return Ok(Connection { reader: io::Cursor::new(rest).chain(reader), writer });
+            }
+            Some(_) => {}
+            None if reader.read_buf(codec.buffer()).await? == 0 => return Err(NoDaemon::Silent),
+            None => {}
+        }
+    }
+}

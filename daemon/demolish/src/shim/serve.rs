@@ -1,0 +1,359 @@
+//! Messages pass between the editor and whatever stands behind us now: the daemon, or the real server.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use proxy::{BackOff, Link, LinkOptions, Reads, Route};
+use tokio::sync::mpsc;
+use wire::child::{Child, ChildOptions, SpawnError};
+use wire::codec::{Incoming, Malformed, Why};
+use wire::peer::{Peer, PeerEvent};
+use wire::{Envelope, ResponseError, codes, stdio};
+
+use super::connect::{self, AGAIN, Connection, NoDaemon};
+use super::{ShimMode, ShimOptions};
+use crate::handlers::routes::{self, FINISH_PATIENCE, Wedged};
+
+/// How many events may wait; readers wait for room.
+const INBOX_EVENTS_MAX: usize = 256;
+/// How long the server may take to end after the editor's `exit` (rule 4.13).
+const EXIT_PATIENCE: Duration = Duration::from_millis(900);
+/// We look around at least this often.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
+
+/// How a shim begins.
+pub(super) enum Beginning {
+    /// With a daemon.
+    Connected(Connection),
+    /// With nothing but the reason for it.
+    Refused(String),
+}
+
+/// What can wake a shim.
+enum Event {
+    /// Something from the editor.
+    Editor(PeerEvent),
+    /// Something from what stands behind us; the number says in which life.
+    Behind(u32, PeerEvent),
+    /// A daemon was found again, or not.
+    Connected(Result<Connection, NoDaemon>),
+    /// The real server was started, or not.
+    Started(Box<Result<Direct, SpawnError>>),
+}
+
+/// The real server, as our own child.
+struct Direct {
+    child: Child,
+    stdin: tokio::process::ChildStdin,
+    stdout: tokio::process::ChildStdout,
+}
+
+/// A shim at work.
+struct Shim<'o> {
+    options: &'o ShimOptions,
+    link: Link,
+    editor: Peer,
+    behind: Option<Peer>,
+    /// The real server, if that is what stands behind us.
+    child: Option<Child>,
+    life: u32,
+    inbox: mpsc::Sender<Event>,
+    back_off: BackOff,
+    /// Whether the daemon has had its chances.
+    direct: bool,
+    /// When to look for a daemon again.
+    retry_at: Option<Instant>,
+    /// When we stop waiting after the editor's `exit`.
+    exit_at: Option<Instant>,
+    over: bool,
+}
+
+/// Runs until the editor is gone. The exit code is that which the protocol asks of a server.
+pub(super) async fn run(options: &ShimOptions, beginning: Beginning) -> ExitCode {
+    let (inbox, mut events) = mpsc::channel(INBOX_EVENTS_MAX);
+    let ends = (stdio::stdin(), stdio::stdout());
+    let (Ok(stdin), Ok(stdout)) = ends else { return ExitCode::FAILURE };
+    let to_inbox = inbox.clone();
+    let editor = Peer::start(stdin, stdout, move |event| {
+        let inbox = to_inbox.clone();
+        async move {
+            let _ = inbox.send(Event::Editor(event)).await;
+        }
+    });
+    let mut shim = Shim::new(options, editor, inbox);
+    match beginning {
+        Beginning::Connected(connection) => shim.connected(connection),
+        Beginning::Refused(reason) => {
+            let routes = shim.link.give_up(&reason);
+            shim.pass(routes);
+        }
+    }
+    while !shim.over {
+        let event = tokio::select! {
+            biased;
+            event = events.recv() => event,
+            () = tokio::time::sleep_until(shim.next_deadline().into()) => None,
+        };
+        match event {
+            Some(event) => shim.handle(event),
+            None => shim.tick(Instant::now()),
+        }
+    }
+    let clean = shim.link.mirror().is_shutdown();
+    let Shim { editor, child, .. } = shim;
+    drop(child);
+    editor.finish(FINISH_PATIENCE).await;
+    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl<'o> Shim<'o> {
+    fn new(options: &'o ShimOptions, editor: Peer, inbox: mpsc::Sender<Event>) -> Shim<'o> {
+        let server = match &options.mode {
+            ShimMode::Wrap(command) => {
+                command.first().map(|name| name.to_string_lossy().into_owned())
+            }
+            ShimMode::Own => None,
+        };
+        let server = server.unwrap_or_else(|| "demolish".to_owned());
+        Shim {
+            options,
+            link: Link::new(LinkOptions { server, reads: Reads::Retry }),
+            editor,
+            behind: None,
+            child: None,
+            life: 0,
+            inbox,
+            back_off: BackOff::default(),
+            direct: false,
+            retry_at: None,
+            exit_at: None,
+            over: false,
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Editor(PeerEvent::Incoming(Incoming::Message(envelope))) => {
+                self.editor_sent(envelope, now);
+            }
+            Event::Editor(PeerEvent::Incoming(Incoming::Malformed(bad))) => {
+                self.malformed_editor(&bad, now);
+            }
+            Event::Editor(PeerEvent::Incoming(Incoming::Junk(bytes))) => {
+                tracing::warn!(bytes = bytes.len(), "the editor sent bytes outside of any message");
+            }
+            Event::Editor(PeerEvent::Closed(_)) => self.over = true,
+            Event::Behind(life, event) if life == self.life => self.behind_sent(event, now),
+            Event::Behind(..) => {}
+            Event::Connected(Ok(connection)) => self.connected(connection),
+            Event::Connected(Err(error)) => {
+                tracing::warn!(%error, "no daemon");
+                self.not_connected(&error);
+            }
+            Event::Started(outcome) => self.started(*outcome),
+        }
+    }
+
+    fn editor_sent(&mut self, envelope: Envelope, now: Instant) {
+        let exit = envelope.method() == Some("exit");
+        let routes = self.link.on_client(envelope, now);
+        self.pass(routes);
+        if exit {
+            self.exit_at = Some(now + EXIT_PATIENCE);
+            self.over = self.behind.is_none();
+        }
+    }
+
+    /// A message of the editor that cannot be read: whoever waits for it is told (rules 4.2, 4.4).
+    fn malformed_editor(&mut self, bad: &Malformed, now: Instant) {
+        tracing::warn!(why = %bad.why, excerpt = bad.excerpt, "malformed message of the editor");
+        let Some(id) = bad.id.clone() else { return };
+        let code = match bad.why {
+            Why::Envelope(_) => codes::PARSE_ERROR,
+            Why::TooLong { .. } => codes::INVALID_REQUEST,
+        };
+        let answer = Envelope::error(id, &ResponseError::new(code, bad.why.to_string()));
+        if bad.method.is_some() {
+            let _ = self.editor.sender().send(answer.body, wire::Lane::Keep, None);
+        } else {
+            // It was an answer to the server: that gets an error in its place.
+            let routes = self.link.on_client(answer, now);
+            self.pass(routes);
+        }
+    }
+
+    fn behind_sent(&mut self, event: PeerEvent, now: Instant) {
+        let routes = match event {
+            PeerEvent::Incoming(Incoming::Message(envelope)) => self.link.on_server(envelope, now),
+            PeerEvent::Incoming(Incoming::Malformed(bad)) => {
+                tracing::warn!(why = %bad.why, "malformed message of the server");
+                match &bad.id {
+                    Some(id) if bad.method.is_none() => {
+                        self.link.on_server_malformed(id, &bad.why.to_string())
+                    }
+                    _ => Vec::new(),
+                }
+            }
+            PeerEvent::Incoming(Incoming::Junk(bytes)) => {
+                if let Some(child) = &self.child {
+                    child.log().append(&bytes);
+                }
+                return;
+            }
+            PeerEvent::Closed(_) => return self.lost(now),
+        };
+        self.pass(routes);
+    }
+
+    fn pass(&mut self, routes: Vec<Route>) {
+        let wedged = routes::apply(&mut self.link, &self.editor, self.behind.as_ref(), routes);
+        self.unwedge(wedged);
+    }
+
+    fn unwedge(&mut self, wedged: Wedged) {
+        // An editor that does not read cannot be served; it starts us anew if it comes to.
+        self.over |= wedged.client;
+        if wedged.server {
+            self.lost(Instant::now());
+        }
+    }
+
+    /// What stood behind us is gone.
+    fn lost(&mut self, now: Instant) {
+        self.behind = None;
+        self.life += 1;
+        let last_words = self.child.take().map(|child| child.log().tail());
+        if self.exit_at.is_some() {
+            let routes = self.link.on_server_death();
+            self.pass(routes);
+            self.over = true;
+            return;
+        }
+        let routes = self.link.on_server_death();
+        self.pass(routes);
+        match (self.back_off.died(now), last_words) {
+            (Some(wait), None) => {
+                tracing::warn!("the daemon is gone; looking for another");
+                // The first time at once: a new daemon is up within a second.
+                let first = self.back_off.total() == 1;
+                self.retry_at = Some(if first { now } else { now + wait });
+            }
+            (Some(wait), Some(_)) => self.retry_at = Some(now + wait),
+            (None, None) => self.go_direct(),
+            (None, Some(words)) => {
+                let reason = format!(
+                    "Demolish: `{}` keeps ending ({}); it is left alone until the editor starts it again",
+                    self.server(),
+                    words.last().map_or("without a word", String::as_str),
+                );
+                let routes = self.link.give_up(&reason);
+                self.pass(routes);
+            }
+        }
+    }
+
+    /// Looks for a daemon, or for the real server, in the background.
+    fn retry(&mut self) {
+        self.retry_at = None;
+        if self.direct {
+            return self.go_direct();
+        }
+        let (options, inbox) = (self.options.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            let outcome = connect::connect(&options, AGAIN).await;
+            let _ = inbox.send(Event::Connected(outcome)).await;
+        });
+    }
+
+    fn connected(&mut self, connection: Connection) {
+        let Connection { reader, writer } = connection;
+        self.begin(reader, writer);
+    }
+
+    fn not_connected(&mut self, error: &NoDaemon) {
+        match self.options.mode {
+            ShimMode::Wrap(_) => self.go_direct(),
+            ShimMode::Own => {
+                let routes = self.link.give_up(&format!("Demolish: the daemon is gone: {error}"));
+                self.pass(routes);
+            }
+        }
+    }
+
+    /// No daemon can be had: the user's language server works all the same.
+    fn go_direct(&mut self) {
+        let ShimMode::Wrap(command) = &self.options.mode else {
+            let routes =
+                self.link.give_up("Demolish: the daemon keeps ending; see `demolish logs`");
+            return self.pass(routes);
+        };
+        self.direct = true;
+        let options = ChildOptions { command: command.clone(), ..ChildOptions::default() };
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            let outcome = Child::spawn(options).await;
+            let outcome = outcome.map(|(child, stdin, stdout)| Direct { child, stdin, stdout });
+            let _ = inbox.send(Event::Started(Box::new(outcome))).await;
+        });
+    }
+
+    fn started(&mut self, outcome: Result<Direct, SpawnError>) {
+        match outcome {
+            Ok(Direct { child, stdin, stdout }) => {
+                tracing::warn!(server = self.server(), "runs without the daemon");
+                self.child = Some(child);
+                self.begin(stdout, stdin);
+            }
+            Err(error) => {
+                let reason = format!("Demolish: the language server cannot be started: {error}");
+                let routes = self.link.give_up(&reason);
+                self.pass(routes);
+            }
+        }
+    }
+
+    fn begin<R, W>(&mut self, reader: R, writer: W)
+    where
+        R: tokio::io::AsyncRead + Unpin + Send + 'static,
+        W: tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        self.life += 1;
+        let (life, inbox) = (self.life, self.inbox.clone());
+        self.behind = Some(Peer::start(reader, writer, move |event| {
+            let inbox = inbox.clone();
+            async move {
+                let _ = inbox.send(Event::Behind(life, event)).await;
+            }
+        }));
+        let routes = self.link.on_server_up();
+        self.pass(routes);
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let now = Instant::now();
+        let look = routes::next_look(&self.editor, self.behind.as_ref(), now);
+        let due = [self.link.next_deadline(), self.retry_at, self.exit_at, look];
+        due.into_iter().flatten().min().unwrap_or(now + LOOK_AROUND)
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let answers = self.link.expire(now);
+        self.pass(answers);
+        let stalled = routes::stalled(&self.editor, self.behind.as_ref());
+        self.unwedge(stalled);
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry();
+        }
+        self.over |= self.exit_at.is_some_and(|at| at <= now);
+    }
+
+    fn server(&self) -> String {
+        match &self.options.mode {
+            ShimMode::Wrap(command) => {
+                command.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+            }
+            ShimMode::Own => "demolish".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What background work may look at: a picture of the state, made of shared pieces, that nobody changes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proxy::{OpenDocument, Published, ServerState};
+use serde_json::value::RawValue;
+use text::Encoding;
+use wire::Bytes;
+
+use super::{LinkId, Role, State, Wrap};
+
+/// The documents of a client by URI.
+type Documents = Arc<HashMap<Arc<str>, OpenDocument>>;
+/// Sets of diagnostics by URI.
+type Diagnostics = Arc<HashMap<Arc<str>, Published>>;
+
+/// The world as one link sees it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The link that asks.
+    pub link: LinkId,
+    /// The editor's process.
+    pub editor_pid: u32,
+    /// Where the editor started the shim.
+    pub cwd: PathBuf,
+    /// The documents that the editor has open on this link, by URI.
+    pub documents: Documents,
+    /// The JSON text of this link's `initialize` parameters.
+    pub initialize: Option<Bytes>,
+    /// The last `workspace/didChangeConfiguration` of this link, whole.
+    pub settings: Option<Bytes>,
+    /// The language servers that the same editor has wrapped; those of all editors for a command-line verb.
+    pub servers: Vec<WrappedServer>,
+}
+
+/// A language server of the user, with everything that is needed to start another one like it.
+#[derive(Clone, Debug)]
+pub struct WrappedServer {
+    /// Its link.
+    pub link: LinkId,
+    /// The server and its arguments.
+    pub command: Arc<[String]>,
+    /// Where the editor started it.
+    pub cwd: PathBuf,
+    /// Its environment.
+    pub env: Arc<BTreeMap<String, String>>,
+    /// Whether it is there, and has answered `initialize`.
+    pub running: bool,
+    /// The JSON text of the `initialize` parameters that the editor gave it.
+    pub initialize: Option<Bytes>,
+    /// The JSON text of the capabilities that it answered with.
+    pub capabilities: Option<Bytes>,
+    /// The last `workspace/didChangeConfiguration`, whole.
+    pub settings: Option<Bytes>,
+    /// What the editor has answered to its `workspace/configuration`, by the JSON text of the item.
+    pub configuration: Arc<BTreeMap<String, Box<RawValue>>>,
+    /// How it counts positions.
+    pub encoding: Encoding,
+    /// The documents that the editor has opened there.
+    pub documents: Documents,
+    pushed: Diagnostics,
+    pulled: Diagnostics,
+}
+
+impl WrappedServer {
+    /// What it last said about a document.
+    pub fn diagnostics(&self, uri: &str) -> Option<&Published> {
+        match (self.pushed.get(uri), self.pulled.get(uri)) {
+            (Some(push), Some(pull)) => {
+                Some(if push.sequence > pull.sequence { push } else { pull })
+            }
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+impl State {
+    /// The world as `link` sees it.
+    pub(crate) fn snapshot(&mut self, link: LinkId) -> Snapshot {
+        let mut documents = Documents::default();
+        let (mut initialize, mut settings, mut all) = (None, None, false);
+        let (mut editor_pid, mut cwd) = (0, PathBuf::new());
+        if let Some(asking) = self.links.get_mut(&link) {
+            if let Some(hello) = &asking.hello {
+                editor_pid = hello.editor_pid;
+                cwd = hello.cwd.clone().into();
+            }
+            all = matches!(asking.role, Role::Control);
+            if let Role::Own(own) = &mut asking.role {
+                documents = own.mirror.documents();
+                initialize = own.mirror.initialize_params().cloned();
+                settings = own.mirror.settings().cloned();
+            }
+        }
+        let servers = self
+            .links
+            .iter_mut()
+            .filter_map(|(id, link)| match (&mut link.role, &link.hello) {
+                (Role::Wrap(wrap), Some(hello)) if all || hello.editor_pid == editor_pid => {
+                    Some(wrapped(*id, hello.cwd.clone().into(), wrap))
+                }
+                _ => None,
+            })
+            .collect();
+        Snapshot { link, editor_pid, cwd, documents, initialize, settings, servers }
+    }
+}
+
+fn wrapped(link: LinkId, cwd: PathBuf, wrap: &mut Wrap) -> WrappedServer {
+    let mirror = wrap.link.mirror_mut();
+    let documents = mirror.documents();
+    let mirror = wrap.link.mirror();
+    WrappedServer {
+        link,
+        command: Arc::clone(&wrap.command),
+        cwd,
+        env: Arc::clone(&wrap.env),
+        running: *wrap.link.state() == ServerState::Running && mirror.is_initialized(),
+        initialize: mirror.initialize_params().cloned(),
+        capabilities: mirror.capabilities().cloned(),
+        settings: mirror.settings().cloned(),
+        configuration: wrap.link.settings(),
+        encoding: mirror.encoding(),
+        documents,
+        pushed: wrap.link.tap().pushed(),
+        pulled: wrap.link.tap().all_pulled(),
+    }
+}

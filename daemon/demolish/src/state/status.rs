@@ -1,0 +1,85 @@
+//! What `demolish status` shows.
+
+use proxy::ServerState;
+use wire::ext::{LinkStatus, QueueStatus, ServerStatus, Status};
+use wire::peer::Peer;
+
+use super::{LinkId, LinkState, Role, State, Wrap};
+
+impl State {
+    /// What the daemon is doing.
+    pub(crate) fn status(&self) -> Status {
+        let mut status = Status {
+            version: self.options.version.clone(),
+            pid: std::process::id(),
+            socket: self.options.socket.display().to_string(),
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            rss_bytes: rss_bytes().unwrap_or_default(),
+            links: self.links.iter().filter_map(|(id, link)| link_status(*id, link)).collect(),
+            tasks: self.tasks.methods(),
+            ..Status::default()
+        };
+        self.features.status(&mut status);
+        status
+    }
+}
+
+fn link_status(id: LinkId, link: &LinkState) -> Option<LinkStatus> {
+    let (mode, mirror, pending, server) = match &link.role {
+        Role::Greeting(_) | Role::Control => return None,
+        Role::Wrap(wrap) => {
+            ("wrap", wrap.link.mirror(), wrap.link.pending_len(), Some(server_status(wrap)))
+        }
+        Role::Own(own) => ("own", &own.mirror, 0, None),
+    };
+    let params = mirror.initialize_params();
+    let params: serde_json::Value =
+        params.and_then(|raw| wire::parse(raw).ok()).unwrap_or_default();
+    Some(LinkStatus {
+        link: id.0,
+        mode: mode.to_owned(),
+        client: params["clientInfo"]["name"].as_str().map(str::to_owned),
+        shim_pid: link.hello.as_ref().map_or(0, |hello| hello.pid),
+        server,
+        documents: mirror.documents_len(),
+        pending,
+        to_client: queue(&link.client),
+    })
+}
+
+fn server_status(wrap: &Wrap) -> ServerStatus {
+    let state = match (wrap.link.state(), wrap.restart_at) {
+        (ServerState::Stopped(_), _) => "stopped",
+        (_, Some(_)) | (ServerState::Away | ServerState::Greeting, _) => "restarting",
+        (ServerState::Starting, _) => "starting",
+        (ServerState::Running, _) => "running",
+    };
+    let server = wrap.server.as_ref();
+    ServerStatus {
+        command: wrap.command.to_vec(),
+        pid: server.and_then(|server| server.pid),
+        state: state.to_owned(),
+        restarts: wrap.back_off.total(),
+        log: server.and_then(|server| server.log.path()).map(|path| path.display().to_string()),
+        queue: server.map(|server| queue(&server.peer)).unwrap_or_default(),
+        malformed: wrap.malformed_total,
+    }
+}
+
+fn queue(peer: &Peer) -> QueueStatus {
+    let load = peer.sender().load();
+    QueueStatus {
+        messages: load.messages,
+        bytes: load.bytes,
+        dropped: load.dropped,
+        coalesced: load.coalesced,
+    }
+}
+
+/// The resident memory of this process; `None` where the system does not say it in `/proc`.
+fn rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
