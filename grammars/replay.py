@@ -9,12 +9,17 @@ name or member, a literal of another type), so that there is something to find.
     replay.py --server ty     --prefixes BIN --tool .tools/bin/ty  --seed 1 --count 300 FILE.py…
     replay.py --server tsc    --prefixes BIN --tool .tools/bin/tsc --seed 1 --count 300 FILE.ts…
 
-Prints the table of codes (persistence settled and unsettled), and with --policy POLICY.toml the false alarms and the detection of that policy.
+Prints the table of codes (persistence settled and unsettled). --write POLICY.toml writes the policy that follows from it; --policy
+POLICY.toml tells the false alarms and the detection of a policy, which should be learnt on other programs.
 """
 import argparse, collections, json, os, pathlib, random, re, subprocess, tempfile, time, tomllib
 
 ARGUMENTS = {"ty": ["server"], "tsc": ["--lsp", "--stdio"]}
 LINES_MAX = 300
+# A code is definite from this persistence on, and from this many samples; a function's end is told with less certainty.
+PERSISTENCE_MIN, FUNCTION_PERSISTENCE_MIN, SAMPLE_MIN = 0.97, 0.9, 3
+# Codes whose range is a whole member access, of which the member is to blame.
+MEMBERS = {"missing-attribute", "missing-union-attribute", "possibly-missing-attribute", "missing-module-member", "possibly-missing-submodule"}
 # Members of words and numbers that a mutation may touch.
 MUTATIONS = {
     "member": re.compile(r"\.([a-z_]{4,})\b"),
@@ -163,7 +168,7 @@ def flagged(policy, code, note):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("server", "prefixes", "tool", "policy"):
+    for name in ("server", "prefixes", "tool", "policy", "write"):
         parser.add_argument("--" + name)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=100)
@@ -201,6 +206,36 @@ def main():
             if policy:
                 judge(policy, seen, final, wrong, totals, lags)
     report(codes, totals, times, lags, policy)
+    if options.write:
+        write(options, codes, totals, times)
+
+
+def write(options, codes, totals, times):
+    name = subprocess.run([options.tool, "--version"], capture_output=True, text=True).stdout.strip()
+    lines = [
+        f"# Written by grammars/replay.py from a replay with {name}: {totals['programs', False]} programs without errors and",
+        f"# {totals['programs', True]} with (misspelt names and members, literals of another type, and what was there), {len(times)} checks.",
+        "# persistence: the share of settled diagnostics of that code that the whole program still had; sample: of how many.",
+        'error = { deferred = "file" }',
+        'warning = "ignore"',
+    ]
+    for (code, severity), row in sorted(codes.items()):
+        if severity > 2 or row["statement"] < SAMPLE_MIN or not code:
+            continue
+        kept = {scope: row[scope + " kept"] / row[scope] if row[scope] >= SAMPLE_MIN else 0 for scope in ("statement", "block", "function")}
+        if severity == 2:
+            kind = '"ignore"'
+        elif kept["statement"] >= PERSISTENCE_MIN:
+            kind = '"definite"'
+        elif kept["function"] >= FUNCTION_PERSISTENCE_MIN and row["function"] >= row["block"]:
+            kind = '{ deferred = "function" }'
+        elif kept["block"] >= PERSISTENCE_MIN:
+            kind = '{ deferred = "block" }'
+        else:
+            kind = '{ deferred = "file" }'
+        blame = ', blame = "member"' if code in MEMBERS else ""
+        lines.append(f'code."{code}" = {{ class = {kind}{blame}, persistence = {kept["statement"]:.3f}, sample = {row["statement"]} }}')
+    pathlib.Path(options.write).write_text("\n".join(lines) + "\n")
 
 
 def judge(policy, seen, final, wrong, totals, lags):

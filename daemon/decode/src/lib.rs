@@ -23,9 +23,13 @@ mod watch;
 mod writer;
 mod steer;
 mod complete;
+mod candidates;
+mod fix;
+mod rank;
 
 pub use complete::complete;
 pub use critic::{BoxFuture, Checked, Critic, NoCritic, Unknown, Verdict};
+pub use fix::fix;
 pub use request::{
     Budget, CompleteError, CompleteRequest, Completion, Fix, FixBudget, FixError, FixRequest,
     OnFindings, Origin, Proposal, Refused, Suggestion,

@@ -109,7 +109,8 @@ impl Place {
     /// The last line end where the candidate could stop by itself: everything it opened is closed there. 0 where there is none.
     pub(crate) fn last_whole(&self, text: &str) -> usize {
         let ends = text.match_indices('\n').map(|(at, _)| at).chain([text.len()]);
-        let mut whole = ends.filter(|at| self.is_whole(&text[..*at]) && !text[..*at].trim().is_empty());
+        let mut whole =
+            ends.filter(|at| self.is_whole(&text[..*at]) && !text[..*at].trim().is_empty());
         whole.next_back().map_or(0, |at| self.tidy(text, at))
     }
 

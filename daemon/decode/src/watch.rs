@@ -58,6 +58,27 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Starts with a baseline that is known.
+    pub(crate) fn over(
+        critic: &'a dyn Critic,
+        before: Before,
+        checks_max: u32,
+        deadline: Instant,
+    ) -> Watch<'a> {
+        let none = Duration::ZERO;
+        let before = State::Known(Ok(before));
+        Watch {
+            critic,
+            before,
+            last: None,
+            left: checks_max,
+            deadline,
+            baseline: none,
+            checks: none,
+            count: 0,
+        }
+    }
+
     /// What stood before; `Err` says why nothing can be told.
     pub(crate) fn before(&self) -> Option<&Result<Before, Unknown>> {
         match &self.before {

@@ -20,6 +20,8 @@ pub struct Language {
     parser: Option<String>,
     #[serde(default)]
     roots: Vec<String>,
+    #[serde(default)]
+    suppressions: Vec<String>,
     files: Vec<Files>,
     comment: Comment,
     #[serde(default, rename = "server")]
@@ -201,6 +203,11 @@ impl Language {
     /// Whether blocks are shown by indentation alone.
     pub fn indents(&self) -> bool {
         self.close.indents()
+    }
+
+    /// What silences a checker instead of heeding it.
+    pub fn suppressions(&self) -> &[String] {
+        &self.suppressions
     }
 
     /// Small rewrites that often repair a diagnostic, the likelier first.

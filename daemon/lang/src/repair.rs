@@ -16,7 +16,8 @@ pub struct Repair {
     pub messages: Vec<String>,
     /// What is rewritten.
     pub on: On,
-    /// What stands there instead: `{}` is the text itself, `{inner}` a string literal's text without its quotes, `{indent}` the line's indentation.
+    /// What stands there instead: `{}` is the expression, `{inner}` a string literal's text without its quotes, `{receiver}` what stands
+    /// before its last dot, `{indent}` the line's indentation, `{unit}` one more level of it, `{line}` the line without it.
     pub with: String,
 }
 
@@ -24,12 +25,14 @@ pub struct Repair {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum On {
-    /// The text of the diagnostic's range, as an expression.
+    /// An expression that the diagnostic is about: the text of its range, or the value that is assigned or returned there, or an operand.
     Expression,
     /// The same, if it is a string literal.
     StringLiteral,
     /// The same, if it is a number literal.
     NumberLiteral,
+    /// What stands before the dot of the member that the diagnostic points at.
+    Receiver,
     /// The whole line.
     Line,
 }

@@ -232,6 +232,63 @@ impl Syntax {
         text.lines().map(str::trim_start).any(|line| !line.is_empty() && !line.starts_with(sign))
     }
 
+    /// The expressions that a diagnostic of `range` may be about: the node of the range itself, the value that is assigned or returned there,
+    /// and the operands of a binary operation. The likelier first.
+    pub fn expressions(&self, range: Range<usize>) -> Vec<Range<usize>> {
+        let Some(node) = self.tree.root_node().descendant_for_byte_range(range.start, range.end)
+        else {
+            return Vec::new();
+        };
+        let mut found = vec![range.clone()];
+        let returns = |node: &Node<'_>| node.kind().contains("return");
+        let statement = Some(node).filter(returns).or_else(|| node.parent().filter(returns));
+        found.extend(
+            statement
+                .and_then(|statement| statement.named_child(0))
+                .map(|child| child.byte_range()),
+        );
+        let mut up = Some(node);
+        for _ in 0..VALUE_LEVELS_MAX {
+            let Some(current) = up else { break };
+            let value = current
+                .child_by_field_name("value")
+                .or_else(|| current.child_by_field_name("right"));
+            if let Some(value) = value
+                .filter(|value| value.start_byte() >= range.start || value.byte_range() == range)
+            {
+                found.push(value.byte_range());
+                break;
+            }
+            up = current.parent();
+        }
+        if node.byte_range() == range && node.kind().contains("binary") {
+            let sides =
+                ["left", "right"].into_iter().filter_map(|side| node.child_by_field_name(side));
+            found.extend(sides.map(|side| side.byte_range()));
+        }
+        let mut seen = Vec::new();
+        found.retain(|range| {
+            !range.is_empty() && !seen.contains(range) && (seen.push(range.clone()), true).1
+        });
+        found
+    }
+
+    /// The part before the dot of a member access, for a place inside or just behind it.
+    pub fn receiver(&self, range: Range<usize>) -> Option<Range<usize>> {
+        let mut node = self.tree.root_node().descendant_for_byte_range(range.start, range.end);
+        for _ in 0..VALUE_LEVELS_MAX {
+            let current = node?;
+            if let Some(object) = current
+                .child_by_field_name("object")
+                .filter(|object| object.end_byte() <= range.end)
+            {
+                return Some(object.byte_range());
+            }
+            node = current.parent();
+        }
+        None
+    }
+
     fn kinds(&self) -> &'static Kinds {
         self.grammar.language.kinds()
     }
@@ -290,6 +347,9 @@ impl Syntax {
         None
     }
 }
+
+/// How far up a value or a receiver is looked for.
+const VALUE_LEVELS_MAX: usize = 3;
 
 fn has(kinds: &[String], node: Node<'_>) -> bool {
     kinds.iter().any(|kind| kind == node.kind())

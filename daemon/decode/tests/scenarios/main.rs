@@ -21,7 +21,10 @@ fn scenarios() {
 }
 
 /// What went otherwise than the file says.
-#[allow(clippy::disallowed_methods, reason = "a test that is asked to brings its own files up to date")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test that is asked to brings its own files up to date"
+)]
 fn check(path: &Path) -> Option<String> {
     let source = std::fs::read_to_string(path).expect("the file was just listed");
     let scenario = parse::scenario(&source);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! python file=a.py [crlf]   the document; `$0` is the cursor of a completion, without one it is a fix
-//! model                     what the model would say, the likeliest first; a line `after CUE: TEXT` speaks only after that prompt's end
+//! model                     what the model would say, the likeliest first; a line `after CUE ⇒ TEXT` speaks only after that prompt's end
 //! diagnostics               `PATTERN  error[code] message`, `PATTERN @ PART  …` (the range is PART), `PATTERN  clean` (overrules rules inside it),
 //!                           `PATTERN  unknown(timeout)`; `*` is any text
 //! completions               what the server completes, one name a line
@@ -87,7 +87,7 @@ fn block(scenario: &mut Scenario, info: &str, body: &str) {
 }
 
 fn said(line: &str) -> Said {
-    let (cue, text) = match line.strip_prefix("after ").and_then(|line| line.split_once(": ")) {
+    let (cue, text) = match line.strip_prefix("after ").and_then(|line| line.split_once(" ⇒ ")) {
         Some((cue, text)) => (cue, text),
         None => ("", line),
     };

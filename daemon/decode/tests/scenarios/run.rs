@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use decode::{CompleteRequest, Completion, OnFindings, Refused, Verdict};
+use decode::{CompleteRequest, Completion, FixBudget, FixRequest, OnFindings, Refused, Verdict};
 use engine::{Engine, Script};
 
 use crate::critic::Scripted;
@@ -14,12 +14,50 @@ use crate::parse::{Scenario, escape};
 pub(crate) async fn run(scenario: &Scenario) -> String {
     let critic = Scripted { scenario };
     let engine = Engine::scripted(script(scenario));
-    let (before, after) = scenario.document.split_once("$0").expect("a cursor");
+    let Some((before, after)) = scenario.document.split_once("$0") else {
+        return fix(scenario, &critic, &engine).await;
+    };
     let request = complete_request(scenario, before, after);
     let text = request.text.clone();
     let completion =
         decode::complete(&engine, &critic, request).await.expect("the engine is scripted");
     completed(&completion, &text)
+}
+
+async fn fix(scenario: &Scenario, critic: &Scripted<'_>, engine: &Engine) -> String {
+    let path = PathBuf::from(&scenario.path);
+    let language = lang::detect(&path);
+    let text: Arc<str> = scenario.document.as_str().into();
+    let range = scenario.setting("at").map(|at| {
+        let start = text.find(at).expect("the place is in the document");
+        start..start + at.len()
+    });
+    let budget =
+        FixBudget { checks_max: scenario.number("checks").unwrap_or(48), ..FixBudget::ASKED };
+    let request = FixRequest { path, text: text.clone(), language, range, budget, seed: 0 };
+    let engine = scenario.setting("no").is_none().then_some(engine);
+    let fixed = match decode::fix(engine, critic, request).await {
+        Ok(fixed) => fixed,
+        Err(error) => return format!("{error}\n"),
+    };
+    let mut out = String::new();
+    if let Some(proposal) = &fixed.proposal {
+        let _ = writeln!(out, "proposal: {}", proposal.origin.code());
+        let new = text::apply_edits(&text, &proposal.edits).expect("a proposal applies");
+        text.lines()
+            .filter(|line| !new.lines().any(|other| other == *line))
+            .for_each(|line| out.push_str(&format!("- {line}\n")));
+        new.lines()
+            .filter(|line| !text.lines().any(|other| other == *line))
+            .for_each(|line| out.push_str(&format!("+ {line}\n")));
+    }
+    if let Some(reason) = &fixed.reason {
+        let _ = writeln!(out, "no proposal: {reason}");
+    }
+    let _ =
+        writeln!(out, "diagnostics: {} before, {} after", fixed.before.len(), fixed.after.len());
+    refused(&mut out, &fixed.refused);
+    out
 }
 
 /// Identifiers are tokens, everything else is spelled in bytes.
