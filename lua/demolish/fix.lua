@@ -156,8 +156,15 @@ function H.apply(bufnr, client, tick, fix)
     return false
   end
   vim.lsp.util.apply_text_edits(fix.proposal.edits, bufnr, client.offset_encoding)
-  H.say(('fixed: %d diagnostics before, %d after'):format(#(fix.before or {}), #(fix.after or {})))
+  H.say(('fixed: %s before, %s after'):format(H.count(fix.before), H.count(fix.after)))
   return true
+end
+
+---@param diagnostics? lsp.Diagnostic[]
+---@return string
+function H.count(diagnostics)
+  local n = #(diagnostics or {})
+  return n == 0 and 'none' or n == 1 and '1 diagnostic' or ('%d diagnostics'):format(n)
 end
 
 --- Follows one progress token on the message line. The function that comes back ends it.

@@ -111,7 +111,7 @@ T['fix shows a preview; a accepts as one undo step'] = function()
   child.lua('vim.wait(20)')
   eq(child.api.nvim_win_get_config(0).relative, '')
   eq(child.text(), FIXED)
-  eq(child.notes(), { 'demolish: fixed: 1 diagnostics before, 0 after' })
+  eq(child.notes(), { 'demolish: fixed: 1 diagnostic before, none after' })
   child.type_keys('u')
   eq(child.text(), before)
 end
