@@ -239,15 +239,17 @@ impl Syntax {
         else {
             return Vec::new();
         };
-        let mut found = vec![range.clone()];
+        let named = if node.is_named() { Some(node) } else { node.parent() };
+        let mut found = if node.is_named() { vec![range.clone()] } else { Vec::new() };
         let returns = |node: &Node<'_>| node.kind().contains("return");
-        let statement = Some(node).filter(returns).or_else(|| node.parent().filter(returns));
+        let statement =
+            named.filter(returns).or_else(|| named.and_then(|node| node.parent()).filter(returns));
         found.extend(
             statement
                 .and_then(|statement| statement.named_child(0))
                 .map(|child| child.byte_range()),
         );
-        let mut up = Some(node);
+        let mut up = named;
         for _ in 0..VALUE_LEVELS_MAX {
             let Some(current) = up else { break };
             let value = current
@@ -256,6 +258,9 @@ impl Syntax {
             if let Some(value) = value
                 .filter(|value| value.start_byte() >= range.start || value.byte_range() == range)
             {
+                if value.start_byte() >= range.end {
+                    found.clear(); // The range is what is assigned to.
+                }
                 found.push(value.byte_range());
                 break;
             }
