@@ -113,6 +113,15 @@ impl Shell {
         Ok((child.wait()?.success(), kept))
     }
 
+    /// Runs it quietly and keeps everything that it printed. `false` when it failed.
+    pub(crate) fn keep(mut self) -> Result<(bool, String)> {
+        let line = self.line();
+        let output = self.command.output().with_context(|| format!("cannot start `{line}`"))?;
+        let printed = [output.stdout, output.stderr]
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok((output.status.success(), printed.concat()))
+    }
+
     /// Runs it with the terminal's own output. `false` when it failed.
     pub(crate) fn show(mut self) -> Result<bool> {
         let line = self.line();

@@ -3,14 +3,19 @@
 //! The last line is `N passed, N failed, N skipped`, over the Rust and the Lua tests, for people and for CI.
 
 use std::fmt;
+use std::fs;
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use super::checks::{self, Mode};
 use super::{Stages, cargo, set_up, tool};
 use crate::paths;
 use crate::setup::Purpose;
 use crate::shell::{Shell, on_path};
+
+/// The folder of the tests that run in Neovim.
+const LUA_TESTS: &str = "tests/nvim";
 
 /// How many tests ended how.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -77,30 +82,49 @@ fn rust_tests(pace: Pace, tally: &mut Tally) -> Result<bool> {
     Ok(passed)
 }
 
-/// Runs mini.test in the Neovim of `.tools/`. Its cases are counted by the lines that `tests/nvim/minimal_init.lua` prints.
+/// Runs mini.test in the Neovim of `.tools/`, one Neovim per file of tests and all at once: they mostly wait for children.
 fn lua_tests(pace: Pace, tally: &mut Tally) -> Result<bool> {
-    let init = "tests/nvim/minimal_init.lua";
-    if !paths::root().join(init).exists() {
-        println!("there are none");
-        return Ok(true);
+    let files = lua_test_files()?;
+    let runs: Vec<Result<(bool, String)>> = thread::scope(|scope| {
+        let start = |file: &String| {
+            let run = format!("lua MiniTest.run_file('{file}')");
+            let init = format!("{LUA_TESTS}/minimal_init.lua");
+            let shell =
+                tool("nvim").args(["--headless", "--clean", "-u", &init, "-c", &run, "-c", "qa"]);
+            scope.spawn(move || at(pace, shell).keep())
+        };
+        let threads: Vec<_> = files.iter().map(start).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| bail!("the runner panicked")))
+            .collect()
+    });
+    let mut all_passed = true;
+    for (file, run) in files.iter().zip(runs) {
+        let (passed, printed) = run?;
+        let counted = tally_of(&printed);
+        if passed {
+            println!("{file}: {counted}");
+        } else {
+            println!("{printed}");
+        }
+        // A Neovim that fell over without counting is one failure.
+        let fell_over = Tally { failed: u32::from(!passed), ..Tally::default() };
+        *tally += if counted.failed == 0 && !passed { fell_over } else { counted };
+        all_passed &= passed;
     }
-    let shell = tool("nvim").args([
-        "--headless",
-        "--clean",
-        "-u",
-        init,
-        "-c",
-        "lua MiniTest.run()",
-        "-c",
-        "qa",
-    ]);
-    let (passed, printed) = at(pace, shell).show_and_keep()?;
-    let mut counted = tally_of(&printed);
-    if counted == Tally::default() {
-        counted = Tally { passed: u32::from(passed), failed: u32::from(!passed), skipped: 0 };
-    }
-    *tally += counted;
-    Ok(passed)
+    Ok(all_passed)
+}
+
+/// The files of tests, relative to the root.
+fn lua_test_files() -> Result<Vec<String>> {
+    let entries = fs::read_dir(paths::root().join(LUA_TESTS))
+        .with_context(|| format!("cannot read {LUA_TESTS}"))?;
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let tests = names.filter(|name| name.starts_with("test_") && name.ends_with(".lua"));
+    let mut files: Vec<String> = tests.map(|name| format!("{LUA_TESTS}/{name}")).collect();
+    files.sort_unstable();
+    Ok(files)
 }
 
 fn at(pace: Pace, shell: Shell) -> Shell {
@@ -108,14 +132,15 @@ fn at(pace: Pace, shell: Shell) -> Shell {
 }
 
 /// The counts in the closing lines of nextest (`5 tests run: 4 passed, 1 failed, 2 skipped`), of cargo's own runner
-/// (`test result: ok. 5 passed; 0 failed; 2 ignored`), or of ours.
+/// (`test result: ok. 5 passed; 0 failed; 2 ignored`), or of ours. The first kind that is there counts alone: nextest shows
+/// what cargo's runner printed for each test that failed.
 fn tally_of(printed: &str) -> Tally {
-    let closing = |line: &&str| {
-        line.contains("tests run:")
-            || line.contains("test run:")
-            || line.contains("test result:")
-            || is_plain(line)
-    };
+    let of_nextest = |line: &&str| line.contains(" tests run: ") || line.contains(" test run: ");
+    let of_cargo = |line: &&str| line.contains("test result: ");
+    let of_ours = |line: &&str| is_plain(line);
+    let kinds: [&dyn Fn(&&str) -> bool; 3] = [&of_nextest, &of_cargo, &of_ours];
+    let closing = kinds.iter().find(|kind| printed.lines().any(|line| kind(&line)));
+    let Some(closing) = closing else { return Tally::default() };
     let mut tally = Tally::default();
     for line in printed.lines().filter(closing) {
         let words: Vec<&str> = line
@@ -149,6 +174,12 @@ mod tests {
     fn closing_lines_are_counted() {
         let nextest = "     Summary [   2.391s] 61 tests run: 58 passed (1 slow), 2 failed, 1 timed out, 4 skipped";
         assert_eq!(tally_of(nextest), Tally { passed: 58, failed: 3, skipped: 4 });
+        let shown = format!("{nextest}\ntest result: FAILED. 0 passed; 1 failed; 0 ignored");
+        assert_eq!(
+            tally_of(&shown),
+            tally_of(nextest),
+            "a failed test's own closing line does not count again"
+        );
         let cargo = "test result: ok. 5 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.1s\n";
         assert_eq!(tally_of(&cargo.repeat(2)), Tally { passed: 10, failed: 2, skipped: 4 });
         assert_eq!(tally_of("3 passed, 1 failed"), Tally { passed: 3, failed: 1, skipped: 0 });
