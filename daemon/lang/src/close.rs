@@ -19,6 +19,9 @@ pub(crate) struct Close {
     /// What may complete a half statement; the first one that parses is taken.
     #[serde(default)]
     fillers: Vec<String>,
+    /// What some closing braces are followed by (`};` of a class in C++).
+    #[serde(default)]
+    behind_brace: String,
 }
 
 impl Close {
@@ -100,7 +103,10 @@ impl Grammar {
         let both = fillers.flat_map(|filler| {
             [[filler.as_str(), &signs].concat(), [&signs, filler.as_str()].concat()]
         });
-        for added in std::iter::once(signs.clone()).chain(both) {
+        let behind = &self.language.closing().behind_brace;
+        let braces =
+            (!behind.is_empty()).then(|| signs.replace('}', &["}", behind.as_str()].concat()));
+        for added in std::iter::once(signs.clone()).chain(both).chain(braces) {
             let at_cursor = self.with_body(&text, added);
             let whole = [&text, at_cursor.as_str(), after, &at_end].concat();
             let Some(syntax) = self.parse(&whole) else { return Closing { at_cursor, at_end } };
