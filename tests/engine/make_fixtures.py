@@ -87,7 +87,7 @@ def cases(args):
         "qwen3_moe-q4": (qwen3_moe(args), q4, 1, mx.float32),
         "qwen3_moe-mixed": (qwen3_moe(args, norm_topk_prob=False, decoder_sparse_step=2, mlp_only_layers=[]), dict(q4, predicate=mixed), 3, mx.float32),
         "qwen3_moe-q4-bf16": (qwen3_moe(args), q4, 1, mx.bfloat16),
-        "glm4_moe-f32": (glm4_moe(args, num_hidden_layers=2, n_group=4, topk_group=2), None, 1, mx.float32),
+        "glm4_moe-f32": (glm4_moe(args, num_hidden_layers=2, num_experts_per_tok=3, n_group=4, topk_group=2), None, 1, mx.float32),
         "glm4_moe-q4": (glm4_moe(args, use_qk_norm=False), q4, 1, mx.float32),
         "glm4_moe-q3": (glm4_moe(args, n_group=2, topk_group=1), dict(bits=3, group_size=32), 1, mx.float32),
         "qwen3-q8-tied": (base(args, model_type="qwen3", num_hidden_layers=2, tie_word_embeddings=True), dict(bits=8, group_size=32), 1, mx.float32),

@@ -104,14 +104,22 @@ pub(crate) fn has_openblas() -> bool {
     false
 }
 
-/// Chooses between OpenBLAS and the reference BLAS, for all fp32 products of the process.
-pub(crate) fn use_openblas(yes: bool, threads: i32) {
+/// Lets the fp32 products of a stream go to OpenBLAS, big ones to so many threads of it.
+pub(crate) fn use_openblas(stream: &Stream, threads: i32) -> Result<()> {
     #[cfg(not(target_os = "macos"))]
-    // SAFETY: both set an atomic.
-    unsafe {
-        mlx_sys::demolish_blas_use(yes);
+    // SAFETY: the stream is alive; the other call sets an atomic.
+    let status = unsafe {
         mlx_sys::demolish_blas_threads(threads);
-    }
+        mlx_sys::demolish_blas_use(stream.as_ptr(), true)
+    };
     #[cfg(target_os = "macos")]
-    let _ = (yes, threads);
+    let status = {
+        let _ = (stream, threads);
+        0
+    };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(Exception::custom("the stream does not compute on the CPU"))
+    }
 }

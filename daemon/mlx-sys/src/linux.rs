@@ -1,6 +1,6 @@
 //! What the C headers leave out on this platform (see `shim/`), and the switch between the two BLAS libraries.
 
-use crate::mlx_array;
+use crate::{mlx_array, mlx_stream};
 
 /// The 16-bit float of C's `_Float16`, as its bits.
 #[repr(C)]
@@ -18,9 +18,9 @@ unsafe extern "C" {
 
     /// Loads OpenBLAS; `false` when the system has none. Can be called any number of times.
     pub fn demolish_blas_load() -> bool;
-    /// Whether fp32 matrix products may go to OpenBLAS. At first, and where it is not loaded, they go to the reference BLAS of
-    /// the wheel, as in Python.
-    pub fn demolish_blas_use(openblas: bool);
-    /// Limits OpenBLAS to this many threads.
+    /// Whether the fp32 matrix products of a CPU stream go to OpenBLAS, from its next operation on. At first, and where it is
+    /// not loaded, they go to the reference BLAS of the wheel, as in Python.
+    pub fn demolish_blas_use(stream: mlx_stream, openblas: bool) -> ::std::os::raw::c_int;
+    /// The most threads that OpenBLAS may use for one big product; small ones are computed by one.
     pub fn demolish_blas_threads(threads: ::std::os::raw::c_int);
 }

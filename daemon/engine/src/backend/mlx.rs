@@ -2,8 +2,6 @@
 //!
 //! Everything of MLX lives on the engine thread. Operations only build a graph; one evaluation per forward pass runs it.
 
-mod blas;
-
 use std::path::Path;
 
 use mlx_rs::{Array, Dtype, Stream, error::Exception, transforms::eval, with_stream};
@@ -17,6 +15,7 @@ use crate::{
     line::Line,
     models::gqa::{Head, Model},
     nn::{Floats, Loader},
+    ops,
     thread::{self, Facts},
     tokenizer::Tokenizer,
     weights::{
@@ -35,6 +34,9 @@ const MLX_CACHE_BYTES_MAX: usize = 128 << 20;
 const RESERVE_TOKENS: u64 = 4096;
 /// Room for everything else.
 const RESERVE_BYTES: u64 = 64 << 20;
+
+/// The most threads for one big product; the daemon is not alone on the machine.
+const BLAS_THREADS_MAX: usize = 8;
 
 /// A model on its thread, and what the handle needs to know of it.
 pub(crate) struct Loaded {
@@ -138,8 +140,6 @@ struct Mlx {
     model: Model,
     stream: Stream,
     chunk_len_max: usize,
-    /// Says which BLAS may be used, for as long as the model is loaded.
-    _blas: blas::Claim,
 }
 
 impl Mlx {
@@ -150,16 +150,18 @@ impl Mlx {
         floats: Floats,
     ) -> Result<Mlx, LoadError> {
         let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
-        let blas = blas::Claim::new(floats != Floats::Stored);
         mlx_rs::memory::set_cache_limit(MLX_CACHE_BYTES_MAX).map_err(failed)?;
         let stream = Stream::new();
+        if is_cpu() && floats != Floats::Stored {
+            use_openblas(&stream).map_err(failed)?;
+        }
         let model = with_stream(&stream, || {
             let mut loader = Loader::open(shards, floats).map_err(LoadError::Backend)?;
             Model::load(config, plan, &mut loader).map_err(failed)
         })?;
         let chunk_len_max =
             if floats == Floats::Dense || !is_cpu() { CHUNK_LEN_FAST } else { CHUNK_LEN_PARITY };
-        Ok(Mlx { model, stream, chunk_len_max, _blas: blas })
+        Ok(Mlx { model, stream, chunk_len_max })
     }
 
     fn run(
@@ -218,6 +220,18 @@ impl Backend for Mlx {
     fn bytes(&self, state: &Cache) -> u64 {
         state.bytes()
     }
+}
+
+/// Parity needs the reference BLAS, whose results are those of mlx-lm; all else is computed with OpenBLAS, where there is one.
+fn use_openblas(stream: &Stream) -> Result<(), Exception> {
+    if !ops::has_openblas() {
+        tracing::warn!(
+            "libopenblas.so.0 is not installed: the model will run many times slower than it could"
+        );
+        return Ok(());
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(BLAS_THREADS_MAX);
+    ops::use_openblas(stream, threads as i32)
 }
 
 impl From<String> for LoadError {
