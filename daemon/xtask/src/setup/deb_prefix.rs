@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::install::Site;
 use super::table::{DebPrefix, Step};
@@ -41,28 +41,23 @@ fn download(packages: &[&str], suites: &[&str], cache: &Path, log: &Path) -> Res
         Shell::new("apt-get").args(options(&apt)).env("DEBIAN_FRONTEND", "noninteractive").log(log)
     };
     get().args(["-qq", "update"]).run()?;
-    // Names first: with the cache kept between tries it may hold packages that this resolution no longer wants.
-    let wanted = get().args(["-qq", "-y", "--print-uris", "install"]).args(packages).read()?;
+    let plan = get().args(["-q", "-y", "--simulate", "install"]).args(packages).read()?;
     get().args(["-qq", "-y", "--download-only", "install"]).args(packages).run()?;
-    let names = wanted
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(1))
-        .filter(|name| name.ends_with(".deb"));
-    let mut archives: Vec<PathBuf> = names.map(|name| apt.join("archives").join(name)).collect();
-    if archives.is_empty() {
-        // Everything was downloaded by an earlier try, so nothing was left to print.
-        archives = debs(&apt.join("archives"))?;
-    }
+    // The cache is kept between tries, so it may hold packages that this plan no longer wants.
+    let archives: Vec<PathBuf> =
+        plan.lines().filter_map(archive).map(|name| apt.join("archives").join(name)).collect();
+    ensure!(!archives.is_empty(), "apt-get plans to install nothing");
     Ok(archives)
 }
 
-fn debs(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
-    Ok(entries
-        .into_iter()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "deb"))
-        .collect())
+/// The name of the file that a line of the plan stands for: `Inst neovim (0.12.4-1 Debian:testing [amd64])`.
+fn archive(line: &str) -> Option<String> {
+    let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
+    let name = name.split(' ').next()?;
+    let rest = rest.split_once(')')?.0;
+    let version = rest.split_whitespace().next()?.replace(':', "%3a");
+    let architecture = rest.rsplit_once('[')?.1.split_once(']')?.0;
+    Some(format!("{name}_{version}_{architecture}.deb"))
 }
 
 fn sources(mirror: &str, suites: &[&str]) -> String {
@@ -150,6 +145,19 @@ fn loader() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_the_plan_names_its_archive() {
+        let line = "Inst vim (2:9.1-3+b1 Debian:13.1/stable, Debian:forky [amd64])";
+        assert_eq!(archive(line).as_deref(), Some("vim_2%3a9.1-3+b1_amd64.deb"));
+        assert_eq!(archive("Conf vim (2:9.1-3 Debian:13.1/stable [amd64])"), None);
+        let upgrade = "Inst libc6 [2.36] (2.42-1 Debian:testing [amd64]) []";
+        assert_eq!(
+            archive(upgrade).as_deref(),
+            Some("libc6_2.42-1_amd64.deb"),
+            "an installed one is named with its version"
+        );
+    }
 
     #[test]
     fn every_suite_has_a_line() {
