@@ -17,7 +17,7 @@ mod fingerprint;
 mod setup;
 mod layers;
 mod tidy;
-mod limits;
+mod pages;
 mod drive;
 
 use std::process::ExitCode;

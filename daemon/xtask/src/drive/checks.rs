@@ -58,8 +58,8 @@ pub(crate) fn lint() -> Result<bool> {
 /// Writes the generated files, or says which are stale. The tests that compare them are also what writes them.
 pub(crate) fn generate(mode: Mode) -> Result<bool> {
     let mut stages = Stages::default();
-    stages.run("limits", || {
-        if mode == Mode::Write { crate::limits::write() } else { crate::limits::is_fresh() }
+    stages.run("pages of docs", || {
+        if mode == Mode::Write { crate::pages::write() } else { crate::pages::are_fresh() }
     });
     set_up(Purpose::Build)?;
     stages.run("settings", || {
