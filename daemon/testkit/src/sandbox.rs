@@ -120,14 +120,17 @@ impl Sandbox {
         processes
     }
 
-    /// The processes whose command line holds all of `words`.
+    /// The processes of the program `words[0]` whose arguments begin with the other words.
     #[must_use]
     pub fn find(&self, words: &[&str]) -> Vec<Process> {
         let mut found = self.processes();
         found.retain(|process| {
-            words.iter().all(|word| {
-                process.command.iter().any(|argument| Path::new(argument).ends_with(word))
-            })
+            process.command.len() >= words.len()
+                && process
+                    .command
+                    .iter()
+                    .zip(words)
+                    .all(|(argument, word)| Path::new(argument).ends_with(word))
         });
         found
     }
