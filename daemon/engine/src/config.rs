@@ -144,7 +144,9 @@ impl ModelConfig {
         let is_llama = architecture == "llama";
         let hidden: usize = reader.need(&["hidden_size"])?;
         let heads: usize = reader.need(&["num_attention_heads"])?;
-        let head_dim = reader.optional(&["head_dim"])?.unwrap_or(hidden / heads.max(1));
+        // mlx-lm does not ask Qwen 2 for it.
+        let head_dim =
+            reader.optional(&["head_dim"])?.filter(|_| !is_qwen2).unwrap_or(hidden / heads.max(1));
         let attention_bias = reader.optional(&["attention_bias"])?.unwrap_or(false);
         let config = ModelConfig {
             vocabulary: reader.need(&["vocab_size"])?,

@@ -7,6 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    thread::JoinHandle,
 };
 
 use tokio::sync::oneshot;
@@ -22,6 +23,8 @@ pub(crate) const SEQUENCES_MAX: usize = 64;
 /// The callers' side of the engine thread.
 pub(crate) struct Line {
     pub(crate) shared: Arc<Shared>,
+    /// The thread, until it is joined.
+    pub(crate) thread: Option<JoinHandle<()>>,
 }
 
 /// The board and the bell that wakes the engine thread.
@@ -89,7 +92,10 @@ pub(crate) struct Course {
 
 impl Line {
     pub(crate) fn new() -> Line {
-        Line { shared: Arc::new(Shared { board: Mutex::default(), bell: Condvar::new() }) }
+        Line {
+            shared: Arc::new(Shared { board: Mutex::default(), bell: Condvar::new() }),
+            thread: None,
+        }
     }
 
     pub(crate) fn submit(&self, job: Job) -> Result<u64, SubmitError> {
@@ -184,9 +190,16 @@ impl Line {
         self.shared.bell.notify_one();
     }
 
-    pub(crate) fn close(&self) {
+    /// Ends the thread after the unit of work that it is at, and waits for that: the weights are gone then, and nothing of MLX
+    /// runs when the process ends.
+    pub(crate) fn close(&mut self) {
         self.shared.lock().closed = true;
         self.shared.bell.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join(); // It catches its own panics.
+        }
     }
 
     /// Why the thread is gone.

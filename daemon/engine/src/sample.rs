@@ -139,3 +139,6 @@ fn uniform(seed: u64, position: usize, retry: u64) -> f64 {
     }
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,40 +40,27 @@ where
     T: Send + 'static,
     E: Send + From<String> + 'static,
 {
-    let line = Line::new();
+    let mut line = Line::new();
     let shared = line.shared.clone();
     let (opened, wait) = std::sync::mpsc::sync_channel(1);
     let spawned = thread::Builder::new().name("engine".to_owned()).spawn(move || {
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let (backend, facts, extra) = match open() {
-                Ok(parts) => parts,
-                Err(error) => return drop(opened.send(Err(error))),
-            };
-            let _ = opened.send(Ok(extra)); // The caller waits below; it cannot be gone.
-            Runner {
-                shared: shared.clone(),
-                backend,
-                facts,
-                runs: Vec::new(),
-                prefixes: Prefixes::new(),
-                arrivals: 0,
-            }
-            .run();
-        }));
-        match outcome {
-            Ok(()) => shared.take_down("it was unloaded"),
-            Err(panic) => {
-                let reason = format!("its thread panicked: {}", panic_message(panic.as_ref()));
-                tracing::error!("{reason}");
-                shared.take_down(&reason);
-            }
-        }
+        let (backend, facts, extra) = match catch_unwind(AssertUnwindSafe(open)) {
+            Ok(Ok(parts)) => parts,
+            Ok(Err(error)) => return drop(opened.send(Err(error))),
+            Err(panic) => return drop(opened.send(Err(E::from(panicked(panic.as_ref()))))),
+        };
+        let _ = opened.send(Ok(extra)); // The caller waits below; it cannot be gone.
+        let (runs, prefixes) = (Vec::new(), Prefixes::new());
+        let mut runner = Runner { shared, backend, facts, runs, prefixes, arrivals: 0 };
+        let reason = match catch_unwind(AssertUnwindSafe(|| runner.run())) {
+            Ok(()) => "it was unloaded".to_owned(),
+            Err(panic) => panicked(panic.as_ref()),
+        };
+        // Before the runner goes, and the questions in it: whoever waits for them asks for the reason.
+        runner.shared.take_down(&reason);
     });
-    spawned.map_err(|error| E::from(format!("no thread: {error}")))?;
-    let extra = wait.recv().map_err(|_| match line.down() {
-        EngineError::Down(reason) => E::from(reason),
-        other => E::from(other.to_string()),
-    })??;
+    line.thread = Some(spawned.map_err(|error| E::from(format!("no thread: {error}")))?);
+    let extra = wait.recv().unwrap_or_else(|_| Err(E::from("its thread is gone".to_owned())))?;
     Ok((line, extra))
 }
 
@@ -88,7 +75,7 @@ struct Runner<B: Backend> {
 }
 
 impl<B: Backend> Runner<B> {
-    fn run(mut self) {
+    fn run(&mut self) {
         while let Some(index) = self.next_turn() {
             self.begin(index);
             let turn = self.turn(index);
@@ -294,6 +281,12 @@ impl<B: Backend> Runner<B> {
             }
         }
     }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> String {
+    let reason = format!("its thread panicked: {}", panic_message(panic));
+    tracing::error!("the engine stopped: {reason}");
+    reason
 }
 
 /// The text of a panic.

@@ -24,10 +24,13 @@ use crate::{
     },
 };
 
-/// Tokens per prefill pass of a model whose weights are plain: some tens of milliseconds of a small model.
-const CHUNK_LEN_FAST: usize = 256;
-/// Tokens per prefill pass otherwise; MLX's packed CPU kernels are slow.
-const CHUNK_LEN_PARITY: usize = 64;
+/// The bounds of a prefill pass, in tokens. Within them a pass multiplies as often as below, so that an urgent job waits for some
+/// tens of milliseconds at most. The length depends on the model alone: results must not depend on how busy the machine is.
+const CHUNK_LEN: std::ops::RangeInclusive<u64> = 16..=256;
+/// Multiplications of a pass whose products BLAS computes.
+const CHUNK_WORK_FAST: u64 = 2_000_000_000;
+/// Multiplications of a pass through MLX's own CPU kernels for packed weights.
+const CHUNK_WORK_PACKED: u64 = 100_000_000;
 /// Memory that MLX may keep for reuse when nothing is computed.
 const MLX_CACHE_BYTES_MAX: usize = 128 << 20;
 /// Room for caches and intermediate results, in tokens of cache, that loading must leave.
@@ -159,8 +162,10 @@ impl Mlx {
             let mut loader = Loader::open(shards, floats).map_err(LoadError::Backend)?;
             Model::load(config, plan, &mut loader).map_err(failed)
         })?;
-        let chunk_len_max =
-            if floats == Floats::Dense || !is_cpu() { CHUNK_LEN_FAST } else { CHUNK_LEN_PARITY };
+        let work = if floats == Floats::Dense { CHUNK_WORK_FAST } else { CHUNK_WORK_PACKED };
+        let affordable =
+            if is_cpu() { work / plan.cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
+        let chunk_len_max = affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end()) as usize;
         Ok(Mlx { model, stream, chunk_len_max })
     }
 
