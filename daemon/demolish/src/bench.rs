@@ -1,5 +1,8 @@
 //! `demolish bench`: measurements of the real program. Each ends in a [`Report`], the same object for all of them, from
 //! which `docs/benchmarks.md` is written: the numbers in the documentation are the ones that were measured.
 
+pub(crate) mod echo;
 mod machine;
+pub(crate) mod proxy;
 pub mod report;
+mod sandbox;

@@ -5,16 +5,33 @@
 
 mod lsp;
 mod daemon;
+mod bench;
+mod complete;
 mod completions;
 mod config;
+mod control;
+mod doctor;
+mod fix;
 mod logs;
 mod model;
+mod place;
+mod status;
+mod stop;
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::Value as Json;
+
+use crate::config::read::{self, Layers};
+use crate::config::{Config, LogLevel};
+use crate::logging;
+
+/// How long the engine may take to end before the program exits: one unit of its work, on a slow machine.
+const ENGINE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// How a verb ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +91,15 @@ struct Cli {
 enum Verb {
     Lsp(lsp::Args),
     Daemon(daemon::Args),
+    Complete(complete::Args),
+    Fix(fix::Args),
+    Status(status::Args),
+    Stop(stop::Args),
+    Doctor(doctor::Args),
     Config(config::Args),
     Logs(logs::Args),
     Model(model::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
 }
 
@@ -89,11 +112,19 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Lsp(args) => lsp::run(&args),
         Verb::Daemon(args) => daemon::run(&args),
+        Verb::Complete(args) => complete::run(&args),
+        Verb::Fix(args) => fix::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Stop(args) => stop::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Logs(args) => logs::run(&args),
         Verb::Model(args) => model::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Completions(args) => completions::run(&args),
     };
+    // Whoever exits while the engine computes takes its library down under it.
+    engine::end_all(ENGINE_PATIENCE);
     match outcome {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
@@ -137,4 +168,39 @@ fn print_json(value: &serde_json::Value) {
 /// Writes one warning to stderr.
 fn warn(message: impl Display) {
     let _ = writeln!(io::stderr(), "demolish: {message}");
+}
+
+/// The settings for a project; what is wrong with them is said once, and they hold without it.
+fn settings(project: Option<&Path>) -> Config {
+    let root =
+        project.and_then(|dir| dir.ancestors().find(|dir| dir.join(read::PROJECT_FILE).is_file()));
+    let loaded = read::load(&Layers::of_process(root));
+    if let Some(warning) = loaded.warning() {
+        warn(warning);
+    }
+    logging::to_stderr(LogLevel::Error);
+    loaded.config
+}
+
+/// A verdict in words.
+fn verdict(verdict: &Json) -> String {
+    let server = verdict["server"].as_str().unwrap_or("the language server");
+    match verdict["kind"].as_str() {
+        Some("clean") => format!("clean, says {server}"),
+        Some("findings") => {
+            let findings = verdict["findings"].as_array().map_or(&[][..], Vec::as_slice);
+            let words: Vec<String> = findings.iter().map(diagnostic).collect();
+            format!("findings of {server}: {}", words.join("; "))
+        }
+        _ => format!("unknown ({})", verdict["reason"].as_str().unwrap_or("nothing was asked")),
+    }
+}
+
+/// A diagnostic in one line: place (from 1), code, message.
+fn diagnostic(diagnostic: &Json) -> String {
+    let start = &diagnostic["range"]["start"];
+    let number = |name: &str| start[name].as_u64().unwrap_or_default() + 1;
+    let code = diagnostic["code"].as_str().map_or_else(String::new, |code| format!(" [{code}]"));
+    let message = diagnostic["message"].as_str().unwrap_or_default();
+    format!("{}:{}:{code} {message}", number("line"), number("character"))
 }

@@ -112,6 +112,16 @@ macro_rules! settings {
                 Ok(())
             }
 
+            /// The settings that [`Config::values`] wrote. Values that do not fit are left at their defaults.
+            #[must_use]
+            pub fn of_values(values: &serde_json::Map<String, Json>) -> Config {
+                let mut config = Config::default();
+                for (key, value) in values {
+                    let _ = config.set(key, value);
+                }
+                config
+            }
+
             /// The value of every setting as JSON, by its dotted name, in the table's order.
             #[must_use]
             pub fn values(&self) -> Vec<(&'static str, Json)> {

@@ -139,6 +139,12 @@ pub fn search_path() -> Vec<PathBuf> {
     read(PATH).map_or_else(Vec::new, |value| std::env::split_paths(&value).collect())
 }
 
+/// The whole environment, to hand on to a child.
+#[must_use]
+pub fn everything() -> std::collections::BTreeMap<OsString, OsString> {
+    std::env::vars_os().collect()
+}
+
 /// The name of the variable that overrides the setting `key`: `model.path` → `DEMOLISH_MODEL_PATH`.
 #[must_use]
 pub fn setting_name(key: &str) -> String {

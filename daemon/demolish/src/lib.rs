@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod shim;
 pub mod config;
 pub mod env_vars;
+pub mod features;
 pub mod logging;
 pub mod model;
 pub mod twin;

@@ -69,6 +69,12 @@ impl Model {
         Model { settings: config::Model::default(), state: Arc::new(watch::Sender::new(state)) }
     }
 
+    /// Whether it is the model that these settings ask for.
+    #[must_use]
+    pub fn is_for(&self, settings: &config::Model) -> bool {
+        self.settings == *settings
+    }
+
     /// How far it is.
     #[must_use]
     pub fn state(&self) -> State {
@@ -139,7 +145,8 @@ fn failed(reason: String) -> State {
     State::Failed(reason.into())
 }
 
-fn options(settings: &config::Model) -> LoadOptions {
+/// How the settings want it loaded.
+pub(crate) fn options(settings: &config::Model) -> LoadOptions {
     const GIB: f64 = (1u64 << 30) as f64;
     #[allow(
         clippy::cast_possible_truncation,

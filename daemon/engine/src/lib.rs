@@ -13,6 +13,7 @@ mod backend;
 mod cache;
 #[cfg(feature = "mlx")]
 mod config;
+mod ending;
 mod engine;
 mod info;
 mod job;
@@ -34,6 +35,7 @@ mod weights;
 
 pub use crate::{
     backend::scripted::Script,
+    ending::end_all,
     engine::Engine,
     info::{Compute, LoadError, LoadOptions, ModelInfo},
     job::{

@@ -193,8 +193,7 @@ impl Line {
     /// Ends the thread after the unit of work that it is at, and waits for that: the weights are gone then, and nothing of MLX
     /// runs when the process ends.
     pub(crate) fn close(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.bell.notify_one();
+        self.shared.close();
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
@@ -225,6 +224,12 @@ impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Board> {
         // No caller's code runs under the lock, so a poisoned board is still whole.
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the thread end after the unit of work that it is at.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.bell.notify_one();
     }
 
     /// Waits for the bell. Callers look at the board again afterwards.

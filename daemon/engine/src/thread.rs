@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     backend::{Backend, Rows},
+    ending,
     job::{EngineError, TokenId},
     line::{Board, Line, Request, Shared},
     prefix::{Kept, PREFIX_LEN_MIN, Prefixes, common_len},
@@ -42,6 +43,7 @@ where
 {
     let mut line = Line::new();
     let shared = line.shared.clone();
+    ending::remember(&shared);
     let (opened, wait) = std::sync::mpsc::sync_channel(1);
     let spawned = thread::Builder::new().name("engine".to_owned()).spawn(move || {
         let (backend, facts, extra) = match catch_unwind(AssertUnwindSafe(open)) {

@@ -130,34 +130,6 @@ impl Report {
         }
         text
     }
-
-    /// A section of `docs/benchmarks.md`.
-    #[must_use]
-    pub fn markdown(&self) -> String {
-        let machine = &self.machine;
-        let mut text = format!(
-            "## {}\n\n{}, {} cores, {} GiB; {}; commit `{}`.\n\n| metric | value | against | ratio | goal | |\n|---|---|---|---|---|---|\n",
-            self.bench, machine.cpu, machine.cores, machine.memory_gib, self.date, self.commit
-        );
-        for row in &self.rows {
-            let holds = match row.holds {
-                Some(true) => "holds",
-                Some(false) => "**missed**",
-                None => "",
-            };
-            let _ = writeln!(
-                text,
-                "| `{}` | {} {} | {} | {} | {} | {holds} |",
-                row.metric,
-                row.value,
-                row.unit,
-                row.against.as_deref().unwrap_or(""),
-                row.ratio.map_or_else(String::new, |ratio| ratio.to_string()),
-                row.goal.as_deref().unwrap_or(""),
-            );
-        }
-        text
-    }
 }
 
 /// Measured durations, or other numbers, of which a share is asked for.

@@ -7,12 +7,14 @@ use wire::socket::SocketError;
 
 use super::{Exit, Failure, Outcome};
 use crate::config::{Layers, read};
-use crate::daemon::{self, Bare, DaemonError};
+use crate::daemon::{self, DaemonError};
+use crate::features::Shared;
 use crate::state::DaemonOptions;
 use crate::{env_vars, logging};
 
 /// Run the daemon in the foreground; editors start one by themselves when they need it
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  DEMOLISH_LOG=debug demolish daemon & demolish logs -f")]
 pub(super) struct Args {}
 
 pub(super) fn run(_args: &Args) -> Outcome {
@@ -30,7 +32,7 @@ pub(super) fn run(_args: &Args) -> Outcome {
         servers_log_dir: Some(logging::servers_dir()),
         version: crate::VERSION.to_owned(),
     };
-    match daemon::run(options, Arc::new(Bare)) {
+    match daemon::run(options, Arc::new(Shared::new(&loaded.config))) {
         Ok(()) => Ok(Exit::Done),
         Err(DaemonError::Socket(error @ SocketError::Taken(_))) => Err(Failure::bad(error)),
         Err(error) => Err(Failure::missing(error)),

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use wire::ext::GetStatus;
+use wire::lsp::request::Request as _;
 use wire::peer::Lane;
 use wire::{Bytes, Envelope, Id, Kind, ResponseError, codes};
 
@@ -22,6 +24,10 @@ pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope, now: Insta
             "textDocument/didOpen" | "textDocument/didSave" | "textDocument/willSave" => {}
             _ => call(state, id, envelope),
         },
+        Kind::Request { id: request, method } if &**method == GetStatus::METHOD => {
+            let status = Envelope::response(request.clone(), &state.status());
+            answer(state, id, status.body);
+        }
         Kind::Request { id: request, .. } => {
             if state.tasks.is_running(id, request) {
                 let message = "a request with this id has no answer yet";

@@ -76,8 +76,29 @@ impl Plan {
             && self.root == other.root
             && self.settings == other.settings
             && self.initialize == other.initialize
-            && self.env == other.env
+            && shaping(self.env.as_ref()) == shaping(other.env.as_ref())
     }
+}
+
+/// Variables that change what a language server finds. Others differ between any two shells and make no difference.
+const SHAPING: &[&str] = &[
+    "PATH",
+    "HOME",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "PYTHONPATH",
+    "NODE_PATH",
+    "GOPATH",
+    "GOROOT",
+    "GOFLAGS",
+    "CARGO_HOME",
+    "RUSTUP_TOOLCHAIN",
+];
+
+fn shaping(env: Option<&Environment>) -> Vec<Option<OsString>> {
+    let ours = env.is_none().then(env_vars::everything);
+    let env = env.or(ours.as_ref());
+    SHAPING.iter().map(|name| env.and_then(|env| env.get(OsStr::new(name))).cloned()).collect()
 }
 
 /// The plan for a document. `env` is the environment of whoever asks: programs are looked for in its `PATH`, not in that of

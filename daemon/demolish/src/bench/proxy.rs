@@ -1,0 +1,222 @@
+//! `demolish bench proxy`: what the daemon adds to a message, and whether every message arrives as it was.
+//!
+//! One client talks to one echoing server, once directly and once through shim and daemon, in turns, so that both sides
+//! of the comparison see the same machine.
+
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
+use tokio::sync::Semaphore;
+use wire::child::Child;
+use wire::client::{Client, Handler, default_answer};
+use wire::{Envelope, ResponseError};
+
+use super::report::{Report, Row, Samples};
+use super::sandbox::{Sandbox, program};
+
+/// Requests on each side.
+const REQUESTS: usize = 4000;
+/// Requests of one side before it is the other's turn.
+const TURN: usize = 100;
+/// Messages of the test of integrity.
+const NOTES: u64 = 100_000;
+/// Messages that are out at once: more than a pipe holds, so that queues are in use.
+const NOTES_OUT_MAX: usize = 500;
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs it.
+///
+/// # Errors
+/// A part of it could not be started or broke off: one sentence.
+pub(crate) async fn run() -> Result<Report, String> {
+    let sandbox = Sandbox::new("proxy", "")?;
+    let program = program();
+    let echo: Vec<&OsStr> = vec![&program, OsStr::new("bench"), OsStr::new("echo-server")];
+    let wrap: Vec<&OsStr> = [program.as_os_str(), OsStr::new("lsp"), OsStr::new("--")]
+        .into_iter()
+        .chain(echo.clone())
+        .collect();
+    let daemon: OsString = "daemon".into();
+    let (_daemon_client, mut daemon) = sandbox.start(&[&program, &daemon], Quiet).await?;
+    let daemon_pid = daemon.id().ok_or("the daemon did not start")?;
+    wait_for_socket(&sandbox).await?;
+
+    let notes = Arc::new(Notes::default());
+    let (direct, _direct_child) = begin(&sandbox, &echo, Quiet).await?;
+    let (through, _through_child) = begin(&sandbox, &wrap, Counting(notes.clone())).await?;
+    let (mut of_direct, mut of_through) = (Samples::default(), Samples::default());
+    for turn in 0..=REQUESTS / TURN {
+        // The first turn is not counted: caches, allocators and schedulers settle in it.
+        let (a, b) = (ping(&direct).await?, ping(&through).await?);
+        if turn > 0 {
+            a.into_iter().for_each(|us| of_direct.push(us));
+            b.into_iter().for_each(|us| of_through.push(us));
+        }
+    }
+    let wrong = integrity(&through, &notes).await?;
+    let rss = rss_mib(daemon_pid).ok_or("the daemon is gone")?;
+    let _ = tokio::time::timeout(Duration::from_millis(1), daemon.wait()).await;
+    Ok(Report::new("proxy", rows(&of_direct, &of_through, &wrong, rss)))
+}
+
+fn rows(direct: &Samples, through: &Samples, wrong: &Wrong, rss_mib: f64) -> Vec<Row> {
+    let added = |share: f64| through.quantile(share) - direct.quantile(share);
+    let ratio =
+        |share: f64| through.quantile(share) / direct.quantile(share).max(f64::MIN_POSITIVE);
+    let count = |metric: &str, value: u64| {
+        #[allow(clippy::cast_precision_loss, reason = "at most 100,000")]
+        Row::new(metric, value as f64, "of 100000 messages").exactly(0.0)
+    };
+    vec![
+        Row::new("added_latency_p50", added(0.5), "us")
+            .against("direct pipe", ratio(0.5))
+            .at_most(100.0),
+        Row::new("added_latency_p99", added(0.99), "us")
+            .against("direct pipe", ratio(0.99))
+            .at_most(1000.0),
+        Row::new("direct_latency_p50", direct.quantile(0.5), "us"),
+        Row::new("direct_latency_p99", direct.quantile(0.99), "us"),
+        Row::new("through_latency_p50", through.quantile(0.5), "us"),
+        Row::new("through_latency_p99", through.quantile(0.99), "us"),
+        count("messages_lost", wrong.lost),
+        count("messages_reordered", wrong.reordered),
+        count("messages_altered", wrong.altered),
+        Row::new("message_rate", wrong.per_second, "messages/s"),
+        Row::new("daemon_rss", rss_mib, "MiB").at_most(20.0),
+    ]
+}
+
+async fn begin(
+    sandbox: &Sandbox,
+    command: &[&OsStr],
+    handler: impl Handler,
+) -> Result<(Client, Child), String> {
+    let (client, child) = sandbox.start(command, handler).await?;
+    client
+        .initialize(&json!({"capabilities": {}}), PATIENCE)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok((client, child))
+}
+
+async fn wait_for_socket(sandbox: &Sandbox) -> Result<(), String> {
+    let started = Instant::now();
+    while !sandbox.socket().exists() {
+        if started.elapsed() > PATIENCE {
+            return Err("the daemon does not listen".to_owned());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// One turn of requests, each after the answer to the one before: their latencies in microseconds.
+async fn ping(client: &Client) -> Result<Vec<f64>, String> {
+    // About as long as a request for hover, answered with as much.
+    let params = json!({"textDocument": {"uri": "file:///tmp/a.rs"}, "text": "x".repeat(400)});
+    let mut latencies = Vec::with_capacity(TURN);
+    for _ in 0..TURN {
+        let started = Instant::now();
+        client.request("echo/ask", &params, PATIENCE).await.map_err(|error| error.to_string())?;
+        latencies.push(started.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(latencies)
+}
+
+/// What came back of the numbered messages.
+struct Notes {
+    next: AtomicU64,
+    received: AtomicU64,
+    reordered: AtomicU64,
+    altered: AtomicU64,
+    room: Semaphore,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Notes {
+            next: zero(),
+            received: zero(),
+            reordered: zero(),
+            altered: zero(),
+            room: Semaphore::new(NOTES_OUT_MAX),
+        }
+    }
+}
+
+struct Wrong {
+    lost: u64,
+    reordered: u64,
+    altered: u64,
+    per_second: f64,
+}
+
+/// The parameters of the message with this number: of many lengths, with text that must survive untouched.
+fn note(number: u64) -> Json {
+    let len = usize::try_from(number % 97).unwrap_or(0) * if number.is_multiple_of(1000) { 200 } else { 3 };
+    json!({"number": number, "text": "aé😀\\\"\u{2028}\t".repeat(len / 4), "float": 0.1, "big": u64::MAX - number})
+}
+
+struct Counting(Arc<Notes>);
+
+impl Handler for Counting {
+    fn notified(&self, method: &str, envelope: &Envelope) {
+        if method != "echo/noted" {
+            return;
+        }
+        let notes = &self.0;
+        let expected = notes.next.fetch_add(1, Ordering::Relaxed);
+        let got: Json = envelope.params_as().unwrap_or(Json::Null);
+        if got["number"] != expected {
+            notes.reordered.fetch_add(1, Ordering::Relaxed);
+            notes.next.store(got["number"].as_u64().unwrap_or(expected) + 1, Ordering::Relaxed);
+        } else if envelope.params() != note(expected).to_string().as_bytes() {
+            notes.altered.fetch_add(1, Ordering::Relaxed);
+        }
+        notes.received.fetch_add(1, Ordering::Relaxed);
+        notes.room.add_permits(1);
+    }
+
+    fn asked(&self, method: &str, envelope: &Envelope) -> Result<Json, ResponseError> {
+        default_answer(method, envelope)
+    }
+}
+
+use wire::client::Quiet;
+
+#[allow(clippy::cast_precision_loss, reason = "at most 100,000")]
+async fn integrity(client: &Client, notes: &Notes) -> Result<Wrong, String> {
+    let started = Instant::now();
+    for number in 0..NOTES {
+        let room = tokio::time::timeout(PATIENCE, notes.room.acquire()).await;
+        match room {
+            Ok(Ok(permit)) => permit.forget(),
+            // Nothing comes back any more: what is missing is lost.
+            _ => break,
+        }
+        client.notify("echo/note", &note(number)).map_err(|error| error.to_string())?;
+    }
+    while notes.received.load(Ordering::Relaxed) < NOTES && started.elapsed() < 4 * PATIENCE {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let took = started.elapsed().as_secs_f64();
+    Ok(Wrong {
+        lost: NOTES - notes.received.load(Ordering::Relaxed).min(NOTES),
+        reordered: notes.reordered.load(Ordering::Relaxed),
+        altered: notes.altered.load(Ordering::Relaxed),
+        per_second: NOTES as f64 / took,
+    })
+}
+
+/// The resident memory of a process.
+fn rss_mib(pid: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024.0)
+}

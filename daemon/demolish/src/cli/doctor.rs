@@ -1,0 +1,255 @@
+//! `demolish doctor`
+
+use std::fmt::Write as _;
+
+use serde_json::{Value as Json, json};
+use wire::ext::GetStatus;
+
+use super::{Exit, Outcome, control};
+use crate::config::read::{self, Layers, Loaded};
+use crate::twin::plan::which;
+use crate::{env_vars, logging, model};
+
+/// Look at everything that Demolish needs, and say what is missing and what would help
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  demolish doctor
+  demolish doctor --json | jq '.checks[] | select(.state == \"bad\")'
+
+Exits with 3 when something is missing that Demolish cannot work without.")]
+pub(super) struct Args {
+    /// Print an object: checks [{name, state (good, note, bad), says, remedy}]
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one look found.
+struct Check {
+    name: String,
+    state: State,
+    says: String,
+    remedy: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Good,
+    /// Something that is less than it could be.
+    Note,
+    Bad,
+}
+
+impl Check {
+    fn new(name: &str, state: State, says: impl Into<String>) -> Check {
+        Check { name: name.to_owned(), state, says: says.into(), remedy: None }
+    }
+
+    fn remedy(mut self, remedy: &str) -> Check {
+        self.remedy = Some(remedy.to_owned());
+        self
+    }
+}
+
+pub(super) fn run(args: &Args) -> Outcome {
+    let loaded = read::load(&Layers::of_process(Some(std::path::Path::new("."))));
+    let mut checks = settings(&loaded);
+    checks.push(folder());
+    checks.push(daemon());
+    checks.extend(model(&loaded));
+    checks.extend(servers(&loaded));
+    checks.push(neovim());
+    let bad = checks.iter().any(|check| check.state == State::Bad);
+    if args.json {
+        let rows: Vec<Json> = checks
+            .iter()
+            .map(|check| json!({"name": check.name, "state": word(check.state), "says": check.says, "remedy": check.remedy}))
+            .collect();
+        super::print_json(&json!({"ok": !bad, "checks": rows}));
+    } else {
+        super::print(&told(&checks));
+    }
+    Ok(if bad { Exit::Missing } else { Exit::Done })
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Good => "good",
+        State::Note => "note",
+        State::Bad => "bad",
+    }
+}
+
+fn told(checks: &[Check]) -> String {
+    let mut out = String::new();
+    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+    for check in checks {
+        let _ = writeln!(out, "{:4}  {:width$}  {}", word(check.state), check.name, check.says);
+        if let Some(remedy) = &check.remedy {
+            let _ = writeln!(out, "      {:width$}  -> {remedy}", "");
+        }
+    }
+    out
+}
+
+fn settings(loaded: &Loaded) -> Vec<Check> {
+    let file = env_vars::config_file()
+        .map_or_else(|| "no home folder".to_owned(), |file| file.display().to_string());
+    if loaded.problems.is_empty() {
+        return vec![Check::new(
+            "settings",
+            State::Good,
+            format!("{} set, in {file}", loaded.decided.len()),
+        )];
+    }
+    let remedy = "correct it; until then the default holds";
+    loaded
+        .problems
+        .iter()
+        .map(|problem| Check::new("settings", State::Note, problem.to_string()).remedy(remedy))
+        .collect()
+}
+
+/// Whether logs can be written.
+fn folder() -> Check {
+    let dir = env_vars::state_dir();
+    match std::fs::create_dir_all(&dir) {
+        Ok(()) => Check::new("logs", State::Good, logging::daemon_log().display().to_string()),
+        Err(error) => {
+            Check::new("logs", State::Bad, format!("{} cannot be written ({error})", dir.display()))
+                .remedy("make it writable, or set XDG_STATE_HOME")
+        }
+    }
+}
+
+fn daemon() -> Check {
+    let socket = env_vars::socket_path();
+    match control::ask::<GetStatus>(()) {
+        Ok(Some(status)) => {
+            let links = status.links.len();
+            let says = format!(
+                "{} (pid {}), {links} links, at {}",
+                status.version,
+                status.pid,
+                socket.display()
+            );
+            Check::new("daemon", State::Good, says)
+        }
+        Ok(None) => {
+            let says = format!("none is running at {}; editors start one", socket.display());
+            Check::new("daemon", State::Good, says)
+        }
+        Err(failure) => Check::new("daemon", State::Bad, failure.message)
+            .remedy("`demolish stop`, or end it by its pid"),
+    }
+}
+
+fn model(loaded: &Loaded) -> Vec<Check> {
+    let settings = &loaded.config.model;
+    if !settings.enabled {
+        return vec![Check::new("model", State::Note, "switched off (`model.enabled`)")];
+    }
+    let dir = match model::find(settings) {
+        Ok(dir) => dir,
+        Err(reason) => {
+            return vec![
+                Check::new("model", State::Bad, reason)
+                    .remedy("`demolish model list` shows where models are looked for"),
+            ];
+        }
+    };
+    let options = model::options(settings);
+    match model::load(&dir, options) {
+        Ok(engine) => {
+            let info = engine.info();
+            #[allow(clippy::cast_precision_loss, reason = "megabytes")]
+            let mib = info.bytes_resident as f64 / f64::from(1 << 20);
+            let says =
+                format!("{} ({}, {mib:.0} MiB) in {}", info.name, info.architecture, dir.display());
+            let mut checks = vec![Check::new("model", State::Good, says)];
+            if engine.tokenizer().fim().is_none() {
+                checks.push(
+                    Check::new(
+                        "model",
+                        State::Note,
+                        "it has no fill-in-the-middle tokens, so it cannot complete in place",
+                    )
+                    .remedy("take a model that was trained to fill in the middle"),
+                );
+            }
+            checks
+        }
+        Err(reason) => vec![Check::new("model", State::Bad, reason)],
+    }
+}
+
+/// The language servers: one line per language, with the first that is installed.
+fn servers(loaded: &Loaded) -> Vec<Check> {
+    let configured = &loaded.config.servers.command;
+    let mut checks = Vec::new();
+    for language in lang::all() {
+        let name = language.name();
+        if let Some(command) = configured.get(language.id()) {
+            let program = command.first().cloned().unwrap_or_default();
+            checks.push(match which(&program, None) {
+                Some(path) => Check::new(
+                    name,
+                    State::Good,
+                    format!("{} (by `servers.command`)", path.display()),
+                ),
+                None => Check::new(name, State::Bad, format!("`{program}` was not found"))
+                    .remedy("correct `servers.command`, or install it"),
+            });
+            continue;
+        }
+        let installed: Vec<_> = language
+            .servers()
+            .iter()
+            .filter(|server| {
+                server.command().first().is_some_and(|program| which(program, None).is_some())
+            })
+            .collect();
+        let checker = installed.iter().find(|server| server.steers());
+        checks.push(
+            match (
+                checker,
+                installed.first(),
+                language.servers().iter().find(|server| server.steers()),
+            ) {
+                (Some(server), ..) => {
+                    Check::new(name, State::Good, format!("{} checks suggestions", server.name()))
+                }
+                (None, found, Some(able)) => {
+                    let found = found
+                        .map_or_else(|| "no server".to_owned(), |server| server.name().to_owned());
+                    Check::new(name, State::Note, format!("{found}; suggestions are not checked"))
+                        .remedy(&format!("install {}", able.name()))
+                }
+                (None, Some(server), None) => Check::new(
+                    name,
+                    State::Note,
+                    format!("{}; its suggestions are not checked yet", server.name()),
+                ),
+                (None, None, None) => {
+                    Check::new(name, State::Note, "no server; suggestions are not checked")
+                }
+            },
+        );
+    }
+    checks
+}
+
+fn neovim() -> Check {
+    match which("nvim", None) {
+        Some(path) => Check::new(
+            "Neovim",
+            State::Good,
+            format!("{}; `:checkhealth demolish` knows more", path.display()),
+        ),
+        None => Check::new(
+            "Neovim",
+            State::Note,
+            "not found; any editor with LSP can start `demolish lsp`",
+        ),
+    }
+}

@@ -1,0 +1,250 @@
+//! The server that an editor sees when it starts `demolish lsp`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value as Json, json};
+use text::Encoding;
+use tokio::sync::Notify;
+use wire::lsp::{
+    CodeAction, CodeActionKind, CodeActionOptions, CodeActionParams, CodeActionProviderCapability,
+    CodeActionResponse, DidChangeConfigurationParams, ExecuteCommandOptions, ExecuteCommandParams,
+    InitializeParams, InitializeResult, InitializedParams, LSPAny, MessageType, OneOf,
+    PositionEncodingKind, SaveOptions, ServerCapabilities, ServerInfo, TextDocumentSyncCapability,
+    TextDocumentSyncKind, TextDocumentSyncOptions, TextDocumentSyncSaveOptions,
+};
+use wire::tower::jsonrpc::{Error, ErrorCode, Result};
+use wire::tower::{Client, LanguageServer};
+
+use super::inline_completion::Shown;
+use super::own;
+use super::{Scene, Shared, Target, answer, code_action, command};
+use crate::config::Config;
+use crate::config::read::{self, Layers};
+
+/// The server of one link.
+pub(super) struct Backend {
+    pub(super) client: Client,
+    pub(super) shared: Shared,
+    inner: Mutex<Inner>,
+}
+
+/// What the server remembers of its editor.
+#[derive(Default)]
+pub(super) struct Inner {
+    /// The settings in force for this editor and its project.
+    config: Arc<Config>,
+    /// The project.
+    root: Option<PathBuf>,
+    /// What the editor sent as `initializationOptions`, and later as settings.
+    options: Option<Json>,
+    /// What was wrong with the settings, until it is said.
+    warning: Option<String>,
+    /// What the editor can do.
+    pub(super) able: Able,
+    /// Whether inline completion is switched off for this editor.
+    pub(super) off: bool,
+    /// The answers that were shown last, by document.
+    pub(super) shown: HashMap<String, Shown>,
+    /// Whether this editor was told that there is no model.
+    told: bool,
+    /// Work that the user may cancel, by the token under which it is shown.
+    pub(super) cancels: HashMap<String, Arc<Notify>>,
+    /// Where our own progress tokens come from.
+    pub(super) last_token: u32,
+}
+
+/// What an editor can do, as far as it makes a difference here.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Able {
+    /// Fetches the edit of a code action when it is chosen.
+    pub(super) resolves_edits: bool,
+    /// Lets a server show progress of its own accord.
+    pub(super) progress: bool,
+    /// Shows why a code action cannot be applied.
+    pub(super) disabled: bool,
+}
+
+impl Backend {
+    pub(super) fn new(client: Client, shared: Shared) -> Backend {
+        Backend { client, shared, inner: Mutex::default() }
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.inner().config.clone()
+    }
+
+    /// Reads the settings for this editor again.
+    fn configure(&self) {
+        let (root, options) = {
+            let inner = self.inner();
+            (inner.root.clone(), inner.options.clone())
+        };
+        let layers = Layers { editor: options, ..Layers::of_process(root.as_deref()) };
+        let loaded = read::load(&layers);
+        let mut inner = self.inner();
+        inner.warning = loaded.warning();
+        inner.config = Arc::new(loaded.config);
+    }
+
+    async fn say_warning(&self) {
+        let warning = self.inner().warning.take();
+        if let Some(warning) = warning {
+            self.client.show_message(MessageType::WARNING, format!("Demolish: {warning}")).await;
+        }
+    }
+
+    /// Tells the editor once why there is no model.
+    pub(super) async fn say_no_model(&self, reason: &str) {
+        if !std::mem::replace(&mut self.inner().told, true) {
+            let message = format!("Demolish: {reason}; language servers go on without it");
+            self.client.show_message(MessageType::WARNING, message).await;
+        }
+    }
+
+    /// An open document, and what else there is to see.
+    pub(super) fn look(&self, uri: &str) -> Result<(Scene, Target, i32)> {
+        let scene = own::scene();
+        let open = scene.document(uri).ok_or_else(|| invalid(format!("{uri} is not open")))?;
+        let version = open.document.revision().0;
+        let target = Target::open(open);
+        Ok((scene, target, version))
+    }
+
+    /// `demolish/status`.
+    pub(super) async fn status(&self) -> Result<Json> {
+        Ok(command::status(&self.shared, &own::scene()))
+    }
+
+    /// `demolish/refused`: what the checker refused on the way to the last answer for a document.
+    pub(super) async fn refused(&self, params: Json) -> Result<Json> {
+        let uri = params["textDocument"]["uri"].as_str().unwrap_or_default();
+        let refused = self.inner().shown.get(uri).map_or_else(|| json!([]), Shown::refused);
+        Ok(json!({"refused": refused}))
+    }
+
+    /// `window/workDoneProgress/cancel`.
+    pub(super) async fn cancel_progress(&self, params: Json) {
+        if let Some(cancel) = self.inner().cancels.get(&params["token"].to_string()) {
+            cancel.notify_one();
+        }
+    }
+}
+
+/// The parameters cannot be used; one sentence says why.
+pub(super) fn invalid(message: impl Into<String>) -> Error {
+    Error { code: ErrorCode::InvalidParams, message: message.into().into(), data: None }
+}
+
+/// The request was right and could not be done; one sentence says why.
+pub(super) fn failed(message: impl Into<String>) -> Error {
+    Error {
+        code: ErrorCode::ServerError(wire::codes::REQUEST_FAILED),
+        message: message.into().into(),
+        data: None,
+    }
+}
+
+fn capabilities() -> ServerCapabilities {
+    debug_assert_eq!(answer::ENCODING, Encoding::Utf16);
+    ServerCapabilities {
+        position_encoding: Some(PositionEncodingKind::UTF16),
+        text_document_sync: Some(TextDocumentSyncCapability::Options(TextDocumentSyncOptions {
+            open_close: Some(true),
+            change: Some(TextDocumentSyncKind::INCREMENTAL),
+            save: Some(TextDocumentSyncSaveOptions::SaveOptions(SaveOptions {
+                include_text: Some(false),
+            })),
+            ..TextDocumentSyncOptions::default()
+        })),
+        inline_completion_provider: Some(OneOf::Left(true)),
+        code_action_provider: Some(CodeActionProviderCapability::Options(CodeActionOptions {
+            code_action_kinds: Some(vec![CodeActionKind::QUICKFIX]),
+            resolve_provider: Some(true),
+            ..CodeActionOptions::default()
+        })),
+        execute_command_provider: Some(ExecuteCommandOptions {
+            commands: command::ALL.iter().map(ToString::to_string).collect(),
+            ..ExecuteCommandOptions::default()
+        }),
+        ..ServerCapabilities::default()
+    }
+}
+
+fn root_of(params: &InitializeParams) -> Option<PathBuf> {
+    let folders = params.workspace_folders.as_deref().unwrap_or_default();
+    #[allow(deprecated, reason = "older editors send nothing else")]
+    let uri = folders.first().map(|folder| &folder.uri).or(params.root_uri.as_ref())?;
+    crate::twin::plan::path_of(uri.as_str())
+}
+
+fn able(params: &InitializeParams) -> Able {
+    let text_document = params.capabilities.text_document.as_ref();
+    let code_action = text_document.and_then(|able| able.code_action.as_ref());
+    let resolve = code_action.and_then(|able| able.resolve_support.as_ref());
+    Able {
+        resolves_edits: resolve
+            .is_some_and(|able| able.properties.iter().any(|property| property == "edit")),
+        progress: params.capabilities.window.as_ref().and_then(|able| able.work_done_progress)
+            == Some(true),
+        disabled: code_action.and_then(|able| able.disabled_support) == Some(true),
+    }
+}
+
+impl LanguageServer for Backend {
+    async fn initialize(&self, params: InitializeParams) -> Result<InitializeResult> {
+        {
+            let mut inner = self.inner();
+            inner.able = able(&params);
+            inner.root = root_of(&params);
+            inner.options = params.initialization_options;
+        }
+        self.configure();
+        Ok(InitializeResult {
+            capabilities: capabilities(),
+            server_info: Some(ServerInfo {
+                name: "demolish".to_owned(),
+                version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            }),
+            ..InitializeResult::default()
+        })
+    }
+
+    async fn initialized(&self, _: InitializedParams) {
+        self.say_warning().await;
+    }
+
+    async fn shutdown(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn did_change_configuration(&self, params: DidChangeConfigurationParams) {
+        let settings = match params.settings {
+            Json::Object(mut fields) => fields.remove("demolish").unwrap_or(Json::Object(fields)),
+            _ => return,
+        };
+        if settings.as_object().is_none_or(serde_json::Map::is_empty) {
+            return;
+        }
+        self.inner().options = Some(settings);
+        self.configure();
+        self.say_warning().await;
+    }
+
+    async fn code_action(&self, params: CodeActionParams) -> Result<Option<CodeActionResponse>> {
+        code_action::offer(self, params).await
+    }
+
+    async fn code_action_resolve(&self, action: CodeAction) -> Result<CodeAction> {
+        code_action::resolve(self, action).await
+    }
+
+    async fn execute_command(&self, params: ExecuteCommandParams) -> Result<Option<LSPAny>> {
+        command::execute(self, params).await
+    }
+}

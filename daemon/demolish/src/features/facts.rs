@@ -1,0 +1,64 @@
+//! What the features know about themselves, for `demolish status`.
+
+use serde_json::{Value as Json, json};
+use wire::ext::{ModelStatus, TwinStatus};
+
+use super::{Shared, answer};
+use crate::logging;
+use crate::model::State;
+
+/// The model, as far as it is.
+#[must_use]
+pub fn model(shared: &Shared) -> ModelStatus {
+    match shared.model.state() {
+        State::Idle => ModelStatus { state: "unloaded".to_owned(), ..ModelStatus::default() },
+        State::Loading(path, _) => ModelStatus {
+            name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            path: path.display().to_string(),
+            state: "loading".to_owned(),
+            ..ModelStatus::default()
+        },
+        State::Ready(ready) => {
+            let info = ready.engine.info();
+            ModelStatus {
+                name: info.name.clone(),
+                path: info.path.display().to_string(),
+                state: "ready".to_owned(),
+                error: None,
+                bytes_resident: info.bytes_resident,
+            }
+        }
+        State::Failed(reason) => ModelStatus {
+            state: "failed".to_owned(),
+            error: Some(reason.to_string()),
+            ..ModelStatus::default()
+        },
+    }
+}
+
+/// The twins that run.
+#[must_use]
+pub fn twins(shared: &Shared) -> Vec<TwinStatus> {
+    let twin = |facts: crate::twin::TwinFacts| TwinStatus {
+        command: facts.plan.command,
+        pid: facts.pid,
+        root: facts.plan.root.display().to_string(),
+        checks: facts.checks,
+        check_ms: facts.median.and_then(|median| answer::ms(median).as_f64()),
+    };
+    shared.twins.facts().into_iter().map(twin).collect()
+}
+
+/// All of it.
+#[must_use]
+pub fn of(shared: &Shared) -> Json {
+    let model = model(shared);
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "model_error": model.error,
+        "model": model,
+        "twins": twins(shared),
+        "log": logging::daemon_log(),
+    })
+}

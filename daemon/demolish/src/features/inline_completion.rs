@@ -1,0 +1,298 @@
+//! Completion in place: the room behind `textDocument/inlineCompletion` and `demolish complete`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use decode::{Budget, CompleteError, CompleteRequest, Completion, OnFindings, Suggestion, Verdict};
+use serde_json::{Value as Json, json};
+use wire::lsp::{InlineCompletionParams, InlineCompletionTriggerKind, Position};
+use wire::tower::jsonrpc::Result;
+
+use super::answer::{self, Ranges};
+use super::backend::Backend;
+use super::{Scene, Shared, Target, own};
+use crate::config::Config;
+use crate::twin::Critic;
+
+/// What was found for one place.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Suggestions, refused candidates, timings.
+    pub completion: Completion,
+    /// The model's name.
+    pub model: String,
+    /// The server's name; empty if there is none.
+    pub server: String,
+    /// What would give a verdict where there is none.
+    pub hint: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// The model is not there; the sentence says why.
+    #[error("{0}")]
+    Model(Arc<str>),
+    /// The model is still being loaded.
+    #[error("the model is still loading")]
+    Loading,
+    /// The engine refused or failed.
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// What a completion may cost, as the settings say.
+#[must_use]
+pub fn budget(config: &Config) -> Budget {
+    let complete = &config.complete;
+    Budget {
+        deadline: Duration::from_millis(u64::from(complete.deadline_ms)),
+        checks_max: complete.checks_max,
+        lines_max: complete.lines_max,
+        tokens_max: complete.tokens_max,
+        candidates: complete.candidates,
+    }
+}
+
+/// Completes `target` at the byte `offset`. Waits for the model as long as `patience` says.
+///
+/// # Errors
+/// There is no model, or it could not answer; a missing checker is no error, but a verdict.
+pub async fn complete(
+    shared: &Shared,
+    scene: &Scene,
+    config: &Config,
+    target: &Target,
+    offset: usize,
+    budget: Budget,
+    patience: Duration,
+) -> std::result::Result<Answer, NoAnswer> {
+    let critic = target.critic(shared, scene, config);
+    critic.warm();
+    let engine = match tokio::time::timeout(patience, shared.model.engine()).await {
+        Ok(engine) => engine.map_err(NoAnswer::Model)?,
+        Err(_) => return Err(NoAnswer::Loading),
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "the settings keep it within 0 to 2")]
+    let temperature = config.complete.temperature as f32;
+    let mut request = CompleteRequest::typing(target.shown.clone(), target.text.clone(), offset);
+    request.language = target.language;
+    request.budget = budget;
+    request.temperature = temperature;
+    if config.complete.show_findings {
+        request.on_findings = OnFindings::Show;
+    }
+    let mut completion =
+        decode::complete(&engine, &critic, request).await.map_err(|error| match error {
+            CompleteError::Busy(_) | CompleteError::NoFim(_) | CompleteError::Engine(_) => {
+                NoAnswer::Engine(error.to_string())
+            }
+        })?;
+    if !config.complete.show_unchecked {
+        completion
+            .suggestions
+            .retain(|suggestion| !matches!(suggestion.verdict, Verdict::Unknown(_)));
+    }
+    Ok(Answer {
+        completion,
+        model: engine.info().name.clone(),
+        server: decode::Critic::server(&critic).to_owned(),
+        hint: hint(&critic),
+    })
+}
+
+fn hint(critic: &Critic) -> Option<String> {
+    critic.lack().and_then(|lack| lack.hint.clone())
+}
+
+impl Answer {
+    /// What the protocol's items carry as `data.demolish`; for the first suggestion if `suggestion` is none.
+    fn data(&self, suggestion: Option<&Suggestion>, ranges: &Ranges) -> Json {
+        let completion = &self.completion;
+        let hint = self.hint.as_deref();
+        json!({
+            "verdict": suggestion.map(|found| answer::verdict(&found.verdict, &self.server, hint, ranges)),
+            "refused": answer::refused(&completion.refused, ranges),
+            "timings_ms": answer::timings_ms(&completion.timings),
+            "work": answer::work(&completion.timings),
+            "model": self.model,
+        })
+    }
+
+    /// The protocol's list. With no item to carry it, the list itself says what was refused.
+    #[must_use]
+    pub fn list(&self, text: &str) -> Json {
+        let ranges = Ranges::of(text);
+        let item = |suggestion: &Suggestion| {
+            json!({
+                "insertText": suggestion.text,
+                "range": ranges.range(suggestion.range.clone()),
+                "data": {"demolish": self.data(Some(suggestion), &ranges)},
+            })
+        };
+        let items: Vec<Json> = self.completion.suggestions.iter().map(item).collect();
+        if items.is_empty() {
+            return json!({"items": [], "demolish": self.data(None, &ranges)});
+        }
+        json!({"items": items})
+    }
+
+    /// The object of `demolish complete --json`.
+    #[must_use]
+    pub fn object(&self, text: &str) -> Json {
+        object_of_list(&self.list(text))
+    }
+}
+
+/// The object of `demolish complete --json` from the protocol's list, which is what the daemon answers with.
+#[must_use]
+pub fn object_of_list(list: &Json) -> Json {
+    let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
+    let first = items.first();
+    let data = first.map_or(&list["demolish"], |item| &item["data"]["demolish"]);
+    let one = |item: &Json| {
+        json!({
+            "suggestion": item["insertText"],
+            "range": item["range"],
+            "verdict": item["data"]["demolish"]["verdict"],
+        })
+    };
+    json!({
+        "suggestion": first.map(|item| item["insertText"].clone()),
+        "range": first.map(|item| item["range"].clone()),
+        "verdict": data["verdict"],
+        "alternatives": items.iter().skip(1).map(one).collect::<Vec<_>>(),
+        "refused": data["refused"],
+        "timings_ms": data["timings_ms"],
+        "work": data["work"],
+        "model": data["model"],
+        "server": data["verdict"]["server"],
+    })
+}
+
+/// An answer that was shown, and that may be typed into.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    text: Arc<str>,
+    offset: usize,
+    others: Vec<(String, i32)>,
+    answer: Answer,
+}
+
+impl Shown {
+    pub(super) fn new(scene: &Scene, target: &Target, offset: usize, answer: Answer) -> Shown {
+        Shown { text: target.text.clone(), offset, others: revisions(scene, &target.uri), answer }
+    }
+
+    /// The answer for a text in which the user has typed what was suggested: the document that results is the same, so
+    /// nothing has to be asked again.
+    pub(super) fn typed_through(
+        &self,
+        scene: &Scene,
+        target: &Target,
+        offset: usize,
+    ) -> Option<Answer> {
+        let typed = offset.checked_sub(self.offset).filter(|typed| *typed > 0)?;
+        let (old, new) = (&*self.text, &*target.text);
+        let same_start = new.get(..self.offset)? == old.get(..self.offset)?;
+        let same_rest = new.get(offset..)? == old.get(self.offset..)?;
+        if !same_start
+            || !same_rest
+            || typed + old.len() != new.len()
+            || self.others != revisions(scene, &target.uri)
+        {
+            return None;
+        }
+        let typed = &new[self.offset..offset];
+        let left = |suggestion: &Suggestion| {
+            suggestion.typed_through(typed).filter(|left| !left.text.is_empty())
+        };
+        let suggestions: Vec<Suggestion> =
+            self.answer.completion.suggestions.iter().filter_map(left).collect();
+        if suggestions.is_empty() {
+            return None;
+        }
+        let mut answer = self.answer.clone();
+        answer.completion.suggestions = suggestions;
+        answer.completion.timings = decode::Timings::default();
+        Some(answer)
+    }
+
+    pub(super) fn refused(&self) -> Json {
+        answer::refused(&self.answer.completion.refused, &Ranges::of(&self.text))
+    }
+}
+
+/// The revisions of the other documents: a verdict holds only as long as they stand still.
+fn revisions(scene: &Scene, uri: &str) -> Vec<(String, i32)> {
+    let others = scene.documents.iter().filter(|open| open.uri != uri);
+    others.map(|open| (open.uri.clone(), open.document.revision().0)).collect()
+}
+
+/// How long a completion waits for a model that is still loading before it answers with nothing.
+const MODEL_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// What an explicit request may cost: the user waits for it, and wants a choice.
+fn asked(config: &Config) -> Budget {
+    let typing = budget(config);
+    Budget {
+        deadline: typing.deadline.max(Budget::ASKED.deadline),
+        checks_max: typing.checks_max.max(Budget::ASKED.checks_max),
+        tokens_max: typing.tokens_max.max(Budget::ASKED.tokens_max),
+        candidates: typing.candidates.max(Budget::ASKED.candidates),
+        ..typing
+    }
+}
+
+impl Backend {
+    /// `textDocument/inlineCompletion`: the best first. A request that is overtaken by the next one for its document, or by a
+    /// change of it, is empty, and its work in the engine is dropped.
+    pub(super) async fn inline_completion(&self, params: InlineCompletionParams) -> Result<Json> {
+        let automatic = params.context.trigger_kind == InlineCompletionTriggerKind::AUTOMATIC;
+        let config = self.config();
+        let empty = json!({"items": []});
+        if automatic && (self.inner().off || !config.complete.enabled) {
+            return Ok(empty);
+        }
+        let position = params.text_document_position.position;
+        let uri = params.text_document_position.text_document.uri.as_str().to_owned();
+        let (scene, target, _) = self.look(&uri)?;
+        let offset = offset_of(&scene, &uri, position);
+        let typed_through = self
+            .inner()
+            .shown
+            .get(&uri)
+            .and_then(|shown| shown.typed_through(&scene, &target, offset));
+        if let (true, Some(answer)) = (automatic, typed_through) {
+            return Ok(answer.list(&target.text));
+        }
+        let budget = if automatic { budget(&config) } else { asked(&config) };
+        let work = complete(&self.shared, &scene, &config, &target, offset, budget, MODEL_PATIENCE);
+        let answered = tokio::select! {
+            biased;
+            () = own::overtaken() => return Ok(empty),
+            answered = work => answered,
+        };
+        match answered {
+            Ok(answer) => {
+                let list = answer.list(&target.text);
+                self.inner().shown.insert(uri, Shown::new(&scene, &target, offset, answer));
+                Ok(list)
+            }
+            Err(NoAnswer::Model(reason)) => {
+                self.say_no_model(&reason).await;
+                Ok(json!({"items": [], "demolish": {"error": &*reason}}))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no completion");
+                Ok(json!({"items": [], "demolish": {"error": error.to_string()}}))
+            }
+        }
+    }
+}
+
+/// The byte of a position in an open document.
+pub(super) fn offset_of(scene: &Scene, uri: &str, position: Position) -> usize {
+    let place = text::Position { line: position.line, character: position.character };
+    scene.document(uri).map_or(0, |open| open.document.offset(place, answer::ENCODING))
+}
