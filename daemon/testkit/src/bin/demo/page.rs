@@ -32,7 +32,12 @@ impl Said {
 
     /// A diagnostic, the way compilers print it.
     pub(crate) fn diagnostic(&mut self, file: &str, shown: &Shown) {
-        let word = if shown.severity == 1 { "error" } else { "warning" };
+        let word = match shown.severity {
+            1 => "error",
+            2 => "warning",
+            3 => "information",
+            _ => "hint",
+        };
         let code = shown.code.as_ref().map_or_else(String::new, |code| format!("[{code}]"));
         let source = shown.source.as_deref().unwrap_or("?");
         let message = shown.message.lines().collect::<Vec<_>>().join(" ");

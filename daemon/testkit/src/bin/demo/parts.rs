@@ -81,7 +81,7 @@ pub(crate) async fn diagnostics(desk: &Desk) -> Result<Said> {
             SOON,
         )
         .await?;
-    said.took("edit to diagnostics, through the daemon", started.elapsed());
+    said.took("edit to diagnostics (Neovim waits 150 ms before it sends)", started.elapsed());
     said.line("After a line `total: int = \"a text\"` was added, without saving:");
     if let Some(shown) = editor.diagnostics().await?.last() {
         said.diagnostic("shop/checkout.py", shown);
@@ -236,8 +236,7 @@ pub(crate) async fn fix(desk: &Desk, file: &str, line: usize) -> Result<Said> {
         said.diagnostic(file, &shown);
     }
     let started = Instant::now();
-    editor.command(&format!("{line}Demolish fix")).await?;
-    editor.wait_until("vim.api.nvim_win_get_config(0).relative ~= ''", START).await?;
+    preview(desk, line).await?;
     said.took(format!("`:Demolish fix` in {file}: search, checks, preview"), started.elapsed());
     said.line(format!("`:{line}Demolish fix` shows:"));
     said.block(&editor.lines().await?.join("\n"));
@@ -253,6 +252,19 @@ pub(crate) async fn fix(desk: &Desk, file: &str, line: usize) -> Result<Said> {
     said.line(format!("  {file}:{line}: {}", changed.trim()));
     said.line(format!("  {}", count(&editor.diagnostics().await?)));
     Ok(said)
+}
+
+/// Asks for a fix and waits for its preview, or for the reason why there is none.
+async fn preview(desk: &Desk, line: usize) -> Result<()> {
+    let editor = &desk.editor;
+    editor.run("_G.heard = #testkit.said").await?;
+    editor.command(&format!("{line}Demolish fix")).await?;
+    let opened = "vim.api.nvim_win_get_config(0).relative ~= ''";
+    editor.wait_until(&format!("{opened} or #testkit.said > heard"), START).await?;
+    if !editor.get::<bool>(opened).await? {
+        bail!("no preview: {}", editor.get::<String>("testkit.said[#testkit.said]").await?);
+    }
+    Ok(())
 }
 
 /// What `:Demolish status` shows.
