@@ -50,7 +50,7 @@ function M.new_child()
     child.start_with(([[
       vim.g.demolish = %s
       vim.lsp.config('demolish', { cmd = function(d) return require('fake_server').cmd(d) end })
-    ]]):format(vim.inspect({ editor = opts.editor or { debounce_ms = 1 } })))
+    ]]):format(vim.inspect({ editor = opts.editor or { debounce_ms = 40 } })))
     child.cmd('edit ' .. vim.fn.fnameescape(child.dir() .. '/' .. (opts.name or 'sample.py')))
     if opts.text then
       child.api.nvim_buf_set_lines(0, 0, -1, false, vim.split(opts.text, '\n'))

@@ -52,7 +52,7 @@ T['the option keys maps a key that falls through'] = MiniTest.new_set({
 }, {
   test = function(map, expected)
     child.start_with(map .. [[
-      vim.g.demolish = { editor = { keys = { accept = '<Tab>' }, debounce_ms = 1 } }
+      vim.g.demolish = { editor = { keys = { accept = '<Tab>' }, debounce_ms = 40 } }
       vim.lsp.config('demolish', { cmd = function(d) return require('fake_server').cmd(d) end })
       vim.o.expandtab = false
     ]])
