@@ -106,7 +106,7 @@ enum Verb {
 /// The program's entry.
 #[must_use]
 pub fn main() -> ExitCode {
-    if let Some(code) = lsp::early() {
+    if let Some(code) = lsp::early().or_else(crate::fake_server::early) {
         return code;
     }
     let outcome = match Cli::parse().verb {

@@ -119,11 +119,18 @@ impl FakePeer {
 
     /// Reads until a message of `method` comes; those before it stay for later.
     pub async fn find(&mut self, method: &str) -> Envelope {
+        self.find_where(|envelope| envelope.method() == Some(method)).await
+    }
+
+    /// Reads until a message of this kind comes; those before it stay for later.
+    pub async fn find_where(&mut self, wanted: impl Fn(&Envelope) -> bool) -> Envelope {
         let mut aside = VecDeque::new();
         loop {
-            let envelope = self.next().await.unwrap_or_else(|| panic!("closed, expected {method}"));
-            if envelope.method() == Some(method) {
-                aside.extend(self.unread.drain(..));
+            let Some(envelope) = self.next().await else {
+                panic!("closed before the message came; set aside: {aside:?}");
+            };
+            if wanted(&envelope) {
+                aside.append(&mut self.unread);
                 self.unread = aside;
                 return envelope;
             }

@@ -2,7 +2,7 @@
 //! other side's user is checked), and one daemon per user (an advisory lock that dies with its holder).
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -80,6 +80,9 @@ impl Listener {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(SocketError::Taken(path)),
             Err(error) => return Err(io::Error::from(error).into()),
         }
+        // For people who look: whose lock it is. Nothing reads it.
+        lock.set_len(0)?;
+        writeln!(&lock, "{}", std::process::id())?;
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}

@@ -14,6 +14,8 @@ use crate::state::{Dying, LinkId, Role, Server, ServerId, State, Wrap};
 
 /// How long the second sign of a server's death is waited for.
 pub const SIGNS_PATIENCE: Duration = Duration::from_millis(300);
+/// How long the end of a dead server's stderr is waited for.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
 /// How many of its last lines are shown to the user when it does not start.
 const LAST_WORDS_SHOWN: usize = 3;
 
@@ -159,6 +161,7 @@ async fn watch(
         status = child.wait() => status.ok(),
         _ = stopped => child.terminate().await,
     };
+    child.log().drained(LAST_WORDS_PATIENCE).await;
     let how = status.map_or_else(|| "it was killed".to_owned(), |status| status.to_string());
     let _ = inbox.send(Event::Ended(server, how)).await;
 }

@@ -7,6 +7,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 /// How long a log file grows.
 pub const LOG_BYTES_MAX: u64 = 1024 * 1024;
@@ -19,7 +22,10 @@ pub const LINE_BYTES_MAX: usize = 2 * 1024;
 
 /// The log of one child. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Log(Arc<Mutex<Inner>>);
+pub struct Log {
+    inner: Arc<Mutex<Inner>>,
+    drained: Arc<watch::Sender<bool>>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -37,7 +43,7 @@ impl Log {
         let mut inner =
             Inner { path, file: None, bytes: 0, tail: VecDeque::new(), line: Vec::new() };
         inner.reopen();
-        Log(Arc::new(Mutex::new(inner)))
+        Log { inner: Arc::new(Mutex::new(inner)), drained: Arc::new(watch::Sender::new(false)) }
     }
 
     /// Appends `bytes`.
@@ -57,6 +63,12 @@ impl Log {
         self.lock().path.clone()
     }
 
+    /// Waits until the child's stderr has ended, or for `patience`: its children may keep it open.
+    pub async fn drained(&self, patience: Duration) {
+        let mut drained = self.drained.subscribe();
+        let _ = tokio::time::timeout(patience, drained.wait_for(|ended| *ended)).await;
+    }
+
     /// Reads `stderr` to its end on a thread of its own.
     pub(super) fn drain(&self, mut stderr: impl Read + Send + 'static) {
         let log = self.clone();
@@ -71,6 +83,7 @@ impl Log {
                     Err(_) => break,
                 }
             }
+            log.drained.send_replace(true);
         });
         if let Err(error) = started {
             tracing::error!(%error, "no thread for a child's stderr: the child may block");
@@ -78,7 +91,7 @@ impl Log {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -1,0 +1,53 @@
+//! Many messages: none lost, none swapped, none altered; and the daemon stays small.
+
+use serde_json::{Value, json};
+use wire::{Envelope, Id};
+
+use crate::house::House;
+
+const MESSAGES: u32 = 20_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn none_of_many_messages_is_lost_swapped_or_altered() {
+    let house = House::new();
+    let mut editor = house.ready_editor().await;
+    let payload = |n: u32| json!({ "n": n, "text": "é😀".repeat((n % 50) as usize) });
+    let mut sent = 0;
+    for received in 0..MESSAGES {
+        // Windows of a few hundred: as fast as it goes, without filling our own memory.
+        while sent < MESSAGES && sent < received + 300 {
+            let id = Id::string(&format!("id {sent}"));
+            editor.wire.send(&Envelope::request(id, "test/echo", &payload(sent)));
+            sent += 1;
+        }
+        let (id, result) = editor.wire.expect_response::<Value>().await;
+        assert_eq!(id, Id::string(&format!("id {received}")));
+        assert_eq!(result.unwrap(), payload(received));
+    }
+}
+
+#[tokio::test]
+async fn rule_4_7_a_flood_that_nobody_reads_slows_its_sender_and_loses_nothing() {
+    let house = House::new();
+    let mut editor = house.ready_editor().await;
+    // 60 MB of answers, far beyond the pipes.
+    let ids: Vec<Id> =
+        (0..600).map(|_| editor.wire.request("test/big", &json!({ "bytes": 100_000 }))).collect();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    for id in ids {
+        assert_eq!(editor.answer(&id).await.unwrap().as_str().unwrap().len(), 100_000);
+    }
+}
+
+#[tokio::test]
+async fn the_daemon_is_small() {
+    let house = House::new();
+    let mut editor = house.ready_editor().await;
+    editor.open("file:///a", &"a line of text\n".repeat(1000));
+    for version in 2..500 {
+        editor.change("file:///a", version, &format!("{version}\n").repeat(1000));
+    }
+    editor.ask("test/echo", json!(1)).await.unwrap();
+    let rss = house.status().await.rss_bytes;
+    assert!(rss < 20 << 20, "{} MiB", rss >> 20);
+}

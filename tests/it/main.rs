@@ -1,0 +1,19 @@
+//! The one integration binary: editors, shims, daemons and servers as real processes, and the loop in process.
+//!
+//! Names of tests carry the numbers of the rules that they hold (`rule_4_17_…`). Everything here is fast; what needs a real
+//! language server is skipped unless `DEMOLISH_SLOW=1`.
+#![allow(clippy::disallowed_methods, reason = "tests read the environment and write files")]
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
+#![allow(unreachable_pub, reason = "a binary has nobody to reach")]
+
+mod house;
+
+mod order;
+mod cancel;
+mod fidelity;
+mod malformed;
+mod death;
+mod lifecycle;
+mod load;
+mod own;
+mod real;
