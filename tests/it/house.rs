@@ -162,7 +162,8 @@ impl Editor {
 
     /// Opens a document.
     pub fn open(&self, uri: &str, text: &str) {
-        let item = json!({ "uri": uri, "languageId": "plain", "version": 1, "text": text });
+        let language = if uri.ends_with(".py") { "python" } else { "plain" };
+        let item = json!({ "uri": uri, "languageId": language, "version": 1, "text": text });
         self.wire.notify("textDocument/didOpen", &json!({ "textDocument": item }));
     }
 
