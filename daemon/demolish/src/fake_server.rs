@@ -156,9 +156,15 @@ impl Server {
             "test/hang" | "textDocument/definition" | "textDocument/rename" => {
                 self.hung.push(id.clone());
             }
+            _ => self.order(id, method, &params()),
+        }
+    }
+
+    /// What it can be told to do besides answering.
+    fn order(&mut self, id: &Id, method: &str, params: &Value) {
+        match method {
             // A request to the client, under the id that is given; answered with what the client says.
             "test/ask" => {
-                let params = params();
                 let raw = params["id"].as_str().unwrap_or("1").to_owned();
                 let method = params["method"].as_str().unwrap_or("test/question").to_owned();
                 let Some(ours) = Id::from_raw(raw.as_bytes()) else { return };
@@ -167,20 +173,19 @@ impl Server {
             }
             // A notification, as it is given.
             "test/say" => {
-                let params = params();
                 let method = params["method"].as_str().unwrap_or("test/note").to_owned();
                 self.send(&Envelope::notification(&method, &params["params"]));
                 self.answer(id, &Value::Null);
             }
             // Bytes on stdout, outside of any message or as a broken one.
             "test/rubbish" => {
-                self.out.extend_from_slice(params()["text"].as_str().unwrap_or("").as_bytes());
+                self.out.extend_from_slice(params["text"].as_str().unwrap_or("").as_bytes());
                 self.answer(id, &Value::Null);
             }
             // Bytes on stderr.
             "test/stderr" => {
                 let line = "x".repeat(99) + "\n";
-                for _ in 0..params()["lines"].as_u64().unwrap_or(0) {
+                for _ in 0..params["lines"].as_u64().unwrap_or(0) {
                     let _ = io::stderr().write_all(line.as_bytes());
                 }
                 self.answer(id, &Value::Null);

@@ -78,9 +78,7 @@ impl Baseline {
 impl Key {
     fn of(text: &str, diagnostic: &Diagnostic) -> Key {
         let mut hasher = DefaultHasher::new();
-        text[line_at(text, diagnostic.range.start)]
-            .trim()
-            .hash(&mut hasher);
+        text[line_at(text, diagnostic.range.start)].trim().hash(&mut hasher);
         Key {
             code: diagnostic.code.clone(),
             message: normalised(&diagnostic.message),
@@ -97,14 +95,8 @@ pub fn line_at(text: &str, offset: usize) -> ops::Range<usize> {
     let ends = |byte: &u8| matches!(byte, b'\n' | b'\r');
     let between = offset > 0 && bytes[offset - 1] == b'\r' && bytes.get(offset) == Some(&b'\n');
     let offset = if between { offset - 1 } else { offset };
-    let start = bytes[..offset]
-        .iter()
-        .rposition(ends)
-        .map_or(0, |at| at + 1);
-    let end = bytes[offset..]
-        .iter()
-        .position(ends)
-        .map_or(bytes.len(), |at| offset + at);
+    let start = bytes[..offset].iter().rposition(ends).map_or(0, |at| at + 1);
+    let end = bytes[offset..].iter().position(ends).map_or(bytes.len(), |at| offset + at);
     start..end
 }
 
@@ -115,9 +107,7 @@ fn normalised(message: &str) -> String {
         if !out.is_empty() {
             out.push(' ');
         }
-        let counted = ["line ", "lines ", "column ", "col "]
-            .iter()
-            .any(|name| out.ends_with(name));
+        let counted = ["line ", "lines ", "column ", "col "].iter().any(|name| out.ends_with(name));
         let mut mask = counted;
         let mut previous_digit = false;
         for character in word.chars() {
@@ -156,10 +146,7 @@ mod tests {
         let before = "x = bad\n";
         let after = "import y\n    x = bad\nz = worse\n";
         let baseline = Baseline::new(before, &[at(before, "bad", "no `bad`, see line 1:5")]);
-        let now = [
-            at(after, "bad", "no `bad`,  see line 2:9"),
-            at(after, "worse", "no `worse`"),
-        ];
+        let now = [at(after, "bad", "no `bad`,  see line 2:9"), at(after, "worse", "no `worse`")];
         assert_eq!(baseline.introduced(after, &now), [&now[1]]);
     }
 

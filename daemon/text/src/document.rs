@@ -46,10 +46,7 @@ pub enum ApplyError {
 impl Document {
     /// A document with this text.
     pub fn new(revision: Revision, text: &str) -> Document {
-        Document {
-            rope: Rope::from_str(text),
-            revision,
-        }
+        Document { rope: Rope::from_str(text), revision }
     }
 
     /// The revision of the text.
@@ -141,18 +138,12 @@ impl Document {
             Encoding::Utf16 => content.char_to_utf16_cu(chars),
             Encoding::Utf32 => chars,
         };
-        Position {
-            line: line as u32,
-            character: character as u32,
-        }
+        Position { line: line as u32, character: character as u32 }
     }
 
     /// The bytes that `range` covers; a reversed range is taken the other way round.
     pub fn byte_range(&self, range: Range, encoding: Encoding) -> ops::Range<usize> {
-        let (start, end) = (
-            self.offset(range.start, encoding),
-            self.offset(range.end, encoding),
-        );
+        let (start, end) = (self.offset(range.start, encoding), self.offset(range.end, encoding));
         start.min(end)..start.max(end)
     }
 

@@ -43,11 +43,7 @@ pub fn apply_edits(text: &str, edits: &[Edit]) -> Result<String, EditError> {
     for edit in order {
         let ops::Range { start, end } = edit.range;
         if text.get(start..end).is_none() {
-            return Err(EditError::Range {
-                start,
-                end,
-                bytes: text.len(),
-            });
+            return Err(EditError::Range { start, end, bytes: text.len() });
         }
         if start < taken {
             return Err(EditError::Overlap { at: start });
@@ -67,36 +63,21 @@ mod tests {
     use super::*;
 
     fn edit(range: ops::Range<usize>, text: &str) -> Edit {
-        Edit {
-            range,
-            text: text.to_owned(),
-        }
+        Edit { range, text: text.to_owned() }
     }
 
     #[test]
     fn edits_apply_in_any_order() {
-        let edits = [
-            edit(4..5, "E"),
-            edit(0..0, ">"),
-            edit(0..1, "A"),
-            edit(5..5, "<"),
-            edit(5..5, "!"),
-        ];
+        let edits =
+            [edit(4..5, "E"), edit(0..0, ">"), edit(0..1, "A"), edit(5..5, "<"), edit(5..5, "!")];
         assert_eq!(apply_edits("abcde", &edits).unwrap(), ">AbcdE<!");
     }
 
     #[test]
     fn bad_edits_are_refused() {
         let overlap = [edit(0..3, ""), edit(2..4, "")];
-        assert_eq!(
-            apply_edits("abcde", &overlap),
-            Err(EditError::Overlap { at: 2 })
-        );
-        let cut = EditError::Range {
-            start: 0,
-            end: 1,
-            bytes: 2,
-        };
+        assert_eq!(apply_edits("abcde", &overlap), Err(EditError::Overlap { at: 2 }));
+        let cut = EditError::Range { start: 0, end: 1, bytes: 2 };
         assert_eq!(apply_edits("é", &[edit(0..1, "")]), Err(cut));
         assert!(apply_edits("abc", &[edit(2..9, "")]).is_err());
         #[expect(clippy::reversed_empty_ranges, reason = "the point of the test")]

@@ -42,21 +42,13 @@ fn naive_offset(text: &str, position: Position, encoding: Encoding) -> usize {
 }
 
 fn naive_position(text: &str, offset: usize, encoding: Encoding) -> Position {
-    let offset = (0..=offset.min(text.len()))
-        .rev()
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap();
+    let offset = (0..=offset.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap();
     let lines = lines(text);
     let line = lines.iter().rposition(|line| line.start <= offset).unwrap();
     let end = offset.min(lines[line].end);
-    let units: usize = text[lines[line].start..end]
-        .chars()
-        .map(|character| encoding.units(character))
-        .sum();
-    Position {
-        line: line as u32,
-        character: units as u32,
-    }
+    let units: usize =
+        text[lines[line].start..end].chars().map(|character| encoding.units(character)).sum();
+    Position { line: line as u32, character: units as u32 }
 }
 
 fn texts() -> impl Strategy<Value = String> {
@@ -123,8 +115,5 @@ proptest! {
 fn rule_4_28_a_position_inside_a_surrogate_pair_is_before_it() {
     let document = Document::new(Revision(0), "a😀b");
     let at = |character| document.offset(Position { line: 0, character }, Encoding::Utf16);
-    assert_eq!(
-        [at(0), at(1), at(2), at(3), at(4), at(9)],
-        [0, 1, 1, 5, 6, 6]
-    );
+    assert_eq!([at(0), at(1), at(2), at(3), at(4), at(9)], [0, 1, 1, 5, 6, 6]);
 }
