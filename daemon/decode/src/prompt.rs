@@ -44,13 +44,10 @@ pub struct Prompt {
 }
 
 impl Form {
-    /// The form that a model does best with. Our own models know both.
+    /// The form that a model does best with. Ours, which lie in a folder of that name, know both; others are asked as they were trained.
     pub fn of(info: &ModelInfo) -> Form {
-        if info.name.to_ascii_lowercase().contains("nano") || info.architecture == "scripted" {
-            Form::Spm
-        } else {
-            Form::Psm
-        }
+        let ours = info.path.iter().any(|part| part == "nano") || info.architecture == "scripted";
+        if ours { Form::Spm } else { Form::Psm }
     }
 }
 

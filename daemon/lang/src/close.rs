@@ -19,9 +19,24 @@ pub(crate) struct Close {
     /// What may complete a half statement; the first one that parses is taken.
     #[serde(default)]
     fillers: Vec<String>,
+    /// Blocks that want another one after them, where blocks are shown by indentation.
+    #[serde(default)]
+    wanting: Vec<Wanting>,
     /// What some closing braces are followed by (`};` of a class in C++).
     #[serde(default)]
     behind_brace: String,
+}
+
+/// A block that cannot stand alone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanting {
+    /// The line that opens it.
+    opens: String,
+    /// How the lines start that complete it.
+    completed_by: Vec<String>,
+    /// The line that completes it in a pinch.
+    with: String,
 }
 
 impl Close {
@@ -107,7 +122,7 @@ impl Grammar {
         let braces =
             (!behind.is_empty()).then(|| signs.replace('}', &["}", behind.as_str()].concat()));
         for added in std::iter::once(signs.clone()).chain(both).chain(braces) {
-            let at_cursor = self.with_body(&text, added);
+            let at_cursor = self.with_blocks(&text, self.with_body(&text, added), after);
             let whole = [&text, at_cursor.as_str(), after, &at_end].concat();
             let Some(syntax) = self.parse(&whole) else { return Closing { at_cursor, at_end } };
             let errors = syntax.errors(before.len()..text.len() + at_cursor.len());
@@ -145,6 +160,48 @@ impl Grammar {
             added.push_str(&format!("{start}{indent}{}{}\n", unit(text), closing.body));
         }
         added
+    }
+
+    /// What is `added` to `text`, with the blocks that the open ones want: `try:` wants `except:` or `finally:`.
+    fn with_blocks(self, text: &str, mut added: String, after: &str) -> String {
+        let closing = self.language.closing();
+        if closing.wanting.is_empty() {
+            return added;
+        }
+        let next = after.lines().find(|line| !line.trim().is_empty()).unwrap_or("");
+        let unit = unit(text);
+        // Closing signs at the start of a line say nothing about the block.
+        let base = if added.starts_with([')', ']', '}', '"', '\'']) { text.trim_end() } else { text };
+        for (opener, indent) in self.openers(&[base, added.as_str()].concat()) {
+            let Some(wanting) = closing.wanting.iter().find(|wanting| wanting.opens == opener) else { continue };
+            let inside = indentation(next).len();
+            let completed = wanting.completed_by.iter().any(|word| next.trim_start().starts_with(word.as_str()));
+            if !next.is_empty() && (inside > indent.len() || inside == indent.len() && completed) {
+                continue;
+            }
+            let start = if added.ends_with('\n') || added.is_empty() && text.ends_with('\n') { "" } else { "\n" };
+            added.push_str(&format!("{start}{indent}{}\n{indent}{unit}{}\n", wanting.with, closing.body));
+        }
+        added
+    }
+
+    /// The lines whose blocks the end of `text` is in, innermost first: each is the nearest line above with less indentation.
+    fn openers(self, text: &str) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut inside: Option<usize> = None;
+        for line in text.lines().rev().filter(|line| !line.trim().is_empty()) {
+            let indent = indentation(line);
+            if inside.is_some_and(|inside| indent.len() < inside) {
+                found.push((self.without_comment(line).trim().to_owned(), indent.to_owned()));
+            }
+            if inside.is_none_or(|inside| indent.len() < inside) {
+                inside = Some(indent.len());
+            }
+            if indent.is_empty() {
+                break;
+            }
+        }
+        found
     }
 
     /// Whether the last line opens a block that has no body yet.
