@@ -115,7 +115,10 @@ impl Desk {
             return judged;
         }
         let line = self.text[..self.offset].rfind('\n').map_or(0, |newline| newline + 1);
-        let region = line..placed.inserted.end;
+        // What a candidate lacks at its end is said there, or of the line that follows.
+        let end = placed.inserted.end;
+        let region =
+            line..if stage == Stage::Whole { next_line_end(&placed.text, end) } else { end };
         let syntax = self.grammar.and_then(|grammar| grammar.parse(&placed.text));
         for diagnostic in introduced {
             let at = diagnostic.range.start;
@@ -167,6 +170,14 @@ impl Desk {
         own.len()
             - if self.crlf { own.windows(2).filter(|pair| pair == b"\r\n").count() } else { 0 }
     }
+}
+
+/// The end of the first line behind `at` that is not blank.
+fn next_line_end(text: &str, at: usize) -> usize {
+    let Some(newline) = text[at..].find('\n') else { return text.len() + 1 };
+    let start = at + newline + 1;
+    let blank = text[start..].len() - text[start..].trim_start().len();
+    text[start + blank..].find('\n').map_or(text.len() + 1, |newline| start + blank + newline)
 }
 
 impl Before {

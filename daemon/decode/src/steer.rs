@@ -10,6 +10,7 @@ use engine::EngineError;
 use text::Diagnostic;
 
 use crate::judge::{Desk, Judged, Placed, Stage};
+use crate::prompt::floor_boundary;
 use crate::trim::{End, Place};
 use crate::watch::{Ask, Watch};
 use crate::writer::{Reached, Writer};
@@ -314,6 +315,7 @@ impl<'a> Steer<'a> {
         let point = blamed
             .as_ref()
             .map_or(text[..len].trim_end().len().saturating_sub(1), |blamed| blamed.start);
+        let point = floor_boundary(text, point);
         let line = text[..point].rfind('\n').map_or(0, |newline| newline + 1);
         let content = line + text[line..len].len() - text[line..len].trim_start().len();
         let tape = &self.writer.tape;
@@ -330,18 +332,22 @@ impl<'a> Steer<'a> {
             .as_ref()
             .and_then(|blamed| tape.token_at(blamed.end.max(blamed.start + 1) - 1))
             .unwrap_or(end);
-        let ways = [
-            blamed.and_then(|blamed| tape.token_at(blamed.start)),
-            tape.least_sure(start..until + 1),
-            Some(start),
-        ];
-        let sure = |token: usize| tape.cell(token).logprob > SURE.ln();
+        // What is missing at the end is the fault of the token that ended the line.
+        let breaker = match text[len..].chars().next() {
+            _ if diagnostic.range.start < placed.inserted.end => None,
+            Some('\n') => tape.token_at(len),
+            Some(_) => None,
+            None => self.writer.stopped_at(),
+        };
+        let first = breaker.or_else(|| blamed.and_then(|blamed| tape.token_at(blamed.start)));
+        let ways = [first, tape.least_sure(start..until + 1), Some(start)];
+        let sure = |token: usize| token < tape.len() && tape.cell(token).logprob > SURE.ln();
         let open = ways.into_iter().flatten().enumerate().skip(*count as usize);
         let token = open.map(|(_, token)| token).find(|token| !sure(*token)).unwrap_or(start);
         *count += 1;
         self.retried += 1;
         self.look = None;
-        self.writer.go_back(token, end + 1);
+        self.writer.go_back(token, end.max(token) + 1);
         self.committed =
             self.committed.min(self.writer.text().rfind('\n').map_or(0, |newline| newline + 1));
         true

@@ -42,6 +42,10 @@ impl Tape {
         self.bytes.truncate(self.cells.last().map_or(0, |cell| cell.end));
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
+    }
+
     pub(crate) fn cell(&self, index: usize) -> &Cell {
         &self.cells[index]
     }

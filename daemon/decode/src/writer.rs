@@ -58,6 +58,8 @@ pub(crate) struct Writer<'e> {
     retries: u32,
     loops: u32,
     ended: bool,
+    /// The token that ended the text; it is not on the tape.
+    stop: Option<TokenId>,
     /// A token was banned, and nothing has come instead yet.
     turned: bool,
     gave_up: bool,
@@ -119,6 +121,7 @@ impl<'e> Writer<'e> {
             retries: 0,
             loops: 0,
             ended: false,
+            stop: None,
             turned: false,
             gave_up: false,
             started: Instant::now(),
@@ -137,6 +140,11 @@ impl<'e> Writer<'e> {
     /// Whether there is nothing more to say, unless it goes back.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    /// The place of the token that ended the text, if one did: behind the last one.
+    pub(crate) fn stopped_at(&self) -> Option<usize> {
+        self.stop.map(|_| self.tape.len())
     }
 
     /// Whether what was banned has left nothing that the model would say.
@@ -170,6 +178,7 @@ impl<'e> Writer<'e> {
             return Ok(self.end());
         }
         if step.finish == Some(Finish::Stop) {
+            self.stop = Some(step.token);
             return Ok(self.end());
         }
         let bytes = self.engine.tokenizer().token_bytes(step.token);
@@ -203,10 +212,11 @@ impl<'e> Writer<'e> {
             .collect();
         self.bans.with(|bans| {
             bans.reject(&tokens[..to], &refused);
-            if let Some((token, _)) = refused.first() {
-                bans.ban(&tokens[..to], *token);
+            if let Some(token) = refused.first().map(|(token, _)| *token).or(self.stop) {
+                bans.ban(&tokens[..to], token);
             }
         });
+        self.stop = None;
         self.rewinds += 1;
         self.ended = false;
         self.gave_up = false;

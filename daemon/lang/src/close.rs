@@ -171,16 +171,30 @@ impl Grammar {
         let next = after.lines().find(|line| !line.trim().is_empty()).unwrap_or("");
         let unit = unit(text);
         // Closing signs at the start of a line say nothing about the block.
-        let base = if added.starts_with([')', ']', '}', '"', '\'']) { text.trim_end() } else { text };
+        let base =
+            if added.starts_with([')', ']', '}', '"', '\'']) { text.trim_end() } else { text };
         for (opener, indent) in self.openers(&[base, added.as_str()].concat()) {
-            let Some(wanting) = closing.wanting.iter().find(|wanting| wanting.opens == opener) else { continue };
+            let Some(wanting) = closing.wanting.iter().find(|wanting| wanting.opens == opener)
+            else {
+                continue;
+            };
             let inside = indentation(next).len();
-            let completed = wanting.completed_by.iter().any(|word| next.trim_start().starts_with(word.as_str()));
+            let completed = wanting
+                .completed_by
+                .iter()
+                .any(|word| next.trim_start().starts_with(word.as_str()));
             if !next.is_empty() && (inside > indent.len() || inside == indent.len() && completed) {
                 continue;
             }
-            let start = if added.ends_with('\n') || added.is_empty() && text.ends_with('\n') { "" } else { "\n" };
-            added.push_str(&format!("{start}{indent}{}\n{indent}{unit}{}\n", wanting.with, closing.body));
+            let start = if added.ends_with('\n') || added.is_empty() && text.ends_with('\n') {
+                ""
+            } else {
+                "\n"
+            };
+            added.push_str(&format!(
+                "{start}{indent}{}\n{indent}{unit}{}\n",
+                wanting.with, closing.body
+            ));
         }
         added
     }
