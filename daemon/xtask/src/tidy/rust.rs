@@ -1,5 +1,7 @@
 //! Rules for Rust files, read from the syntax tree.
 
+use std::fs;
+
 use proc_macro2::Span;
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
@@ -10,11 +12,15 @@ use syn::{
 
 use super::exceptions::{Exceptions, Ratchet};
 use super::{Finding, Source};
+use crate::paths;
 
 /// The largest file; test modules, inline or in a tests.rs, are left out.
 const FILE_LINES_MAX: usize = 800;
 /// The largest function, from its signature to its closing brace.
 const FUNCTION_LINES_MAX: usize = 70;
+
+/// The rules that tests are named for.
+const RULES: &str = "docs/proxy-rules.md";
 
 /// Crates in which nothing is async.
 const SYNC_CRATES: &[&str] = &["text", "proxy", "lang", "integrity"];
@@ -46,9 +52,27 @@ pub(crate) fn check(source: &Source<'_>, exceptions: &Exceptions) -> Vec<Finding
         let ratchet = exceptions.long_file(source.path, lines);
         findings.extend(size_finding(source, 0, "the file", lines, FILE_LINES_MAX, &ratchet));
     }
+    findings.extend(check_rule_numbers(source));
     let mut visitor = Visitor { source, exceptions, findings: Vec::new(), owner: String::new() };
     visitor.visit_file(&file);
     findings.extend(visitor.findings);
+    findings
+}
+
+/// A test that is named for a rule of the proxy names one that docs/proxy-rules.md has.
+fn check_rule_numbers(source: &Source<'_>) -> Vec<Finding> {
+    let rules = fs::read_to_string(paths::root().join(RULES)).unwrap_or_default();
+    let mut findings = Vec::new();
+    for (index, line) in source.text.lines().enumerate() {
+        let Some((_, rest)) = line.split_once("fn rule_4_") else { continue };
+        let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        if !rules.contains(&format!("**4.{number} ")) {
+            findings.push(source.finding(
+                index + 1,
+                format!("is named for rule 4.{number}, which {RULES} does not have"),
+            ));
+        }
+    }
     findings
 }
 
