@@ -41,6 +41,8 @@ pub(crate) struct Board {
     next_id: u64,
     /// Set when nobody holds the engine any more: the thread ends.
     pub(crate) closed: bool,
+    /// Set when the process ends: the thread stops where it is and never wakes again.
+    pub(crate) exiting: bool,
     /// Set when the thread has ended; the reason.
     pub(crate) down: Option<String>,
 }
@@ -237,6 +239,17 @@ impl Shared {
         self.bell.wait(board).unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Stops the thread for good, because the process ends, and waits until it has stopped (at most `patience`).
+    #[cfg(feature = "mlx")]
+    pub(crate) fn stop_for_exit(&self, patience: std::time::Duration) {
+        let mut board = self.lock();
+        board.closed = true;
+        board.exiting = true;
+        self.bell.notify_all();
+        let stopped = self.bell.wait_timeout_while(board, patience, |board| board.down.is_none());
+        drop(stopped);
+    }
+
     /// The thread is gone: everyone who waits is told, and everyone who comes later.
     pub(crate) fn take_down(&self, reason: &str) {
         let mut board = self.lock();
@@ -245,6 +258,7 @@ impl Shared {
         let waiters: Vec<Waker> =
             board.mailboxes.values_mut().filter_map(|mailbox| mailbox.waiter.take()).collect();
         drop(board);
+        self.bell.notify_all();
         waiters.into_iter().for_each(Waker::wake);
     }
 }

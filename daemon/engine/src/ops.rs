@@ -123,3 +123,13 @@ pub(crate) fn use_openblas(stream: &Stream, threads: i32) -> Result<()> {
         Err(Exception::custom("the stream does not compute on the CPU"))
     }
 }
+
+/// Runs `handler` when the process ends, before anything that exists now is destroyed.
+pub(crate) fn at_exit(handler: extern "C" fn()) {
+    unsafe extern "C" {
+        fn atexit(handler: extern "C" fn()) -> i32;
+    }
+    // SAFETY: the C library's own function; the handler lives as long as the program. It fails only without memory, and then
+    // there is nothing better to do than to go on.
+    let _ = unsafe { atexit(handler) };
+}

@@ -60,6 +60,13 @@ where
         };
         // Before the runner goes, and the questions in it: whoever waits for them asks for the reason.
         runner.shared.take_down(&reason);
+        if runner.shared.lock().exiting {
+            // Freeing would race with what the C++ side destroys at exit.
+            std::mem::forget(runner);
+            loop {
+                thread::park();
+            }
+        }
     });
     line.thread = Some(spawned.map_err(|error| E::from(format!("no thread: {error}")))?);
     let extra = wait.recv().unwrap_or_else(|_| Err(E::from("its thread is gone".to_owned())))?;

@@ -418,3 +418,24 @@ fn tokenizers_of_models() {
     let glm = load(&fixture("glm4_moe-q4").dir, Compute::Parity).unwrap();
     assert!(glm.tokenizer().fim().is_some(), "<|code_prefix|> and its like");
 }
+
+/// MLX crashes a process that ends while it computes, unless the engine thread is stopped first.
+#[test]
+fn a_busy_process_ends_cleanly() {
+    const CHILD: &str = "DEMOLISH_TEST_BUSY_EXIT";
+    if let Some(delay) = std::env::var_os(CHILD) {
+        let checkpoint = fixture("glm4_moe-f32");
+        let engine = Box::leak(Box::new(load(&checkpoint.dir, Compute::Fast).unwrap()));
+        let mut endless = job(&checkpoint.prompt, 450);
+        endless.limits.ahead_max = 450;
+        std::mem::forget(engine.submit(endless).unwrap());
+        std::thread::sleep(Duration::from_millis(delay.to_str().unwrap().parse().unwrap()));
+        std::process::exit(0);
+    }
+    for delay in [1, 5, 20, 50, 100] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "a_busy_process_ends_cleanly"]).env(CHILD, delay.to_string());
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "after {delay} ms: {}", output.status);
+    }
+}

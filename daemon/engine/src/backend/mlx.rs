@@ -2,6 +2,8 @@
 //!
 //! Everything of MLX lives on the engine thread. Operations only build a graph; one evaluation per forward pass runs it.
 
+mod exit;
+
 use std::path::Path;
 
 use mlx_rs::{Array, Dtype, Stream, error::Exception, transforms::eval, with_stream};
@@ -90,6 +92,7 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
         Ok((backend, facts, ()))
     };
     let (line, ()) = thread::start(open)?;
+    exit::guard(&line.shared);
     Ok(Loaded { line, info, tokenizer })
 }
 
