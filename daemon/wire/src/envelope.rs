@@ -428,7 +428,8 @@ fn last_id(tail: &[u8]) -> Option<Id> {
     let key = memchr::memmem::rfind(tail, br#""id""#)?;
     let colon = key + 4 + tail[key + 4..].iter().position(|byte| *byte == b':')?;
     let span = json::value_end(tail, colon + 1)?;
-    let closes = json::first(&tail[span.end..]) == Some(b'}');
+    // Anything after the bracket, and the id belongs to something inside of the result.
+    let closes = tail[span.end..].trim_ascii() == b"}";
     Id::from_raw(&tail[span]).filter(|_| closes)
 }
 
