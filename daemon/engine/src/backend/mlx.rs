@@ -165,6 +165,8 @@ impl Mlx {
             let mut loader = Loader::open(shards, floats).map_err(LoadError::Backend)?;
             Model::load(config, plan, &mut loader).map_err(failed)
         })?;
+        // The packed forms of widened weights.
+        mlx_rs::memory::clear_cache().map_err(failed)?;
         let work = if floats == Floats::Dense { CHUNK_WORK_FAST } else { CHUNK_WORK_PACKED };
         let affordable =
             if is_cpu() { work / plan.cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
