@@ -11,6 +11,8 @@ use crate::{Critic, Origin};
 
 /// Names that are tried in the place of a wrong one.
 pub(crate) const REPLACEMENTS_MAX: usize = 12;
+/// Names of the enclosing function that are tried, however different they are.
+pub(crate) const SCOPE_NAMES_MAX: usize = 10;
 /// Small repairs that are tried.
 pub(crate) const REPAIRS_MAX: usize = 32;
 /// Names that are compared, of those that the server lists.
@@ -33,35 +35,65 @@ pub(crate) async fn quick_fixes(
     fixes.into_iter().map(|edits| Idea { edits, origin: Origin::QuickFix }).collect()
 }
 
-/// Names in the place of the one that the diagnostic points at: those that the message proposes, the server's completions there, and
-/// names of the document; the nearest first.
+/// Names in the place of the one that the diagnostic points at. Near ones first: those that the message proposes, the server's completions
+/// there, or names of the document; then, unless it is a member, the other names of the function around it.
 pub(crate) async fn replacements(
     critic: &dyn Critic,
+    grammar: Option<Grammar>,
     text: &std::sync::Arc<str>,
     target: &Diagnostic,
 ) -> Vec<Idea> {
     let Some(place) = pointed_name(text, target) else { return Vec::new() };
     let wrong = &text[place.clone()];
     let listed = critic.completions(text.clone(), place.start).await;
-    let mut names = proposed(&target.message);
-    let own = listed.is_none().then(|| names_of(text));
-    names.extend(listed.into_iter().chain(own).flatten().take(NAMES_MAX));
-    let mut ranked: Vec<(usize, String)> = Vec::new();
-    for name in names {
-        let plain = name.trim_end_matches(['(', ')', '?']).to_owned();
-        let far = distance(wrong, &plain);
+    let listed = listed
+        .map(|names| names.iter().take(NAMES_MAX).map(|name| plain(name)).collect::<Vec<_>>());
+    let around = names_of(text);
+    let mut ranked: Vec<(usize, &str)> = Vec::new();
+    let proposed = proposed(&target.message);
+    for name in proposed.iter().chain(listed.as_ref().unwrap_or(&around)) {
+        let far = distance(wrong, name);
         let near = far <= (wrong.chars().count() / 2).max(2);
-        if near && far > 0 && is_name(&plain) && !ranked.iter().any(|(_, other)| *other == plain) {
-            ranked.push((far, plain));
+        if near && far > 0 && is_name(name) && !ranked.iter().any(|(_, other)| other == name) {
+            ranked.push((far, name));
         }
     }
     ranked.sort_by_key(|(far, _)| *far);
     ranked.truncate(REPLACEMENTS_MAX);
-    let idea = |text| Idea {
-        edits: vec![Edit { range: place.clone(), text }],
+    let mut names: Vec<&str> = ranked.into_iter().map(|(_, name)| name).collect();
+    let member = text[..place.start].ends_with('.');
+    if !member {
+        let scope = scope_names(grammar, text, place.start).into_iter();
+        let usable = |name: &&str| {
+            *name != wrong
+                && listed.as_ref().is_none_or(|listed| listed.iter().any(|known| known == name))
+        };
+        names.extend(scope.filter(usable).take(SCOPE_NAMES_MAX));
+    }
+    let idea = |text: &str| Idea {
+        edits: vec![Edit { range: place.clone(), text: text.to_owned() }],
         origin: Origin::Replacement,
     };
-    ranked.into_iter().map(|(_, name)| idea(name)).collect()
+    names.into_iter().map(idea).collect()
+}
+
+/// The names of the function around `at`, above its line, that are neither members nor called; the last mentioned first.
+fn scope_names(grammar: Option<Grammar>, text: &str, at: usize) -> Vec<&str> {
+    let enclosing =
+        grammar.and_then(|grammar| grammar.parse(text)).map(|syntax| syntax.context(at).enclosing);
+    let start = enclosing.and_then(|around| around.last().map(|item| item.start)).unwrap_or(0);
+    let mut names: Vec<&str> = Vec::new();
+    let mut from = start;
+    for word in text[start..line_at(text, at).start.max(start)].split(|letter| !is_letter(letter)) {
+        let (before, after) = (&text[..from], &text[from + word.len()..]);
+        from += word.len() + after.chars().next().map_or(0, char::len_utf8);
+        if is_name(word) && !before.ends_with('.') && !after.starts_with('(') {
+            names.retain(|other| *other != word);
+            names.push(word);
+        }
+    }
+    names.reverse();
+    names
 }
 
 /// The language's small repairs.
@@ -130,6 +162,11 @@ fn rewritten(
         usize::from(repair.on == On::Line),
     );
     Some(filled.replace("{indent}", indentation(line)).replace("{}", expression))
+}
+
+/// A completion's name without the signs that some servers put behind it.
+fn plain(name: &str) -> String {
+    name.trim_end_matches(['(', ')', '?']).to_owned()
 }
 
 /// The name that a diagnostic points at: its range, or the last name in it where that is a member access.

@@ -24,12 +24,13 @@ use crate::{
     Checked, Critic, Fix, FixError, FixRequest, OnFindings, Origin, Proposal, Refused, Timings,
 };
 
-/// Clean changes after which no model is asked for more.
-pub(crate) const CLEAN_ENOUGH: usize = 3;
+/// Rewritings that the model is asked for where something clean was found without it: they may still be better.
+pub(crate) const REGENERATIONS_BESIDES: u32 = 2;
 /// The longest statement that is rewritten as a whole.
 pub(crate) const REGION_LINES_MAX: usize = 6;
-/// Tokens of one rewriting.
-const TOKENS_MAX: u32 = 160;
+/// Tokens of one rewriting: so many for each one that it replaces, and some.
+const TOKENS_EACH: u32 = 2;
+const TOKENS_MORE: u32 = 24;
 /// Checks that the steering of one rewriting may spend.
 const STEER_CHECKS_MAX: u32 = 6;
 /// How much warmer each pair of rewritings is than the one before.
@@ -128,7 +129,7 @@ impl<'a> Search<'a> {
         target: Diagnostic,
         started: Instant,
     ) -> Search<'a> {
-        let others: Vec<Diagnostic> = without(&before, &target);
+        let others: Vec<Diagnostic> = without(&before, &target).into_iter().cloned().collect();
         let baseline = Baseline::new(&request.text, &others);
         let grammar = request.language.map(|language| Grammar::new(language, &request.path));
         let timings = Timings { baseline: started.elapsed(), ..Timings::default() };
@@ -163,7 +164,7 @@ impl<'a> Search<'a> {
         let text = &self.request.text;
         let listed = async {
             let mut ideas = quick_fixes(self.critic, text, &self.target).await;
-            ideas.extend(replacements(self.critic, text, &self.target).await);
+            ideas.extend(replacements(self.critic, self.grammar, text, &self.target).await);
             ideas
         };
         let mut ideas = tokio::time::timeout_at(deadline, listed).await.unwrap_or_default();
@@ -204,13 +205,26 @@ impl<'a> Search<'a> {
 
     /// What the server still, or newly, has against the document.
     fn objection(&self, text: &str, after: &[Diagnostic]) -> Option<Diagnostic> {
-        let mut introduced = self.baseline.introduced(text, after).into_iter();
-        let same = |diagnostic: &Diagnostic| {
-            diagnostic.code == self.target.code && diagnostic.message == self.target.message
+        let same = |one: &Diagnostic, other: &Diagnostic| {
+            one.code == other.code && one.message == other.message
         };
-        introduced
-            .find(|diagnostic| same(diagnostic) || self.policy.class(diagnostic) != Class::Ignore)
-            .cloned()
+        let (lines, _) = rank::changed_lines(&self.request.text, text);
+        // What else was wrong in the lines that changed may stay: the baseline knows it by the lines' old text alone.
+        let mut stays: Vec<&Diagnostic> = without(&self.before, &self.target);
+        stays.retain(|old| lines.contains(&old.range.start));
+        let counts = |diagnostic: &&&Diagnostic| {
+            same(diagnostic, &self.target) || self.policy.class(diagnostic) != Class::Ignore
+        };
+        let introduced = self.baseline.introduced(text, after);
+        let mut left = introduced.iter().filter(counts);
+        left.find(|diagnostic| match stays.iter().position(|old| same(old, diagnostic)) {
+            Some(index) => {
+                stays.remove(index);
+                false
+            }
+            None => true,
+        })
+        .map(|diagnostic| (*diagnostic).clone())
     }
 
     /// Whether a change neither silences the checker nor throws the code away.
@@ -240,7 +254,7 @@ impl<'a> Search<'a> {
         };
         let holes = self.holes();
         for number in 0..self.request.budget.regenerations {
-            if self.spent() || self.clean.len() >= CLEAN_ENOUGH {
+            if self.spent() || number >= REGENERATIONS_BESIDES && !self.clean.is_empty() {
                 break;
             }
             let hole = holes[number as usize % holes.len()].clone();
@@ -298,17 +312,20 @@ impl<'a> Search<'a> {
             &desk.before,
             &desk.after,
         );
+        let replaced = engine.tokenizer().encode(&request.text[hole.clone()]);
         let manner = Manner {
             class: engine::Class::Fix,
             temperature: REGENERATION_TEMPERATURE * round as f32,
             seed: request.seed.wrapping_add(u64::from(round)),
-            tokens_max: TOKENS_MAX,
+            tokens_max: TOKENS_EACH * replaced.len() as u32 + TOKENS_MORE,
             not_first: Vec::new(),
         };
         let writer = Writer::start(engine, prompt, manner)
             .map_err(|error| FixError::Engine(error.to_string()))?;
         let mut before = Before::default();
-        before.add(hole.start, &request.text, &without(&self.before, &self.target));
+        let others: Vec<Diagnostic> =
+            without(&self.before, &self.target).into_iter().cloned().collect();
+        before.add(hole.start, &request.text, &others);
         let watch =
             Watch::over(self.critic, before, self.left.min(STEER_CHECKS_MAX), self.deadline);
         let mut steer = Steer::new(&desk, &place, writer, watch, OnFindings::Withhold);
@@ -342,7 +359,7 @@ impl<'a> Search<'a> {
         self.timings.score = asked.elapsed();
         self.timings.total = self.started.elapsed();
         let reason = self.reason();
-        let best = rank::best(&self.request.text, self.clean);
+        let best = rank::best(&self.request.text, self.before.len(), self.clean);
         let (proposal, after) = match best {
             Some(best) => {
                 let proposal = Proposal {
@@ -386,12 +403,9 @@ impl<'a> Search<'a> {
 }
 
 /// All but one of those that equal `target`.
-fn without(all: &[Diagnostic], target: &Diagnostic) -> Vec<Diagnostic> {
-    let mut others = all.to_vec();
-    if let Some(index) = others.iter().position(|other| other == target) {
-        others.remove(index);
-    }
-    others
+fn without<'d>(all: &'d [Diagnostic], target: &Diagnostic) -> Vec<&'d Diagnostic> {
+    let index = all.iter().position(|other| other == target);
+    all.iter().enumerate().filter(|(at, _)| Some(*at) != index).map(|(_, other)| other).collect()
 }
 
 /// The lines of `new` that differ from `old`, without the lines that both share at the start and at the end.

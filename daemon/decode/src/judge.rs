@@ -7,6 +7,9 @@ use std::sync::Arc;
 use lang::{Blame, Class, Gap, Grammar, Language, Policy, Until};
 use text::{Baseline, Diagnostic};
 
+/// Longer documents are not parsed at every line: they are closed by signs alone, and judged when the candidate is whole.
+pub(crate) const PARSE_BYTES_MAX: usize = 1 << 18;
+
 /// The document around the cursor.
 pub(crate) struct Desk {
     pub(crate) text: Arc<str>,
@@ -97,6 +100,10 @@ impl Desk {
         layout: Option<&(Grammar, Gap)>,
     ) -> Placed {
         let Some((grammar, gap)) = layout else { return self.place(candidate) };
+        if self.text.len() > PARSE_BYTES_MAX {
+            let (closer, tail) = grammar.signs(gap, candidate);
+            return self.place_closed(candidate, &closer, &tail);
+        }
         let closing = grammar.close_in(gap, &self.before, candidate, &self.after);
         self.place_closed(candidate, &closing.at_cursor, &closing.at_end)
     }
@@ -119,17 +126,18 @@ impl Desk {
         let end = placed.inserted.end;
         let region =
             line..if stage == Stage::Whole { next_line_end(&placed.text, end) } else { end };
-        let syntax = self.grammar.and_then(|grammar| grammar.parse(&placed.text));
+        let small = placed.text.len() <= PARSE_BYTES_MAX;
+        let syntax = self.grammar.filter(|_| small).and_then(|grammar| grammar.parse(&placed.text));
         for diagnostic in introduced {
             let at = diagnostic.range.start;
             let inside = region.contains(&at);
             let over = |until| {
-                syntax.as_ref().is_none_or(|syntax| {
+                syntax.as_ref().is_some_and(|syntax| {
                     syntax.scope_over(&placed.text, placed.inserted.end, at, until)
                 })
             };
             let settled = |next| {
-                syntax.as_ref().is_none_or(|syntax| {
+                syntax.as_ref().is_some_and(|syntax| {
                     syntax.settled(&placed.text, placed.inserted.end, at, next)
                 })
             };
@@ -140,7 +148,9 @@ impl Desk {
                 (Class::Deferred(Until::File), Stage::Whole) => inside,
                 (Class::Deferred(Until::File), Stage::Line(_)) => false,
                 (Class::Deferred(Until::Statement), Stage::Whole) => true,
-                (Class::Deferred(until), Stage::Whole) => over(until),
+                (Class::Deferred(until), Stage::Whole) => {
+                    inside && self.policy.stays(diagnostic) || over(until)
+                }
                 (Class::Deferred(until), Stage::Line(_)) => inside && over(until),
             };
             let list = if counts { &mut judged.bad } else { &mut judged.deferred };

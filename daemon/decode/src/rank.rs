@@ -15,6 +15,8 @@ use crate::prompt::{Form, fill_in};
 const CHARACTER_PRIOR: f32 = 0.04;
 /// The most that the size of a change costs.
 const SIZE_PRIOR_MAX: f32 = 2.0;
+/// What each other diagnostic is worth that goes away too (a name that is no longer unused), hints included.
+const GONE_PRIOR: f32 = 0.6;
 /// Longer texts are compared by their lengths alone.
 const DISTANCE_BYTES_MAX: usize = 400;
 /// The likelihood of a text that was not scored.
@@ -72,12 +74,14 @@ pub(crate) async fn score(
     Ok(())
 }
 
-/// The best of the changes; the first one of equals.
-pub(crate) fn best(old: &str, all: Vec<Clean>) -> Option<Clean> {
+/// The best of the changes to a document that had `before` diagnostics; the first one of equals.
+pub(crate) fn best(old: &str, before: usize, all: Vec<Clean>) -> Option<Clean> {
     let worth = |clean: &Clean| {
         let (lines, region) = changed_lines(old, &clean.text);
         let size = size(&old[lines], &clean.text[region]);
+        let gone = before as f32 - 1.0 - clean.after.len() as f32;
         clean.mean_logprob.unwrap_or(UNSCORED) - (CHARACTER_PRIOR * size as f32).min(SIZE_PRIOR_MAX)
+            + GONE_PRIOR * gone
             + prior(clean.idea.origin)
     };
     let mut best: Option<(f32, Clean)> = None;

@@ -118,6 +118,9 @@ impl Place {
     pub(crate) fn is_whole(&self, text: &str) -> bool {
         let Some((grammar, gap)) = &self.layout else { return true };
         let open = grammar.open_after(&gap.open, text);
+        if grammar.goes_on(text) {
+            return false;
+        }
         let last = text.trim_end().rsplit('\n').next().unwrap_or("");
         open.depth() <= gap.open.depth() && !(self.needs_body() && last.trim_end().ends_with(':'))
     }
@@ -248,6 +251,12 @@ mod tests {
         check("a.py", "x = $0\n", "f(1,\n", None);
         check("a.py", "x = $0\n", "f(1,\n      2)\ny", Some("f(1,\n      2)"));
         check("a.py", "x = $0\n", "1  <end>", Some("1"));
+    }
+
+    #[test]
+    fn a_line_that_goes_on_is_not_the_end() {
+        check("a.py", "x = $0\n", "1 + \\\n", None);
+        check("a.py", "x = $0\n", "1 + \\\n    2\n", Some("1 + \\\n    2"));
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Grammar {
     fn with_body(self, text: &str, mut added: String) -> String {
         let closing = self.language.closing();
         if closing.indents() && self.wants_body(text, &added) {
-            let indent = indentation(last_code_line(text));
+            let indent = indentation(self.last_code_line(text));
             let start = if added.is_empty() && text.ends_with('\n') { "" } else { "\n" };
             added.push_str(&format!("{start}{indent}{}{}\n", unit(text), closing.body));
         }
@@ -203,7 +203,9 @@ impl Grammar {
     fn openers(self, text: &str) -> Vec<(String, String)> {
         let mut found = Vec::new();
         let mut inside: Option<usize> = None;
-        for line in text.lines().rev().filter(|line| !line.trim().is_empty()) {
+        let sign = self.language.comment().line.as_str();
+        let code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with(sign);
+        for line in text.lines().rev().filter(code) {
             let indent = indentation(line);
             if inside.is_some_and(|inside| indent.len() < inside) {
                 found.push((self.without_comment(line).trim().to_owned(), indent.to_owned()));
@@ -222,7 +224,15 @@ impl Grammar {
     fn wants_body(self, text: &str, added: &str) -> bool {
         let whole = [text, added].concat();
         let open = self.open(&whole);
-        open.depth() == 0 && self.without_comment(last_code_line(&whole)).trim_end().ends_with(':')
+        open.depth() == 0
+            && self.without_comment(self.last_code_line(&whole)).trim_end().ends_with(':')
+    }
+
+    /// The last line that is neither blank nor a comment.
+    fn last_code_line(self, text: &str) -> &str {
+        let sign = self.language.comment().line.as_str();
+        let code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with(sign);
+        text.lines().rev().find(code).unwrap_or("")
     }
 
     /// A line without the comment at its end.
@@ -241,11 +251,6 @@ impl Grammar {
         }
         line
     }
-}
-
-/// The last line that is not blank.
-fn last_code_line(text: &str) -> &str {
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("")
 }
 
 /// The blanks at the start of a line.

@@ -100,6 +100,11 @@ impl Policy {
         self.rule(diagnostic).map_or(Blame::Start, |rule| rule.blame)
     }
 
+    /// Whether a deferred diagnostic, once its statement is settled, is still there at the end more often than not.
+    pub fn stays(&self, diagnostic: &text::Diagnostic) -> bool {
+        self.rule(diagnostic).and_then(|rule| rule.persistence).is_some_and(|share| share >= 0.5)
+    }
+
     fn rule(&self, diagnostic: &text::Diagnostic) -> Option<&Rule> {
         self.code.get(diagnostic.code.as_deref()?)
     }

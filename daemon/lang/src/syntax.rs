@@ -26,6 +26,9 @@ pub(crate) struct Kinds {
     imports: Vec<String>,
     /// What a line starts with that goes on with the statement before it.
     continues: Vec<String>,
+    /// What a line ends with that goes on.
+    #[serde(default)]
+    line_end: Option<String>,
 }
 
 /// A language as one of its kinds of files writes it (`.ts` and `.tsx` differ). Cheap to copy.
@@ -117,6 +120,12 @@ impl Grammar {
         Some(Syntax { tree, grammar: self })
     }
 
+    /// Whether the last line of `text` says that it goes on.
+    pub fn goes_on(self, text: &str) -> bool {
+        let sign = self.language.kinds().line_end.as_deref();
+        sign.is_some_and(|sign| text.trim_end_matches(['\n', '\r']).ends_with(sign))
+    }
+
     /// Whether a line that starts with `next` goes on with the statement before it.
     pub fn continues(self, next: &str) -> bool {
         let next = next.trim_start();
@@ -163,6 +172,9 @@ impl Syntax {
             return false;
         }
         let last = text[over..end].trim().is_empty();
+        if last && self.grammar.goes_on(&text[..end]) {
+            return false;
+        }
         !(last && !text[..over].ends_with(';') && self.grammar.continues(next))
     }
 
@@ -179,8 +191,8 @@ impl Syntax {
         while let Some(current) = node {
             if current.parent().is_some() && has(kinds, current) {
                 let over = current.end_byte();
-                return over < end
-                    && (text[..over].ends_with('}') || self.has_code(&text[over..end]));
+                let braced = !self.grammar.language.indents() && text[..over].ends_with('}');
+                return over < end && (braced || self.has_code(&text[over..end]));
             }
             node = current.parent();
         }
