@@ -109,6 +109,11 @@ impl House {
 
     /// What `demolish status` sees.
     pub async fn status(&self) -> Status {
+        wire::parse(self.control(GetStatus::METHOD).await.to_string().as_bytes()).unwrap()
+    }
+
+    /// What a command-line verb is told.
+    pub async fn control(&self, method: &str) -> Value {
         let stream = wire::socket::connect(&self.socket()).await.unwrap();
         let (reader, writer) = stream.into_split();
         let mut control = FakePeer::over(reader, writer).lenient();
@@ -118,8 +123,8 @@ impl House {
         });
         control.request(Hello::METHOD, &hello);
         control.expect_response::<Value>().await.1.unwrap();
-        control.request(GetStatus::METHOD, &());
-        control.expect_response::<Status>().await.1.unwrap()
+        control.request(method, &());
+        control.expect_response::<Value>().await.1.unwrap()
     }
 }
 
@@ -228,4 +233,9 @@ pub async fn until(what: &str, so: impl Fn() -> bool) {
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Whether there is time for slow tests.
+pub fn slow() -> bool {
+    std::env::var_os("DEMOLISH_SLOW").is_some_and(|value| value != "0")
 }

@@ -184,3 +184,73 @@ async fn rule_4_16_a_flood_on_stderr_is_drained_and_rotated() {
     .await;
     assert!(sizes().iter().all(|size| *size <= (1 << 20) + 8192), "{:?}", sizes());
 }
+
+#[tokio::test]
+async fn an_unknown_command_is_one_clear_error_without_a_daemon_too() {
+    let house = House::new().with("DEMOLISH_BYPASS", "1");
+    let mut editor = house.start(&[DEMOLISH, "lsp", "--", "no-such-server"]).await;
+    check_refused(&mut editor, &["`no-such-server` was not found", "install it, or correct"]).await;
+    let (code, _) = editor.leave().await;
+    assert_eq!(code, Some(0));
+}
+
+#[tokio::test]
+async fn our_own_features_say_so_if_there_is_no_daemon() {
+    let house = House::new().with("DEMOLISH_SOCKET", "/proc/nowhere/demolish.sock");
+    let mut editor = house.start(&[DEMOLISH, "lsp"]).await;
+    check_refused(&mut editor, &["no daemon", "demolish doctor"]).await;
+}
+
+#[tokio::test]
+async fn our_own_features_are_one_more_server() {
+    let house = House::new();
+    house.daemon().await;
+    let mut editor = house.start(&[DEMOLISH, "lsp"]).await;
+    let result = editor.initialize().await;
+    assert!(result["capabilities"].is_object(), "{result}");
+    let status = house.status().await;
+    assert_eq!(
+        (&*status.links[0].mode, status.links[0].client.as_deref()),
+        ("own", Some("a test"))
+    );
+    let (code, took) = editor.leave().await;
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_stopped_stays_stopped_and_the_servers_go_on() {
+    let house = House::new();
+    let mut editor = house.ready_editor().await;
+    editor.open("file:///a", "text");
+    let (daemon, server) = (house.daemon_pid().unwrap(), editor.server_pid().await);
+    house.control("demolish/stop").await;
+    until("daemon and server are gone", || !is_alive(daemon) && !is_alive(server)).await;
+    let state = editor.state().await;
+    assert_eq!(state["documents"], json!({ "file:///a": [1, "text"] }));
+    assert_eq!(house.daemon_pid(), Some(daemon), "no other daemon was started");
+    assert!(!house.socket().exists());
+    let (code, _) = editor.leave().await;
+    assert_eq!(code, Some(0));
+}
+
+#[tokio::test]
+async fn the_daemon_writes_nothing_where_the_user_works() {
+    let house = House::new();
+    let mut editor = house.ready_editor().await;
+    std::fs::write(house.dir.path().join("a.txt"), "text\n").unwrap();
+    let uri = format!("file://{}/a.txt", house.dir.path().display());
+    editor.open(&uri, "text\n");
+    editor.change(&uri, 2, "bad\n");
+    editor.wire.notify("textDocument/didSave", &json!({ "textDocument": { "uri": uri } }));
+    editor.state().await;
+    editor.leave().await;
+    let mut names: Vec<_> = std::fs::read_dir(house.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    // The socket and the logs are in the folders that the environment names.
+    assert_eq!(names, ["a.txt", "run", "state"]);
+    assert_eq!(std::fs::read_to_string(house.dir.path().join("a.txt")).unwrap(), "text\n");
+}

@@ -5,17 +5,20 @@ use wire::{Envelope, Id};
 
 use crate::house::House;
 
-const MESSAGES: u32 = 20_000;
+/// 100,000 where there is time.
+fn messages() -> u32 {
+    if crate::house::slow() { 100_000 } else { 10_000 }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn none_of_many_messages_is_lost_swapped_or_altered() {
     let house = House::new();
     let mut editor = house.ready_editor().await;
     let payload = |n: u32| json!({ "n": n, "text": "é😀".repeat((n % 50) as usize) });
-    let mut sent = 0;
-    for received in 0..MESSAGES {
+    let (messages, mut sent) = (messages(), 0);
+    for received in 0..messages {
         // Windows of a few hundred: as fast as it goes, without filling our own memory.
-        while sent < MESSAGES && sent < received + 300 {
+        while sent < messages && sent < received + 300 {
             let id = Id::string(&format!("id {sent}"));
             editor.wire.send(&Envelope::request(id, "test/echo", &payload(sent)));
             sent += 1;
@@ -50,4 +53,27 @@ async fn the_daemon_is_small() {
     editor.ask("test/echo", json!(1)).await.unwrap();
     let rss = house.status().await.rss_bytes;
     assert!(rss < 20 << 20, "{} MiB", rss >> 20);
+}
+
+#[tokio::test]
+async fn rule_4_7_a_server_that_never_reads_again_is_restarted() {
+    if !crate::house::slow() {
+        println!("skipped: takes twelve seconds, needs DEMOLISH_SLOW=1");
+        return;
+    }
+    let house = House::new();
+    let mut editor = house.ready_editor().await;
+    editor.open("file:///a", "text");
+    let server = editor.server_pid().await;
+    let deaf = editor.wire.request("test/deaf", &json!({}));
+    for number in 0..30_000 {
+        editor.wire.notify("test/note", &json!({ "number": number, "text": "x".repeat(100) }));
+        if number % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(editor.answer(&deaf).await.unwrap_err().code, wire::codes::REQUEST_FAILED);
+    let state = editor.state().await;
+    assert_ne!(state["pid"], server);
+    assert_eq!(state["documents"], json!({ "file:///a": [1, "text"] }));
 }

@@ -8,9 +8,8 @@ use crate::house::{DEMOLISH, House, kill};
 
 /// `ty`, if slow tests are wanted.
 fn ty() -> Option<PathBuf> {
-    let wanted = std::env::var_os("DEMOLISH_SLOW").is_some_and(|value| value != "0");
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin/ty");
-    if !wanted {
+    if !crate::house::slow() {
         println!("skipped: needs DEMOLISH_SLOW=1 and a real ty");
         return None;
     }

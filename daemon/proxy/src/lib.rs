@@ -14,7 +14,7 @@ pub use ids::{Duplicate, IdTable, Pending};
 mod mirror;
 pub use mirror::{Mirror, OpenDocument};
 mod tap;
-pub use tap::{Published, Source, Tap};
+pub use tap::{Published, Source, TAP_DOCUMENTS_MAX, Tap};
 mod back_off;
 pub use back_off::{BACK_OFF, BackOff, RESTARTS_MAX, RESTARTS_WINDOW};
 mod link;

@@ -28,6 +28,8 @@ pub const HELD_MESSAGES_MAX: usize = 4 * 1024;
 pub const HELD_BYTES_MAX: usize = 160 * 1024 * 1024;
 /// Requests above this size are not asked again.
 const RETRY_BYTES_MAX: usize = 64 * 1024;
+/// How many dynamic registrations are remembered, to be taken back.
+const REGISTRATIONS_MAX: usize = 4 * 1024;
 /// How many answers to `workspace/configuration` are remembered.
 const SETTINGS_MAX: usize = 256;
 

@@ -7,6 +7,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::{Bytes, Envelope};
 
+/// How many documents of one server are remembered, for each way; what is said about further ones only passes.
+pub const TAP_DOCUMENTS_MAX: usize = 8 * 1024;
+
 /// How the diagnostics came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -71,7 +74,7 @@ impl Tap {
         let push: Push = envelope.params_as().ok()?;
         let uri: Arc<str> = push.uri.into();
         let set = self.set(push.version, &push.diagnostics, Source::Push);
-        Arc::make_mut(&mut self.pushed).insert(Arc::clone(&uri), set);
+        insert(&mut self.pushed, &uri, set);
         Some(uri)
     }
 
@@ -91,7 +94,7 @@ impl Tap {
         for item in report.items {
             if let Some(items) = item.report.get("items") {
                 let set = self.set(item.version, items, Source::Pull);
-                Arc::make_mut(&mut self.pulled).insert(item.uri.into(), set);
+                insert(&mut self.pulled, &item.uri.into(), set);
             }
         }
     }
@@ -129,14 +132,13 @@ impl Tap {
     }
 
     fn pulled(&mut self, uri: &Arc<str>, version: Option<i32>, report: &Report) {
-        let current = Arc::make_mut(&mut self.pulled);
         match (&report.items, report.kind.as_deref()) {
             (Some(items), _) => {
                 let set = self.set(version, items, Source::Pull);
-                Arc::make_mut(&mut self.pulled).insert(Arc::clone(uri), set);
+                insert(&mut self.pulled, uri, set);
             }
             (None, Some("unchanged")) => {
-                if let Some(set) = current.get_mut(uri) {
+                if let Some(set) = Arc::make_mut(&mut self.pulled).get_mut(uri) {
                     self.sequence += 1;
                     set.sequence = self.sequence;
                     set.version = version;
@@ -150,6 +152,12 @@ impl Tap {
         self.sequence += 1;
         let diagnostics = Bytes::copy_from_slice(items.get().as_bytes());
         Published { version, diagnostics, source, sequence: self.sequence }
+    }
+}
+
+fn insert(sets: &mut Arc<HashMap<Arc<str>, Published>>, uri: &Arc<str>, set: Published) {
+    if sets.len() < TAP_DOCUMENTS_MAX || sets.contains_key(uri) {
+        Arc::make_mut(sets).insert(Arc::clone(uri), set);
     }
 }
 

@@ -152,11 +152,22 @@ pub fn detach(
     program: &std::path::Path,
     args: &[&std::ffi::OsStr],
     log: std::fs::File,
-) -> io::Result<u32> {
+) -> io::Result<Detached> {
     let mut command = std::process::Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
     platform::own_session(&mut command);
-    Ok(command.spawn()?.id())
+    Ok(Detached(command.spawn()?))
+}
+
+/// A program that outlives us.
+#[derive(Debug)]
+pub struct Detached(std::process::Child);
+
+impl Detached {
+    /// Whether it has ended already.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place where children are started")]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ls_types::notification::Notification;
 use ls_types::request::Request;
 use ls_types::{Range, TextDocumentIdentifier};
 use serde::{Deserialize, Serialize};
@@ -202,6 +203,15 @@ impl Request for Stop {
     type Params = ();
     type Result = ();
     const METHOD: &'static str = "demolish/stop";
+}
+
+/// The daemon ends because the user said so: shims look for no other, and run their servers themselves.
+#[derive(Debug)]
+pub enum Goodbye {}
+
+impl Notification for Goodbye {
+    type Params = ();
+    const METHOD: &'static str = "demolish/goodbye";
 }
 
 /// Looks for a change that removes a diagnostic.

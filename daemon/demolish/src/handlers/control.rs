@@ -1,6 +1,7 @@
 //! Command-line verbs: what the loop can answer itself, and what it hands to the features.
 
-use wire::ext::{GetStatus, Stop};
+use wire::ext::{GetStatus, Goodbye, Stop};
+use wire::lsp::notification::Notification as _;
 use wire::lsp::request::Request as _;
 use wire::{Envelope, Kind};
 
@@ -26,6 +27,10 @@ pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope) {
         Stop::METHOD => {
             if let Some(link) = state.links.get(&id) {
                 send(&link.client, Envelope::response(request, &()));
+            }
+            let goodbye = Envelope::notification(Goodbye::METHOD, &());
+            for (_, link) in state.links.iter().filter(|(other, _)| **other != id) {
+                send(&link.client, goodbye.clone());
             }
             state.over = true;
         }

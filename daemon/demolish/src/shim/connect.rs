@@ -24,6 +24,8 @@ const SILENCE_MAX: Duration = Duration::from_millis(200);
 const START_MAX: Duration = Duration::from_millis(1000);
 /// The same where there is no server to step aside for, or where one has been lost: patience is all there is.
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
+/// How long another daemon may take that was quicker than ours.
+const OTHER_MAX: Duration = Duration::from_millis(200);
 /// How often a daemon that we started is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -88,10 +90,16 @@ pub(super) async fn connect(
 async fn start(options: &ShimOptions, patience: Duration) -> Result<UnixStream, NoDaemon> {
     let program = options.daemon.first().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let args: Vec<&std::ffi::OsStr> = options.daemon[1..].iter().map(AsRef::as_ref).collect();
-    child::detach(Path::new(program), &args, log_file(&options.daemon_log)?)?;
-    let until = Instant::now() + patience;
+    let mut daemon = child::detach(Path::new(program), &args, log_file(&options.daemon_log)?)?;
+    let mut until = Instant::now() + patience;
+    let mut ended = false;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
+        if !ended && daemon.has_ended() {
+            // It failed, or another shim's daemon was quicker; that one is about to listen.
+            ended = true;
+            until = until.min(Instant::now() + OTHER_MAX);
+        }
         match socket::connect(&options.socket).await {
             Ok(stream) => return Ok(stream),
             Err(SocketError::Io(_)) if Instant::now() < until => {}

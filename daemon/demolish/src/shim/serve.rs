@@ -7,6 +7,8 @@ use proxy::{BackOff, Link, LinkOptions, Reads, Route};
 use tokio::sync::mpsc;
 use wire::child::{Child, ChildOptions, SpawnError};
 use wire::codec::{Incoming, Malformed, Why};
+use wire::ext::Goodbye;
+use wire::lsp::notification::Notification as _;
 use wire::peer::{Peer, PeerEvent};
 use wire::{Envelope, ResponseError, codes, stdio};
 
@@ -59,6 +61,8 @@ struct Shim<'o> {
     life: u32,
     inbox: mpsc::Sender<Event>,
     back_off: BackOff,
+    /// Whether the daemon has said that the user wants none.
+    dismissed: bool,
     /// Whether the daemon has had its chances.
     direct: bool,
     /// When to look for a daemon again.
@@ -124,6 +128,7 @@ impl<'o> Shim<'o> {
             life: 0,
             inbox,
             back_off: BackOff::default(),
+            dismissed: false,
             direct: false,
             retry_at: None,
             exit_at: None,
@@ -185,7 +190,13 @@ impl<'o> Shim<'o> {
 
     fn behind_sent(&mut self, event: PeerEvent, now: Instant) {
         let routes = match event {
-            PeerEvent::Incoming(Incoming::Message(envelope)) => self.link.on_server(envelope, now),
+            PeerEvent::Incoming(Incoming::Message(envelope)) => {
+                if self.child.is_none() && envelope.method() == Some(Goodbye::METHOD) {
+                    self.dismissed = true;
+                    return;
+                }
+                self.link.on_server(envelope, now)
+            }
             PeerEvent::Incoming(Incoming::Malformed(bad)) => {
                 tracing::warn!(why = %bad.why, "malformed message of the server");
                 match &bad.id {
@@ -232,6 +243,9 @@ impl<'o> Shim<'o> {
         }
         let routes = self.link.on_server_death();
         self.pass(routes);
+        if self.dismissed && !self.direct {
+            return self.go_direct();
+        }
         match (self.back_off.died(now), last_words) {
             (Some(wait), None) => {
                 tracing::warn!("the daemon is gone; looking for another");

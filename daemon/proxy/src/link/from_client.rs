@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 use wire::{Bytes, Envelope, Id, Kind, Lane, codes};
 
 use super::{
-    CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, Outbound, RETRY_BYTES_MAX, Reads,
-    Route, SETTINGS_MAX, SHUTDOWN_PATIENCE, ServerState, cancel, cancelled_error, cancelled_id,
+    CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, Outbound, REGISTRATIONS_MAX,
+    RETRY_BYTES_MAX, Reads, Route, SETTINGS_MAX, SHUTDOWN_PATIENCE, ServerState, cancel,
+    cancelled_error, cancelled_id,
 };
 use crate::mirror::is_mirrored;
 use crate::{Pending, is_read};
@@ -198,7 +199,9 @@ impl Link {
         }
         let params = Envelope::read(request.clone()).ok().map(|e| e.params_as::<Registrations>());
         for registration in params.into_iter().flatten().flat_map(|params| params.registrations) {
-            self.registered.push((registration.id, registration.method));
+            if self.registered.len() < REGISTRATIONS_MAX {
+                self.registered.push((registration.id, registration.method));
+            }
         }
     }
 
