@@ -72,6 +72,7 @@ async fn rule_4_7_a_server_that_never_reads_again_is_restarted() {
             tokio::task::yield_now().await;
         }
     }
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
     assert_eq!(editor.answer(&deaf).await.unwrap_err().code, wire::codes::REQUEST_FAILED);
     let state = editor.state().await;
     assert_ne!(state["pid"], server);

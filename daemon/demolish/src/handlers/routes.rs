@@ -1,15 +1,16 @@
 //! From routes into queues, and what happens when a queue is full (rule 4.7).
 //!
-//! A queue that is more than half full holds the reader on the other side of the link, as a direct pipe would. A peer that
-//! takes nothing for [`WEDGED_AFTER`] while others wait for it, or whose queue is twice full, is wedged: a server is
-//! restarted, a client's link is closed.
+//! A queue that is more than half full holds the reader on the other side of the link, as a direct pipe would. A server that
+//! takes nothing for [`WEDGED_AFTER`] while its client is held is wedged, and restarted; unless it is held itself, because
+//! the client does not read. A client that does not read (an editor that is suspended) only holds its server, for as long
+//! as it takes. Whoever's queue is twice full is wedged at once: a server is restarted, a client's link is closed.
 
 use std::time::{Duration, Instant};
 
 use proxy::{Link, Outbound, Route};
 use wire::peer::{Level, Peer, SendError};
 
-/// How long a peer may take nothing while the other side is held because of it.
+/// How long a server may take nothing while its client is held because of it.
 pub const WEDGED_AFTER: Duration = Duration::from_secs(10);
 /// How long a client that is leaving may take to read its last messages.
 pub const FINISH_PATIENCE: Duration = Duration::from_secs(1);
@@ -51,17 +52,18 @@ pub fn apply(link: &mut Link, client: &Peer, server: Option<&Peer>, routes: Vec<
     wedged
 }
 
-/// Which peers have taken nothing for too long.
-pub fn stalled(client: &Peer, server: Option<&Peer>) -> Wedged {
-    let stalled =
-        |peer: &Peer| peer.sender().is_holding() && peer.sender().stalled_for() > WEDGED_AFTER;
-    Wedged { client: stalled(client), server: server.is_some_and(stalled) }
+/// Whether the server has taken nothing for longer than `patience`, and it is its own fault.
+pub fn stalled(client: &Peer, server: Option<&Peer>, patience: Duration) -> Wedged {
+    let server = server.is_some_and(|server| {
+        let held = client.sender().is_holding();
+        !held && server.sender().is_holding() && server.sender().stalled_for() > patience
+    });
+    Wedged { client: false, server }
 }
 
 /// When [`stalled`] is to be asked again: only if somebody is held.
-pub fn next_look(client: &Peer, server: Option<&Peer>, now: Instant) -> Option<Instant> {
-    let holding = |peer: &Peer| peer.sender().is_holding();
-    (holding(client) || server.is_some_and(holding)).then(|| now + Duration::from_secs(1))
+pub fn next_look(server: Option<&Peer>, now: Instant) -> Option<Instant> {
+    server.is_some_and(|server| server.sender().is_holding()).then(|| now + Duration::from_secs(1))
 }
 
 fn to_client(client: &Peer, server: Option<&Peer>, message: Outbound) -> bool {

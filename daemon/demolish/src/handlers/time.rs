@@ -16,7 +16,7 @@ pub fn next(state: &State) -> Instant {
         Role::Greeting(until) => Some(*until),
         Role::Wrap(wrap) => {
             let server = wrap.server.as_ref().map(|server| &server.peer);
-            let look = routes::next_look(&link.client, server, now);
+            let look = routes::next_look(server, now);
             let due = [wrap.link.next_deadline(), life::next_deadline(wrap), look];
             due.into_iter().flatten().min()
         }
@@ -44,7 +44,7 @@ fn of_link(state: &mut State, id: LinkId, now: Instant) {
         Role::Wrap(wrapped) => {
             let answers = wrapped.link.expire(now);
             let server = wrapped.server.as_ref().map(|server| &server.peer);
-            let stalled = routes::stalled(&link.client, server);
+            let stalled = routes::stalled(&link.client, server, routes::WEDGED_AFTER);
             wrap::pass(state, id, answers, now);
             wrap::unwedge(state, id, stalled, now);
             life::tick(state, id, now);

@@ -20,6 +20,8 @@ use crate::handlers::routes::{self, FINISH_PATIENCE, Wedged};
 const INBOX_EVENTS_MAX: usize = 256;
 /// How long the server may take to end after the editor's `exit` (rule 4.13).
 const EXIT_PATIENCE: Duration = Duration::from_millis(900);
+/// How long the daemon may take nothing while the editor is held: longer than it gives to a server, whose fault it may be.
+const DAEMON_WEDGED_AFTER: Duration = Duration::from_secs(30);
 /// We look around at least this often.
 const LOOK_AROUND: Duration = Duration::from_secs(60);
 
@@ -346,7 +348,7 @@ impl<'o> Shim<'o> {
 
     fn next_deadline(&self) -> Instant {
         let now = Instant::now();
-        let look = routes::next_look(&self.editor, self.behind.as_ref(), now);
+        let look = routes::next_look(self.behind.as_ref(), now);
         let due = [self.link.next_deadline(), self.retry_at, self.exit_at, look];
         due.into_iter().flatten().min().unwrap_or(now + LOOK_AROUND)
     }
@@ -354,7 +356,7 @@ impl<'o> Shim<'o> {
     fn tick(&mut self, now: Instant) {
         let answers = self.link.expire(now);
         self.pass(answers);
-        let stalled = routes::stalled(&self.editor, self.behind.as_ref());
+        let stalled = routes::stalled(&self.editor, self.behind.as_ref(), DAEMON_WEDGED_AFTER);
         self.unwedge(stalled);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry();
