@@ -2,7 +2,9 @@
 //! which `docs/benchmarks.md` is written: the numbers in the documentation are the ones that were measured.
 
 pub(crate) mod echo;
+pub(crate) mod engine;
 mod machine;
 pub(crate) mod proxy;
 pub mod report;
 mod sandbox;
+pub(crate) mod steer;

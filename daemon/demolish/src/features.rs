@@ -16,6 +16,8 @@ pub mod fix;
 pub mod inline_completion;
 mod own;
 mod progress;
+#[cfg(test)]
+mod tests;
 pub mod verb;
 
 use std::path::{Path, PathBuf};

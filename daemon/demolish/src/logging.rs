@@ -30,8 +30,10 @@ pub fn servers_dir() -> PathBuf {
 }
 
 fn filter(level: &str) -> EnvFilter {
-    let asked = env_vars::log_filter().unwrap_or_else(|| level.to_owned());
-    EnvFilter::try_new(&asked).unwrap_or_else(|_| EnvFilter::new(level))
+    // The framework calls every dropped completion worth telling, and that is one per keystroke.
+    let usual = format!("{level},tower_lsp_server=warn");
+    let asked = env_vars::log_filter().unwrap_or_else(|| usual.clone());
+    EnvFilter::try_new(&asked).unwrap_or_else(|_| EnvFilter::new(usual))
 }
 
 /// Logs to stderr from now on: what a verb does in the foreground.

@@ -7,7 +7,10 @@
 //! an answer is always of the text that was sent last. Silence, lateness and death are *unknown*, never *clean*.
 
 mod convert;
+mod disk;
 mod documents;
+#[cfg(test)]
+pub(crate) mod fake;
 mod instance;
 pub mod plan;
 mod pool;

@@ -158,7 +158,8 @@ struct Wrong {
 
 /// The parameters of the message with this number: of many lengths, with text that must survive untouched.
 fn note(number: u64) -> Json {
-    let len = usize::try_from(number % 97).unwrap_or(0) * if number.is_multiple_of(1000) { 200 } else { 3 };
+    let len = usize::try_from(number % 97).unwrap_or(0)
+        * if number.is_multiple_of(1000) { 200 } else { 3 };
     json!({"number": number, "text": "aé😀\\\"\u{2028}\t".repeat(len / 4), "float": 0.1, "big": u64::MAX - number})
 }
 

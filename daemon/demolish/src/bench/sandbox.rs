@@ -39,6 +39,11 @@ impl Sandbox {
         Ok(Sandbox { folder, env })
     }
 
+    /// The folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where the daemon listens.
     pub(super) fn socket(&self) -> PathBuf {
         self.folder.join("socket").join("demolish.sock")

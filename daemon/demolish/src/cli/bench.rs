@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{Exit, Failure, Outcome};
 use crate::bench::report::Report;
-use crate::bench::{echo, proxy};
+use crate::bench::{echo, engine, proxy, steer};
 
 /// Measure this machine: what the proxy adds, how long a suggestion takes, how fast the model is
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,12 @@ enum What {
     /// One client and one echoing server, directly and through shim and daemon: latency, integrity, memory
     #[command(after_help = "Example:\n  demolish bench proxy --json")]
     Proxy(Form),
+    /// From a keystroke to the answered completion, with the real model and the real language servers (ty and tsc)
+    #[command(after_help = "Example:\n  demolish bench steer --json")]
+    Steer(Form),
+    /// How fast the model reads and writes, and how soon it stops
+    #[command(after_help = "Example:\n  DEMOLISH_MODEL=~/models/other demolish bench engine")]
+    Engine(Form),
     /// The server that says back what it is told
     #[command(hide = true)]
     EchoServer,
@@ -40,6 +46,8 @@ pub(super) fn run(args: &Args) -> Outcome {
     match &args.what {
         What::EchoServer => echo::serve().map(|()| Exit::Done).map_err(Failure::bad),
         What::Proxy(form) => report(form, super::block_on(proxy::run())?),
+        What::Steer(form) => report(form, super::block_on(steer::run())?),
+        What::Engine(form) => report(form, super::block_on(engine::run())?),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use decode::{Refused, Timings, Verdict};
 use serde_json::{Map, Value as Json, json};
-use text::{Diagnostic, Document, Edit, Encoding, Revision, Severity};
+use text::{Change, Diagnostic, Document, Edit, Encoding, Revision, Severity};
 
 /// The unit of every position that is answered.
 pub const ENCODING: Encoding = Encoding::Utf16;
@@ -22,6 +22,17 @@ impl Ranges {
     #[must_use]
     pub fn of(text: &str) -> Ranges {
         Ranges(Document::new(Revision(0), text))
+    }
+
+    /// For this text with the bytes `range` replaced by `candidate`: what a diagnostic of a candidate speaks of.
+    #[must_use]
+    pub fn with(&self, range: Range<usize>, candidate: &str) -> Ranges {
+        let mut document = self.0.clone();
+        let range = Some(document.range(range, ENCODING));
+        let change = Change { range, text: candidate.to_owned() };
+        // A text that would become too large stays as it is; then the positions are those of the text without it.
+        let _ = document.apply(Revision(1), &[change], ENCODING);
+        Ranges(document)
     }
 
     /// A range of bytes.
@@ -93,11 +104,13 @@ pub fn verdict(verdict: &Verdict, server: &str, hint: Option<&str>, ranges: &Ran
     })
 }
 
-/// What the checker refused. The diagnostics' ranges are those of the text with the candidate in place, which the receiver
-/// does not have: they are told as far as `text` reaches.
+/// What the checker refused. A diagnostic's range is that of the text with the candidate in place of `at`.
 #[must_use]
-pub fn refused(list: &[Refused], ranges: &Ranges) -> Json {
-    let row = |refused: &Refused| json!({"text": refused.text, "diagnostic": ranges.diagnostic(&refused.diagnostic)});
+pub fn refused(list: &[Refused], ranges: &Ranges, at: &Range<usize>) -> Json {
+    let row = |refused: &Refused| {
+        let placed = ranges.with(at.clone(), &refused.text);
+        json!({"text": refused.text, "diagnostic": placed.diagnostic(&refused.diagnostic)})
+    };
     list.iter().take(REFUSED_MAX).map(row).collect()
 }
 

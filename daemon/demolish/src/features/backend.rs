@@ -3,29 +3,39 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use text::Encoding;
 use tokio::sync::Notify;
+use wire::Envelope;
 use wire::lsp::{
     CodeAction, CodeActionKind, CodeActionOptions, CodeActionParams, CodeActionProviderCapability,
-    CodeActionResponse, DidChangeConfigurationParams, ExecuteCommandOptions, ExecuteCommandParams,
-    InitializeParams, InitializeResult, InitializedParams, LSPAny, MessageType, OneOf,
-    PositionEncodingKind, SaveOptions, ServerCapabilities, ServerInfo, TextDocumentSyncCapability,
-    TextDocumentSyncKind, TextDocumentSyncOptions, TextDocumentSyncSaveOptions,
+    CodeActionResponse, DidChangeConfigurationParams, DidOpenTextDocumentParams,
+    DidSaveTextDocumentParams, ExecuteCommandOptions, ExecuteCommandParams, InitializeParams,
+    InitializeResult, InitializedParams, LSPAny, MessageType, OneOf, PositionEncodingKind,
+    SaveOptions, ServerCapabilities, ServerInfo, TextDocumentSyncCapability, TextDocumentSyncKind,
+    TextDocumentSyncOptions, TextDocumentSyncSaveOptions,
 };
 use wire::tower::jsonrpc::{Error, ErrorCode, Result};
 use wire::tower::{Client, LanguageServer};
 
 use super::inline_completion::Shown;
-use super::own;
+use super::own::{self, Send};
+use super::progress::Progress;
 use super::{Scene, Shared, Target, answer, code_action, command};
 use crate::config::Config;
 use crate::config::read::{self, Layers};
 
+/// A model that is loaded within this time is loaded silently.
+const LOADING_UNNOTICED: Duration = Duration::from_millis(500);
+
 /// The server of one link.
 pub(super) struct Backend {
+    /// For questions to the editor. What is only told goes through `send`, because an answer must not overtake it.
     pub(super) client: Client,
+    /// The way to the editor, in the order of calls.
+    pub(super) send: Send,
     pub(super) shared: Shared,
     inner: Mutex<Inner>,
 }
@@ -49,6 +59,8 @@ pub(super) struct Inner {
     pub(super) shown: HashMap<String, Shown>,
     /// Whether this editor was told that there is no model.
     told: bool,
+    /// Whether the loading of the model is shown, or was.
+    shows_loading: bool,
     /// Work that the user may cancel, by the token under which it is shown.
     pub(super) cancels: HashMap<String, Arc<Notify>>,
     /// Where our own progress tokens come from.
@@ -67,8 +79,8 @@ pub(super) struct Able {
 }
 
 impl Backend {
-    pub(super) fn new(client: Client, shared: Shared) -> Backend {
-        Backend { client, shared, inner: Mutex::default() }
+    pub(super) fn new(client: Client, send: Send, shared: Shared) -> Backend {
+        Backend { client, send, shared, inner: Mutex::default() }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -92,19 +104,47 @@ impl Backend {
         inner.config = Arc::new(loaded.config);
     }
 
+    /// Shows the user a message.
+    pub(super) async fn show(&self, kind: MessageType, message: &str) {
+        let params = json!({"type": kind, "message": format!("Demolish: {message}")});
+        (self.send)(Envelope::notification("window/showMessage", &params)).await;
+    }
+
     async fn say_warning(&self) {
         let warning = self.inner().warning.take();
         if let Some(warning) = warning {
-            self.client.show_message(MessageType::WARNING, format!("Demolish: {warning}")).await;
+            self.show(MessageType::WARNING, &warning).await;
         }
     }
 
     /// Tells the editor once why there is no model.
     pub(super) async fn say_no_model(&self, reason: &str) {
         if !std::mem::replace(&mut self.inner().told, true) {
-            let message = format!("Demolish: {reason}; language servers go on without it");
-            self.client.show_message(MessageType::WARNING, message).await;
+            let message = format!("{reason}; language servers go on without it");
+            self.show(MessageType::WARNING, &message).await;
         }
+    }
+
+    /// Shows that the model is being loaded, if that takes long enough to be noticed.
+    pub(super) fn show_loading(&self) {
+        let (client, send, model) =
+            (self.client.clone(), self.send.clone(), self.shared.model.clone());
+        let mut inner = self.inner();
+        let known = model.loaded().is_some() || std::mem::replace(&mut inner.shows_loading, true);
+        if known || !inner.able.progress {
+            return;
+        }
+        tokio::spawn(async move {
+            if tokio::time::timeout(LOADING_UNNOTICED, model.engine()).await.is_ok() {
+                return;
+            }
+            let (token, title) = (Some("demolish/model".to_owned()), "Demolish: loading the model");
+            let progress = Progress::begin(&client, &send, None, token, title).await;
+            let _ = model.engine().await;
+            if let Some(progress) = progress {
+                progress.end().await;
+            }
+        });
     }
 
     /// An open document, and what else there is to see.
@@ -234,6 +274,27 @@ impl LanguageServer for Backend {
         self.inner().options = Some(settings);
         self.configure();
         self.say_warning().await;
+    }
+
+    /// Somebody will type here soon: the server and the model are started in the background.
+    async fn did_open(&self, params: DidOpenTextDocumentParams) {
+        let config = self.config();
+        if !config.complete.enabled {
+            return;
+        }
+        if let Ok((scene, target, _)) = self.look(params.text_document.uri.as_str()) {
+            let critic = target.critic(&self.shared, &scene, &config);
+            if critic.lack().is_none() {
+                critic.warm();
+                self.shared.model.want();
+                self.show_loading();
+            }
+        }
+    }
+
+    /// Other documents may depend on what is on disk now.
+    async fn did_save(&self, params: DidSaveTextDocumentParams) {
+        self.shared.twins.changed_on_disk(&[params.text_document.uri.to_string()]);
     }
 
     async fn code_action(&self, params: CodeActionParams) -> Result<Option<CodeActionResponse>> {

@@ -95,7 +95,7 @@ pub(super) async fn resolve(backend: &Backend, mut action: CodeAction) -> Result
         (Some(edit), _) => action.edit = Some(edit_of(edit)?),
         (None, reason) => {
             let reason = reason.unwrap_or_else(|| "nothing was found".to_owned());
-            backend.client.show_message(MessageType::INFO, format!("Demolish: {reason}")).await;
+            backend.show(MessageType::INFO, &reason).await;
             action.edit = Some(WorkspaceEdit::default());
             if backend.inner().able.disabled {
                 action.disabled = Some(CodeActionDisabled { reason });
@@ -138,13 +138,13 @@ async fn search(
         .map_err(|error| invalid(format!("range: {error}")))?;
     let range = range.map(|range| bytes_of(&scene, uri, range));
     let config = backend.config();
-    let (may_create, own_token) = {
+    let own_token = {
         let mut inner = backend.inner();
         inner.last_token += 1;
-        (inner.able.progress, format!("demolish/fix/{}", inner.last_token))
+        inner.able.progress.then(|| format!("demolish/fix/{}", inner.last_token))
     };
     let progress =
-        Progress::begin(&backend.client, token, may_create, own_token, "Demolish: fix").await;
+        Progress::begin(&backend.client, &backend.send, token, own_token, "Demolish: fix").await;
     let cancel = Arc::new(Notify::new());
     let _listed =
         progress.as_ref().map(|progress| Listed::new(backend, progress.key(), cancel.clone()));
@@ -153,10 +153,13 @@ async fn search(
     }
     let answer = tokio::select! {
         biased;
-        () = cancel.notified() => return Err(Error::request_cancelled()),
-        answer = fix::fix(&backend.shared, &scene, &config, &target, range) => answer.map_err(failed)?,
+        () = cancel.notified() => Err(Error::request_cancelled()),
+        answer = fix::fix(&backend.shared, &scene, &config, &target, range) => answer.map_err(failed),
     };
-    Ok((answer, target, version))
+    if let Some(progress) = progress {
+        progress.end().await;
+    }
+    Ok((answer?, target, version))
 }
 
 /// Work that can be cancelled, as long as it is listed.

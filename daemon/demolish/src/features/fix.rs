@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use decode::{Fix, FixBudget, FixError, FixRequest};
+use decode::{Fix, FixBudget, FixError, FixRequest, Refused};
 use serde_json::{Value as Json, json};
 
 use super::answer::{self, Ranges};
@@ -132,7 +132,7 @@ impl Answer {
             "before": fix.before.iter().map(|diagnostic| before.diagnostic(diagnostic)).collect::<Vec<_>>(),
             "after": fix.after.iter().map(|diagnostic| after.diagnostic(diagnostic)).collect::<Vec<_>>(),
             "candidates": fix.candidates,
-            "refused": answer::refused(&fix.refused, &before),
+            "refused": fix.refused.iter().map(|refused| refused_row(refused, &before)).collect::<Vec<_>>(),
             "reason": self.reason(),
             "timings_ms": answer::timings_ms(&fix.timings),
             "work": answer::work(&fix.timings),
@@ -140,4 +140,9 @@ impl Answer {
             "server": self.server,
         })
     }
+}
+
+/// Where a refused change stood is not told, so the range is that of the document as it is, as far as it reaches.
+fn refused_row(refused: &Refused, ranges: &Ranges) -> Json {
+    json!({"text": refused.text, "diagnostic": ranges.diagnostic(&refused.diagnostic)})
 }

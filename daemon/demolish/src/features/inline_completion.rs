@@ -17,6 +17,8 @@ use crate::twin::Critic;
 /// What was found for one place.
 #[derive(Debug, Clone)]
 pub struct Answer {
+    /// The cursor, in bytes of the text.
+    pub offset: usize,
     /// Suggestions, refused candidates, timings.
     pub completion: Completion,
     /// The model's name.
@@ -94,6 +96,7 @@ pub async fn complete(
             .retain(|suggestion| !matches!(suggestion.verdict, Verdict::Unknown(_)));
     }
     Ok(Answer {
+        offset,
         completion,
         model: engine.info().name.clone(),
         server: decode::Critic::server(&critic).to_owned(),
@@ -110,9 +113,13 @@ impl Answer {
     fn data(&self, suggestion: Option<&Suggestion>, ranges: &Ranges) -> Json {
         let completion = &self.completion;
         let hint = self.hint.as_deref();
+        let verdict = |found: &Suggestion| {
+            let placed = ranges.with(found.range.clone(), &found.text);
+            answer::verdict(&found.verdict, &self.server, hint, &placed)
+        };
         json!({
-            "verdict": suggestion.map(|found| answer::verdict(&found.verdict, &self.server, hint, ranges)),
-            "refused": answer::refused(&completion.refused, ranges),
+            "verdict": suggestion.map(verdict),
+            "refused": answer::refused(&completion.refused, ranges, &(self.offset..self.offset)),
             "timings_ms": answer::timings_ms(&completion.timings),
             "work": answer::work(&completion.timings),
             "model": self.model,
@@ -219,7 +226,11 @@ impl Shown {
     }
 
     pub(super) fn refused(&self) -> Json {
-        answer::refused(&self.answer.completion.refused, &Ranges::of(&self.text))
+        answer::refused(
+            &self.answer.completion.refused,
+            &Ranges::of(&self.text),
+            &(self.offset..self.offset),
+        )
     }
 }
 
@@ -266,6 +277,7 @@ impl Backend {
         if let (true, Some(answer)) = (automatic, typed_through) {
             return Ok(answer.list(&target.text));
         }
+        self.show_loading();
         let budget = if automatic { budget(&config) } else { asked(&config) };
         let work = complete(&self.shared, &scene, &config, &target, offset, budget, MODEL_PATIENCE);
         let answered = tokio::select! {

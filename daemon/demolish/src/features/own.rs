@@ -69,7 +69,8 @@ impl Own {
     /// The features for an editor that has just connected. Touches no runtime.
     #[must_use]
     pub fn new(shared: Shared, send: Send) -> Own {
-        let (service, socket) = LspService::build(|client| Backend::new(client, shared))
+        let telling = send.clone();
+        let (service, socket) = LspService::build(|client| Backend::new(client, telling, shared))
             .custom_method("textDocument/inlineCompletion", Backend::inline_completion)
             .custom_method("window/workDoneProgress/cancel", Backend::cancel_progress)
             .custom_method("demolish/fix", Backend::fix)

@@ -1,72 +1,76 @@
 //! `$/progress`: what long work shows while it runs.
 
 use serde_json::json;
-use wire::lsp::notification::Notification;
+use wire::Envelope;
 use wire::lsp::request::WorkDoneProgressCreate;
 use wire::lsp::{ProgressToken, WorkDoneProgressCreateParams};
 use wire::tower::Client;
 
-/// The notification with its value as it is sent; the protocol's own type cannot say `cancellable` for every client.
-struct Raw;
-
-impl Notification for Raw {
-    type Params = serde_json::Value;
-    const METHOD: &'static str = "$/progress";
-}
+use super::own::Send;
 
 /// Work that is shown. It ends when it is dropped, whether it was done or given up.
 pub(super) struct Progress {
-    client: Client,
+    send: Send,
     token: ProgressToken,
+    ended: bool,
 }
 
 impl Progress {
     /// Begins to show work: under the client's token, or one that it lets us make; else nothing is shown.
     pub(super) async fn begin(
         client: &Client,
+        send: &Send,
         token: Option<ProgressToken>,
-        may_create: bool,
-        own_token: String,
+        own_token: Option<String>,
         title: &str,
     ) -> Option<Progress> {
-        let token = match token {
-            Some(token) => token,
-            None if may_create => {
-                let token = ProgressToken::String(own_token);
+        let token = match (token, own_token) {
+            (Some(token), _) => token,
+            (None, Some(own)) => {
+                let token = ProgressToken::String(own);
                 let params = WorkDoneProgressCreateParams { token: token.clone() };
                 client.send_request::<WorkDoneProgressCreate>(params).await.ok()?;
                 token
             }
-            None => return None,
+            (None, None) => return None,
         };
-        let begin = json!({"token": token, "value": {"kind": "begin", "title": title, "cancellable": true}});
-        client.send_notification::<Raw>(begin).await;
-        Some(Progress { client: client.clone(), token })
+        let progress = Progress { send: send.clone(), token, ended: false };
+        progress.say(json!({"kind": "begin", "title": title, "cancellable": true})).await;
+        Some(progress)
+    }
+
+    async fn say(&self, value: serde_json::Value) {
+        (self.send)(envelope(&self.token, value)).await;
     }
 
     /// Says how far it is.
     pub(super) async fn report(&self, message: &str) {
-        let report = json!({"token": self.token, "value": {"kind": "report", "message": message}});
-        self.client.send_notification::<Raw>(report).await;
+        self.say(json!({"kind": "report", "message": message})).await;
+    }
+
+    /// Ends it, before anything that is sent from here on.
+    pub(super) async fn end(mut self) {
+        self.ended = true;
+        self.say(json!({"kind": "end"})).await;
     }
 
     /// The token, as JSON text.
     pub(super) fn key(&self) -> String {
-        key(&self.token)
+        json!(self.token).to_string()
     }
 }
 
-/// A token as a key of a table.
-pub(super) fn key(token: &ProgressToken) -> String {
-    json!(token).to_string()
+fn envelope(token: &ProgressToken, value: serde_json::Value) -> Envelope {
+    Envelope::notification("$/progress", &json!({"token": token, "value": value}))
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        let (client, end) =
-            (self.client.clone(), json!({"token": self.token, "value": {"kind": "end"}}));
+        if self.ended {
+            return;
+        }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { client.send_notification::<Raw>(end).await });
+            runtime.spawn((self.send)(envelope(&self.token, json!({"kind": "end"}))));
         }
     }
 }

@@ -15,6 +15,7 @@ use wire::client::{Client, Handler, RequestError, default_answer};
 use wire::{Envelope, ResponseError, codes};
 
 use super::convert::{self, Said};
+use super::disk::Change;
 use super::documents::{Dialect, Documents, Open};
 use super::plan::Plan;
 
@@ -168,6 +169,16 @@ impl Instance {
             turn: Semaphore::new(1),
             talk: Mutex::default(),
         })
+    }
+
+    /// Tells the server that files have changed on disk.
+    pub(super) fn changed_on_disk(&self, changes: impl Iterator<Item = (String, Change)>) {
+        let changes: Vec<Json> =
+            changes.map(|(uri, change)| json!({"uri": uri, "type": change as i32})).collect();
+        if !changes.is_empty() {
+            let _ =
+                self.client.notify("workspace/didChangeWatchedFiles", &json!({"changes": changes}));
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -37,6 +37,8 @@ pub struct UserServer {
 pub struct Plan {
     /// The server's name in the language data.
     pub name: String,
+    /// The language's id in the language data.
+    pub language: &'static str,
     /// The program and its arguments; the program is a path that exists.
     pub command: Vec<String>,
     /// The project, in which it runs.
@@ -161,6 +163,7 @@ fn like_the_users(
     complete_initialize(&mut initialize, &root, options);
     Ok(Plan {
         name: server.name().to_owned(),
+        language: language.id(),
         command: located(&user.command, server, user.env.as_ref())?,
         root: user.cwd.clone().unwrap_or(root),
         env: user.env.clone(),
@@ -199,6 +202,7 @@ fn headless(
     );
     Ok(Plan {
         name: server.name().to_owned(),
+        language: language.id(),
         command,
         root,
         env: env.cloned(),
@@ -326,6 +330,7 @@ fn capabilities() -> Json {
             "configuration": true,
             "workspaceFolders": true,
             "didChangeConfiguration": {"dynamicRegistration": false},
+            "didChangeWatchedFiles": {"dynamicRegistration": true},
         },
         "textDocument": {
             "synchronization": {"dynamicRegistration": false},

@@ -139,6 +139,12 @@ impl Twins {
         twins.iter().map(fact).collect()
     }
 
+    /// Tells them that files were written.
+    pub fn changed_on_disk(&self, uris: &[String]) {
+        let twins = self.0.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        twins.iter().for_each(|used| used.twin.changed_on_disk(uris));
+    }
+
     /// Stops all of them.
     pub fn clear(&self) {
         self.0.twins.lock().unwrap_or_else(PoisonError::into_inner).clear();

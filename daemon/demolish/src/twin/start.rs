@@ -13,14 +13,17 @@ use tokio::time::Instant;
 use wire::child::{Child, ChildOptions};
 use wire::client::Client;
 
+use super::disk::{Change, Disk};
 use super::instance::{Heard, Instance, Listener};
-use super::plan::Plan;
+use super::plan::{Plan, uri_of};
 use crate::logging;
 
 /// A server that stops this often within [`DEATHS_WINDOW`] is not started again before the window has passed.
 pub(super) const DEATHS_MAX: usize = 5;
 /// The time within which deaths are counted.
 pub(super) const DEATHS_WINDOW: Duration = Duration::from_secs(180);
+/// How often the disk is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The latest checks, of whose durations the median is told.
 const TIMES_MAX: usize = 64;
 
@@ -39,6 +42,14 @@ pub(super) struct Twin {
     deaths: Mutex<VecDeque<Instant>>,
     checks: AtomicU64,
     times: Mutex<VecDeque<Duration>>,
+    disk: Arc<Mutex<Looked>>,
+}
+
+/// What is known of the disk, and since when.
+#[derive(Default)]
+struct Looked {
+    disk: Disk,
+    at: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -58,6 +69,7 @@ impl Twin {
             deaths: Mutex::default(),
             checks: AtomicU64::new(0),
             times: Mutex::default(),
+            disk: Arc::default(),
         }
     }
 
@@ -137,9 +149,44 @@ impl Twin {
             Err(_) => return Err(Unknown::Starting),
         };
         match state {
-            State::Up(instance) if !instance.is_closed() => Ok(instance),
+            State::Up(instance) if !instance.is_closed() => {
+                self.look_at_disk(&instance).await;
+                Ok(instance)
+            }
             State::Failed(reason) => Err(reason),
             _ => Err(Unknown::Crashed),
+        }
+    }
+
+    /// Tells the server what has changed on disk since the last look, at most every [`LOOK_EVERY`]. The first look is taken
+    /// when the server starts.
+    async fn look_at_disk(&self, instance: &Instance) {
+        {
+            let mut looked = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked.at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+                return;
+            }
+            looked.at = Some(Instant::now());
+        }
+        let (disk, root, name) = (self.disk.clone(), self.plan.root.clone(), self.plan.language);
+        let look = tokio::task::spawn_blocking(move || {
+            let of_language = |path: &Path| {
+                let language = lang::detect(path);
+                language.is_some_and(|language| language.id() == name)
+                    || path
+                        .extension()
+                        .is_some_and(|extension| extension == "toml" || extension == "json")
+            };
+            disk.lock().unwrap_or_else(PoisonError::into_inner).disk.look(&root, &of_language)
+        });
+        let changes = look.await.unwrap_or_default();
+        instance.changed_on_disk(changes.iter().map(|(path, change)| (uri_of(path), *change)));
+    }
+
+    /// Tells the server, if it is up, that files were written.
+    pub(super) fn changed_on_disk(&self, uris: &[String]) {
+        if let State::Up(instance) = &*self.state.borrow() {
+            instance.changed_on_disk(uris.iter().map(|uri| (uri.clone(), Change::Changed)));
         }
     }
 
