@@ -11,7 +11,7 @@ use crate::paths;
 use crate::setup::Purpose;
 
 /// The benchmarks, in the order of the document.
-const BENCHES: &[&str] = &["proxy", "steer"];
+const BENCHES: &[&str] = &["proxy", "steer", "engine"];
 
 /// What `demolish bench NAME --json` prints.
 #[derive(Deserialize)]
