@@ -63,12 +63,14 @@ pub(crate) async fn replacements(
     let mut names: Vec<&str> = ranked.into_iter().map(|(_, name)| name).collect();
     let member = text[..place.start].ends_with('.');
     if !member {
-        let scope = scope_names(grammar, text, place.start).into_iter();
-        let usable = |name: &&str| {
-            *name != wrong
-                && listed.as_ref().is_none_or(|listed| listed.iter().any(|known| known == name))
+        // The server's list may be cut short, so it only says which names come first.
+        let mut scope = scope_names(grammar, text, place.start);
+        let known = |name: &str| {
+            listed.as_ref().is_some_and(|listed| listed.iter().any(|other| other == name))
         };
-        names.extend(scope.filter(usable).take(SCOPE_NAMES_MAX));
+        scope.retain(|name| *name != wrong && !names.contains(name));
+        scope.sort_by_key(|name| !known(name));
+        names.extend(scope.into_iter().take(SCOPE_NAMES_MAX));
     }
     let idea = |text: &str| Idea {
         edits: vec![Edit { range: place.clone(), text: text.to_owned() }],

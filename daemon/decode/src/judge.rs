@@ -108,6 +108,20 @@ impl Desk {
         self.place_closed(candidate, &closing.at_cursor, &closing.at_end)
     }
 
+    /// The document without the cursor's line, where the unfinished line hides what is wrong elsewhere: in a syntax error, a comment, a string.
+    pub(crate) fn without_line(&self) -> Option<Arc<str>> {
+        let grammar = self.grammar.filter(|_| self.text.len() <= PARSE_BYTES_MAX)?;
+        let open = grammar.open(&self.before);
+        let hides = open.in_comment()
+            || open.in_string()
+            || grammar
+                .parse(&self.text)
+                .is_some_and(|syntax| syntax.errors(0..self.text.len()) > 0);
+        let line = text::line_at(&self.text, self.offset);
+        (hides && !line.is_empty())
+            .then(|| [&self.text[..line.start], &self.text[line.end..]].concat().into())
+    }
+
     /// What `diagnostics`, the server's of the placed candidate, say against it.
     pub(crate) fn judge(
         &self,
@@ -206,11 +220,13 @@ impl Before {
         text: &str,
         now: &'d [Diagnostic],
     ) -> Vec<&'d Diagnostic> {
+        // What is said of the text before the cursor alone; a half word that the candidate goes on with is the candidate's.
         let fresh = |diagnostic: &Diagnostic| {
-            !(diagnostic.range.start < offset
-                && self.known.iter().any(|(code, start)| {
-                    *code == diagnostic.code && *start == diagnostic.range.start
-                }))
+            let early = diagnostic.range.end <= offset;
+            let same = |(code, start): &(Option<String>, usize)| {
+                *code == diagnostic.code && *start == diagnostic.range.start
+            };
+            !(early && self.known.iter().any(same))
         };
         let mut left: Vec<&Diagnostic> =
             now.iter().filter(|diagnostic| fresh(diagnostic)).collect();

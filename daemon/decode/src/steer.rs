@@ -20,6 +20,8 @@ use crate::{Checked, OnFindings, Refused, Unknown, Verdict};
 pub(crate) const RETRIES_LINE_MAX: u32 = 3;
 /// Other ways that are tried for one suggestion.
 pub(crate) const RETRIES_MAX: u32 = 6;
+/// A suggestion that leaves more than this open is not closed for the model, but dropped.
+const SIGNS_MAX: usize = 3;
 /// Where the model was surer of a token than this, another token is blamed first.
 const SURE: f32 = 0.9;
 
@@ -253,7 +255,10 @@ impl<'a> Steer<'a> {
             return text.to_owned();
         }
         match (self.place.last_whole(text), self.place.layout()) {
-            (0, Some((grammar, gap))) => [text.trim_end(), &grammar.signs(gap, text).0].concat(),
+            (0, Some((grammar, gap))) => match grammar.signs(gap, text).0 {
+                signs if signs.chars().count() > SIGNS_MAX => String::new(),
+                signs => [text.trim_end(), &signs].concat(),
+            },
             (whole, _) => text[..whole].to_owned(),
         }
     }

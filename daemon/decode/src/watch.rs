@@ -162,8 +162,8 @@ fn unsupported(critic: &dyn Critic, desk: &Desk) -> Option<Unknown> {
     (!steers).then(|| Unknown::NotSupported(name.to_owned()))
 }
 
-/// Checks the document as it stands, and once more with the cursor's half statement closed, where that makes a difference: a
-/// syntax error at the cursor hides what is wrong elsewhere, and none of that is the candidate's doing.
+/// Checks the document as it stands; once more with the cursor's half statement closed, and once without its line, where that makes a
+/// difference: a syntax error at the cursor hides what is wrong elsewhere, and none of that is the candidate's doing.
 async fn look_before(
     critic: &dyn Critic,
     desk: &Desk,
@@ -171,7 +171,8 @@ async fn look_before(
 ) -> Result<Before, Unknown> {
     let mut before = Before::default();
     let closed = desk.place_unfinished("", layout).text;
-    let texts = [Some(desk.text.clone()), (closed != desk.text).then_some(closed)];
+    let texts =
+        [Some(desk.text.clone()), (closed != desk.text).then_some(closed), desk.without_line()];
     for text in texts.into_iter().flatten() {
         match critic.check(text.clone()).await {
             Checked::Diagnostics(diagnostics) => before.add(desk.offset, &text, &diagnostics),

@@ -71,7 +71,7 @@ pub struct Gap {
     pub open: Open,
     /// How many of the things open at the cursor stay open to the end of the document.
     pub unclosed: usize,
-    /// How many of the innermost things are strings whose line ends without closing them.
+    /// How many of the innermost things are strings and comments that nothing behind the cursor was meant to close.
     pub loose: usize,
     /// Whether nothing but blanks follows.
     pub at_end: bool,
@@ -97,7 +97,11 @@ impl Grammar {
         let line = after.find('\n').unwrap_or(after.len());
         let unterminated = self.language.lex().in_line_string(&open)
             && self.open_after(&open, &after[..line]).lowest() == open.depth();
-        let (loose, from) = if unterminated { (1, line) } else { (0, 0) };
+        let (loose, from) = if unterminated || self.language.lex().is_left_open(&open, after) {
+            (1, line)
+        } else {
+            (0, 0)
+        };
         let unclosed = self.open_after(&open.without(loose), &after[from..]).lowest();
         Gap { open, unclosed, loose, at_end: after.trim().is_empty() }
     }

@@ -157,6 +157,27 @@ impl Lex {
         matches!(open.frames.last(), Some(Frame::Quote { index, .. }) if !self.quote[*index].multiline)
     }
 
+    /// Whether the string or comment that is open may span lines, and what closes it in `after` belongs to another one: closing signs that
+    /// come in pairs, or an opening one before the first closing one.
+    pub(crate) fn is_left_open(&self, open: &Open, after: &str) -> bool {
+        match open.frames.last() {
+            Some(Frame::Quote { index, .. }) if self.quote[*index].multiline => {
+                let quote = &self.quote[*index];
+                quote.open == quote.close()
+                    && after.matches(quote.close()).count().is_multiple_of(2)
+            }
+            Some(Frame::BlockComment) => {
+                let [start, end] =
+                    self.block_comment.as_ref().map_or(["", ""], |[start, end]| [start, end]);
+                match (after.find(start), after.find(end)) {
+                    (_, None) => true,
+                    (opens, Some(closes)) => opens.is_some_and(|opens| opens < closes),
+                }
+            }
+            _ => false,
+        }
+    }
+
     /// Comments are declared once, in `[comment]`.
     pub(crate) fn set_comments(&mut self, line: &str, block: Option<&[String; 2]>) {
         line.clone_into(&mut self.line_comment);
