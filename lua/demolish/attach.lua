@@ -17,6 +17,15 @@ M.held = nil ---@type fun()?
 function M.attach(client, bufnr)
   H.map_keys(bufnr)
   H.apply(client, bufnr)
+  -- Neovim makes its object anew where the buffer was read anew (`:edit!`) or somebody has switched inline completion off
+  -- and on; whatever happened, insert mode is where it matters.
+  api.nvim_create_autocmd('InsertEnter', {
+    group = api.nvim_create_augroup(('demolish.attach:%d'):format(bufnr), {}),
+    buffer = bufnr,
+    callback = function()
+      require('demolish.inline').adopt(bufnr)
+    end,
+  })
 end
 
 --- Are suggestions shown while typing in this buffer?

@@ -10,6 +10,7 @@ local ORIGINS = {
   quick_fix = "the language server's own quick fix",
   regenerated = 'written anew by the model',
   replacement = "a name from the language server's completion",
+  repair = 'a known way to repair this',
 }
 
 ---@param bufnr integer

@@ -123,7 +123,8 @@ function M.model(status)
   elseif type(model.error) == 'string' then
     return model.error, true
   end
-  return ('%s, %s'):format(model.name or model.path or '?', model.state or '?'), false
+  local name = type(model.name) == 'string' and model.name ~= '' and model.name or nil
+  return name and ('%s, %s'):format(name, model.state or '?') or 'not loaded yet; the first suggestion loads it', false
 end
 
 --- The language clients of this editor and how each was started.

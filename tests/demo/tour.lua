@@ -163,4 +163,5 @@ function tour.start()
   })
 end
 
-api.nvim_create_autocmd('VimEnter', { once = true, callback = tour.start })
+-- nested: the files that the tour opens must find their file types.
+api.nvim_create_autocmd('VimEnter', { once = true, nested = true, callback = tour.start })

@@ -261,6 +261,15 @@ T['without auto a suggestion comes when it is asked for'] = function()
   child.expect_ghost('um(a)')
 end
 
+T['a buffer that is read anew keeps its suggestions'] = function()
+  child.cmd('write')
+  child.cmd('edit!')
+  child.lua('vim.wait(150)')
+  child.suggest({ item('sum(a)') })
+  child.type_keys('i', 'x = ')
+  child.expect_ghost('sum(a)', '✓ checked by ty')
+end
+
 T['the mark can be left out'] = function()
   child.start_attached({ editor = { debounce_ms = 40, mark = false } })
   child.suggest({ item('sum(a)') })

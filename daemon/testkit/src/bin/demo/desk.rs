@@ -17,7 +17,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 /// Measures inside Neovim, so that asking costs nothing: when was the last key typed, when was a suggestion drawn?
 const CLOCK: &str = r"
 _G.clock = {}
-vim.api.nvim_create_autocmd('TextChangedI', { callback = function() clock.typed = vim.uv.hrtime() end })
+vim.api.nvim_create_autocmd('TextChangedI', { callback = function() clock.typed, clock.drawn = vim.uv.hrtime(), nil end })
 local ghost = require('demolish.ghost')
 local draw = ghost.draw
 ghost.draw = function(...)

@@ -9,14 +9,14 @@ use testkit::nvim::{Ghost, Shown};
 use crate::desk::{Desk, SOON, START};
 use crate::page::Said;
 
-/// Places in `shop/cart.py` where a suggestion is asked for: what stands there, and what is typed.
+/// Places in `shop/cart.py` where a suggestion is asked for: what is typed at the end of the file.
 const SPOTS: &[&str] = &[
-    "    def count(self) -> int:\n        \"\"\"The number of pieces.\"\"\"\n        return ",
-    "    def prices(self) -> list[float]:\n        \"\"\"The prices of all items.\"\"\"\n        return ",
-    "    def is_empty(self) -> bool:\n        \"\"\"Is there nothing in the cart?\"\"\"\n        return ",
-    "    def remove(self, item: Item) -> None:\n        \"\"\"Takes an item out of the cart.\"\"\"\n        ",
-    "    def first(self) -> Item:\n        \"\"\"The first item.\"\"\"\n        return ",
-    "    def most(self) -> float:\n        \"\"\"The highest price.\"\"\"\n        return ",
+    "    def count(self) -> int:\n        return len(",
+    "    def is_empty(self) -> bool:\n        return not ",
+    "    def empty(self) -> bool:\n        return len(",
+    "    def prices(self) -> list[float]:\n        return [item.",
+    "    def put(self, item: Item) -> None:\n        self.items.",
+    "    def pieces(self) -> int:\n        return sum(",
 ];
 
 /// What a suggestion carries with it: `data.demolish`.
@@ -37,6 +37,9 @@ struct Objection {
     message: String,
     code: Option<serde_json::Value>,
 }
+
+/// Is there a suggestion for what was typed last?
+const SHOWN: &str = "clock.drawn ~= nil and testkit.ghost() ~= nil";
 
 /// A suggestion at one of the spots.
 struct Suggestion {
@@ -115,12 +118,12 @@ pub(crate) async fn suggestion(desk: &Desk) -> Result<Said> {
             chosen = Some(suggestion);
         }
     }
+    let chosen = chosen.context("no suggestion came at any other place")?;
     times.sort_unstable();
     said.took(
         format!("keystroke to checked ghost text, median of {asked} places"),
         times[times.len() / 2],
     );
-    let chosen = chosen.context("no suggestion came")?;
     describe(&mut said, &chosen, asked);
     accept(desk, &mut said, &chosen).await?;
     Ok(said)
@@ -134,13 +137,13 @@ fn worth(suggestion: &Suggestion) -> (bool, usize) {
     )
 }
 
-/// Types a spot at the end of the file and waits for the suggestion; the file is as before afterwards.
+/// Types a spot at the end of the file and waits for an answer; none if all candidates were refused. The file is as before afterwards.
 async fn ask(desk: &Desk, spot: &'static str) -> Result<Option<Suggestion>> {
     let editor = &desk.editor;
     type_spot(desk, spot).await?;
-    let came = editor.wait_until("clock.drawn and testkit.ghost() ~= nil", SOON).await.is_ok();
+    editor.wait_until("(require('demolish.inline').last or {}).note", START).await?;
     let mut suggestion = None;
-    if came {
+    if editor.get::<bool>(SHOWN).await? {
         let ghost = editor.ghost().await?.context("a suggestion that is gone again")?;
         let note: Note =
             editor.get("(require('demolish.inline').last or {}).note or vim.empty_dict()").await?;
@@ -159,13 +162,15 @@ async fn type_spot(desk: &Desk, spot: &str) -> Result<()> {
     let (text, last) = spot.split_at(spot.len() - 1);
     editor
         .run(&format!(
-            "vim.api.nvim_buf_set_lines(0, -1, -1, false, vim.split({}, '\\n'))\nclock.drawn = nil",
+            "vim.api.nvim_buf_set_lines(0, -1, -1, false, vim.split({}, '\\n'))\n\
+             clock.drawn = nil",
             serde_json::to_string(&format!("\n{text}"))?
         ))
         .await?;
     editor.feed("G$").await?;
     editor.run("vim.wait(50)").await?;
     editor.feed("a").await?;
+    editor.run("require('demolish.inline').last = nil").await?;
     editor.type_text(last).await
 }
 
@@ -196,7 +201,7 @@ fn describe(said: &mut Said, chosen: &Suggestion, asked: usize) {
 async fn accept(desk: &Desk, said: &mut Said, chosen: &Suggestion) -> Result<()> {
     let editor = &desk.editor;
     type_spot(desk, chosen.typed).await?;
-    editor.wait_until("clock.drawn and testkit.ghost() ~= nil", SOON).await?;
+    editor.wait_until(SHOWN, SOON).await?;
     let text = editor.ghost().await?.context("a suggestion that is gone again")?.text;
     let before = editor.lines().await?.join("\n");
     editor.feed("<Tab>").await?;
