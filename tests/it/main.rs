@@ -17,3 +17,5 @@ mod lifecycle;
 mod load;
 mod own;
 mod real;
+mod cli;
+mod steering;

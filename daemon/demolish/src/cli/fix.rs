@@ -50,8 +50,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     } else {
         super::print(&told(&object, applied));
     }
-    let nothing_wrong =
-        object["target"].is_null() && object["before"].as_array().is_some_and(Vec::is_empty);
+    let nothing_wrong = object["target"].is_null();
     Ok(if object["proposal"].is_null() && !nothing_wrong { Exit::No } else { Exit::Done })
 }
 
