@@ -81,17 +81,14 @@ pub(crate) async fn replacements(
 
 /// The names of the function around `at`, above its line, that are neither members nor called; the last mentioned first.
 fn scope_names(grammar: Option<Grammar>, text: &str, at: usize) -> Vec<&str> {
-    let enclosing =
-        grammar.and_then(|grammar| grammar.parse(text)).map(|syntax| syntax.context(at).enclosing);
-    let start = enclosing.and_then(|around| around.last().map(|item| item.start)).unwrap_or(0);
+    let Some(syntax) = grammar.and_then(|grammar| grammar.parse(text)) else { return Vec::new() };
+    let start = syntax.context(at).enclosing.last().map_or(0, |item| item.start);
     let mut names: Vec<&str> = Vec::new();
-    let mut from = start;
-    for word in text[start..line_at(text, at).start.max(start)].split(|letter| !is_letter(letter)) {
-        let (before, after) = (&text[..from], &text[from + word.len()..]);
-        from += word.len() + after.chars().next().map_or(0, char::len_utf8);
-        if is_name(word) && !before.ends_with('.') && !after.starts_with('(') {
-            names.retain(|other| *other != word);
-            names.push(word);
+    for range in syntax.names(start..line_at(text, at).start.max(start)) {
+        let name = &text[range.clone()];
+        if !text[..range.start].ends_with('.') && !text[range.end..].starts_with('(') {
+            names.retain(|other| *other != name);
+            names.push(name);
         }
     }
     names.reverse();

@@ -338,7 +338,9 @@ impl<'a> Search<'a> {
         self.timings.check_count += steer.watch.count;
         self.left = self.left.saturating_sub(steer.watch.count);
         self.tried += steer.refused.len() as u32;
-        for refused in steer.refused {
+        let line = line_at(&request.text, hole.start).start;
+        for mut refused in steer.refused {
+            refused.text.insert_str(0, &request.text[line..hole.start]);
             if self.refused.iter().all(|known| known.text != refused.text) {
                 self.refused.push(refused);
             }

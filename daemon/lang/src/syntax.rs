@@ -290,6 +290,23 @@ impl Syntax {
         found
     }
 
+    /// The names in the bytes `within`, in order; members and types are left out where the grammar tells them apart.
+    pub fn names(&self, within: Range<usize>) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        let mut stack = vec![self.tree.root_node()];
+        while let Some(node) = stack.pop() {
+            if node.end_byte() <= within.start || node.start_byte() >= within.end {
+                continue;
+            }
+            if node.kind() == "identifier" {
+                found.push(node.byte_range());
+            }
+            stack.extend(children(node));
+        }
+        found.sort_by_key(|range| range.start);
+        found
+    }
+
     /// The part before the dot of a member access, for a place inside or just behind it.
     pub fn receiver(&self, range: Range<usize>) -> Option<Range<usize>> {
         let mut node = self.tree.root_node().descendant_for_byte_range(range.start, range.end);
