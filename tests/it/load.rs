@@ -52,7 +52,9 @@ async fn the_daemon_is_small() {
     }
     editor.ask("test/echo", json!(1)).await.unwrap();
     let rss = house.status().await.rss_bytes;
-    assert!(rss < 20 << 20, "{} MiB", rss >> 20);
+    // The goal is that of a release build, and `demolish bench proxy` measures it; unoptimised code alone takes 13 MiB.
+    let limit: u64 = if cfg!(debug_assertions) { 32 << 20 } else { 20 << 20 };
+    assert!(rss < limit, "{} MiB", rss >> 20);
 }
 
 #[tokio::test]
