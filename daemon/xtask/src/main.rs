@@ -57,7 +57,11 @@ enum Verb {
     /// Run the benchmarks (all, or those named); all of them together write docs/benchmarks.md.
     Bench { names: Vec<String> },
     /// Pack the program, its libraries, the model and the editor's files into one archive.
-    Dist,
+    Dist {
+        /// Pack what an earlier run has built.
+        #[arg(long)]
+        pack_only: bool,
+    },
     /// Format the Rust and the Lua.
     Fmt {
         /// Only say what is not formatted.
@@ -85,7 +89,7 @@ fn main() -> ExitCode {
         Verb::Slow => drive::test::run(Pace::Slow),
         Verb::Demo { arguments } => drive::demo::run(&arguments),
         Verb::Bench { names } => drive::bench::run(&names),
-        Verb::Dist => drive::dist::run(),
+        Verb::Dist { pack_only } => drive::dist::run(pack_only),
         Verb::Fmt { check } => drive::checks::fmt(mode(check)),
         Verb::Lint => drive::checks::lint(),
         Verb::Gen { check } => drive::checks::generate(mode(check)),

@@ -24,10 +24,13 @@ const CONTENTS: &[&str] = &[
 ];
 const MODEL: &str = "daemon/nano/model";
 
-pub(crate) fn run() -> Result<bool> {
-    set_up(Purpose::Build)?;
-    if !cargo(&["build", "--profile", "dist", "--package", "demolish", "--bins"]).show()? {
-        return Ok(false);
+/// `pack_only` takes the program as an earlier run has built it.
+pub(crate) fn run(pack_only: bool) -> Result<bool> {
+    if !pack_only {
+        set_up(Purpose::Build)?;
+        if !cargo(&["build", "--profile", "dist", "--package", "demolish", "--bins"]).show()? {
+            return Ok(false);
+        }
     }
     let name = format!("demolish-{}-{OS}-{ARCH}", env!("CARGO_PKG_VERSION"));
     let folder = paths::target().join("archives").join(&name);
@@ -52,14 +55,28 @@ pub(crate) fn run() -> Result<bool> {
     Ok(true)
 }
 
-/// MLX and its libraries beside the program, found by a path relative to it. OpenBLAS stays the system's.
+/// MLX, its C interface and their libraries beside the program, found by paths relative to it. OpenBLAS stays the system's.
 fn bundle_libraries(folder: &Path, program: &Path) -> Result<()> {
     let mlx = paths::tools().join("mlx").canonicalize().context("MLX is not in .tools")?;
     // The wheel's own layout: libmlx looks for its libraries two folders above itself.
-    fs::create_dir_all(folder.join("lib/mlx/lib"))?;
-    copy(&mlx.join("lib/libmlx.so"), &folder.join("lib/mlx/lib"))?;
+    let libraries = folder.join("lib/mlx/lib");
+    fs::create_dir_all(&libraries)?;
+    copy(&mlx.join("lib/libmlx.so"), &libraries)?;
     copy(&mlx.with_file_name("mlx_cpu.libs"), &folder.join("lib"))?;
-    Shell::new("patchelf").args(["--set-rpath", "$ORIGIN/../lib/mlx/lib"]).arg(program).run()
+    // The C interface is built by mlx-sys, and named by its place in the build.
+    let needed = Shell::new("patchelf").arg("--print-needed").arg(program).read()?;
+    let built = needed
+        .lines()
+        .find(|line| line.ends_with("/libmlxc.so"))
+        .context("the program does not name libmlxc.so")?;
+    copy(Path::new(built), &libraries)?;
+    let bundled = libraries.join("libmlxc.so");
+    Shell::new("patchelf")
+        .args(["--set-soname", "libmlxc.so", "--set-rpath", "$ORIGIN"])
+        .arg(bundled)
+        .run()?;
+    let patch = Shell::new("patchelf").args(["--replace-needed", built, "libmlxc.so"]);
+    patch.args(["--set-rpath", "$ORIGIN/../lib/mlx/lib"]).arg(program).run()
 }
 
 fn copy(from: &Path, into: &Path) -> Result<()> {
