@@ -43,7 +43,8 @@ pub(crate) fn run(pack_only: bool) -> Result<bool> {
     }
     if paths::root().join(MODEL).exists() {
         fs::create_dir_all(folder.join("share/demolish"))?;
-        copy(&paths::root().join(MODEL), &folder.join("share/demolish"))?;
+        // Where the program looks for it (demolish/src/model.rs).
+        copy(&paths::root().join(MODEL), &folder.join("share/demolish/nano"))?;
     }
     if OS == "linux" {
         bundle_libraries(&folder, &program)?;
@@ -71,12 +72,15 @@ fn bundle_libraries(folder: &Path, program: &Path) -> Result<()> {
         .context("the program does not name libmlxc.so")?;
     copy(Path::new(built), &libraries)?;
     let bundled = libraries.join("libmlxc.so");
-    Shell::new("patchelf")
-        .args(["--set-soname", "libmlxc.so", "--set-rpath", "$ORIGIN"])
-        .arg(bundled)
-        .run()?;
-    let patch = Shell::new("patchelf").args(["--replace-needed", built, "libmlxc.so"]);
-    patch.args(["--set-rpath", "$ORIGIN/../lib/mlx/lib"]).arg(program).run()
+    // One change a call: patchelf 0.14 forgets the others.
+    patch(&["--set-soname", "libmlxc.so"], &bundled)?;
+    patch(&["--set-rpath", "$ORIGIN"], &bundled)?;
+    patch(&["--replace-needed", built, "libmlxc.so"], program)?;
+    patch(&["--set-rpath", "$ORIGIN/../lib/mlx/lib"], program)
+}
+
+fn patch(change: &[&str], file: &Path) -> Result<()> {
+    Shell::new("patchelf").args(change).arg(file).run()
 }
 
 fn copy(from: &Path, into: &Path) -> Result<()> {
