@@ -18,8 +18,8 @@ end
 local steps = {
   {
     title = 'Your language server, through the daemon',
-    file = 'shop/checkout.py',
-    place = 'discount(cart, customer)',
+    file = 'shop/order.py',
+    place = 'float(price), quantity)',
     text = {
       'The red line is from ty. Neovim asked for `ty server`; the plugin made it',
       '`demolish lsp -- ty server`. Edit, hover (K), jump (Ctrl-]): all passes through untouched.',
@@ -34,7 +34,7 @@ local steps = {
     place = 'return [item.name for item in self.items]',
     text = {
       'Press  o  and  Enter, and type:      def count(self) -> int:',
-      'Press Enter, and type:               return  and a blank. Wait for the grey text.',
+      'Press Enter, and type:               return len(      Then wait for the grey text.',
       'At the end of the line stands what ty says of it. Tab takes it, Ctrl-Right its next word.',
     },
     done = function()
@@ -55,8 +55,8 @@ local steps = {
   },
   {
     title = 'A fix for the type error',
-    file = 'shop/checkout.py',
-    place = 'discount(cart, customer)',
+    file = 'shop/order.py',
+    place = 'float(price), quantity)',
     text = {
       'Type  :Demolish fix  and Enter. You see the diagnostics before and after, and the change.',
       'a accepts it, q rejects it, and u undoes it in one step.',
@@ -67,8 +67,8 @@ local steps = {
   },
   {
     title = 'The same in TypeScript',
-    file = '../typescript/src/checkout.ts',
-    place = 'discount(cart, customer)',
+    file = '../typescript/src/order.ts',
+    place = 'cart.totl()',
     text = {
       'Another language server (tsc), the same daemon, the same model. Try  :Demolish fix  here too,',
       'and  :Demolish status  to see what runs.',
@@ -79,7 +79,7 @@ local steps = {
   },
   {
     title = 'That is all',
-    file = 'shop/checkout.py',
+    file = 'shop/order.py',
     place = '',
     text = {
       ':checkhealth demolish  and  :help demolish  say the rest.  :qa!  leaves; this was a copy,',

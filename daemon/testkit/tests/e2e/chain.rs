@@ -7,14 +7,14 @@ use super::editor::{Desk, SOON, START, TYPE_ERROR, slow};
 #[tokio::test]
 async fn diagnostics_come_through_the_daemon() -> Result<()> {
     let Some(()) = slow("diagnostics_come_through_the_daemon") else { return Ok(()) };
-    let desk = Desk::open("shop/checkout.py").await?;
+    let desk = Desk::open("shop/order.py").await?;
     desk.wait_for_type_error().await?;
     let shown = desk.editor.diagnostics().await?;
     let error = shown
         .iter()
         .find(|shown| shown.code.as_deref() == Some(TYPE_ERROR))
         .context("the error")?;
-    assert_eq!((error.line, error.source.as_deref()), (14, Some("ty")));
+    assert_eq!((error.line, error.source.as_deref()), (9, Some("ty")));
     // Neovim started a shim, and the daemon started the server.
     assert!(!desk.sandbox.find(&["demolish", "lsp", "--", "ty"]).is_empty());
     assert!(!desk.sandbox.find(&["demolish", "daemon"]).is_empty());
@@ -28,7 +28,7 @@ async fn a_suggestion_has_a_verdict_and_is_accepted() -> Result<()> {
     let desk = Desk::open("shop/cart.py").await?;
     desk.wait_for_demolish().await?;
     desk.editor.feed("Go<CR>").await?;
-    desk.editor.type_text("    def count(self) -> int:\n        return ").await?;
+    desk.editor.type_text("    def count(self) -> int:\n        return len(").await?;
     desk.editor.wait_until("testkit.ghost() ~= nil", START).await?;
     let ghost = desk.editor.ghost().await?.context("a suggestion")?;
     let mark = ghost.mark.context("a verdict")?;
@@ -48,11 +48,11 @@ async fn a_suggestion_has_a_verdict_and_is_accepted() -> Result<()> {
 #[tokio::test]
 async fn a_type_error_is_fixed() -> Result<()> {
     let Some(()) = slow("a_type_error_is_fixed") else { return Ok(()) };
-    let desk = Desk::open("shop/checkout.py").await?;
+    let desk = Desk::open("shop/order.py").await?;
     desk.wait_for_type_error().await?;
     desk.wait_for_demolish().await?;
     let before = desk.editor.lines().await?;
-    desk.editor.command("14Demolish fix!").await?;
+    desk.editor.command("9Demolish fix!").await?;
     let after = desk.editor.lines().await?;
     assert_ne!(after, before, "{:?}", desk.editor.messages().await?);
     desk.editor.wait_until("#vim.diagnostic.get(0, { severity = 1 }) == 0", SOON).await?;

@@ -28,7 +28,7 @@ async fn ask_and_kill(desk: &Desk, words: &[&str]) -> Result<()> {
 #[tokio::test]
 async fn a_killed_language_server_comes_back() -> Result<()> {
     let Some(()) = slow("a_killed_language_server_comes_back") else { return Ok(()) };
-    let desk = Desk::open("shop/checkout.py").await?;
+    let desk = Desk::open("shop/order.py").await?;
     desk.wait_for_type_error().await?;
     let server = desk.sandbox.find(&["ty", "server"]);
     ask_and_kill(&desk, &["ty", "server"]).await?;
@@ -41,7 +41,7 @@ async fn a_killed_language_server_comes_back() -> Result<()> {
 #[tokio::test]
 async fn a_killed_daemon_is_replaced() -> Result<()> {
     let Some(()) = slow("a_killed_daemon_is_replaced") else { return Ok(()) };
-    let desk = Desk::open("shop/checkout.py").await?;
+    let desk = Desk::open("shop/order.py").await?;
     desk.wait_for_type_error().await?;
     let daemon = desk.sandbox.find(&["demolish", "daemon"]);
     let daemon = daemon.first().context("the daemon")?.clone();
@@ -50,7 +50,7 @@ async fn a_killed_daemon_is_replaced() -> Result<()> {
     let again = desk.sandbox.find(&["demolish", "daemon"]);
     assert!(again.iter().all(|process| process.pid != daemon.pid), "{again:?}");
     // The file on disk was not touched.
-    let on_disk = std::fs::read_to_string(desk.project.join("shop/checkout.py"))?;
+    let on_disk = std::fs::read_to_string(desk.project.join("shop/order.py"))?;
     assert!(!on_disk.contains("killed"));
     Ok(())
 }
@@ -60,7 +60,7 @@ async fn without_the_program_language_servers_run_as_they_are() -> Result<()> {
     let Some(()) = slow("without_the_program_language_servers_run_as_they_are") else {
         return Ok(());
     };
-    let desk = Desk::without_program("shop/checkout.py").await?;
+    let desk = Desk::without_program("shop/order.py").await?;
     desk.wait_for_type_error().await?;
     let said = desk.editor.messages().await?.join("\n");
     assert!(said.contains("was not found, so language servers run without it"), "{said}");

@@ -79,7 +79,7 @@ fn tour() -> Result<bool> {
     let status = Command::new(places::tool("nvim")?)
         .args(["--clean", "-u"])
         .arg(&init)
-        .arg("shop/checkout.py")
+        .arg("shop/order.py")
         .current_dir(python)
         .envs(sandbox.env())
         .status()
@@ -97,7 +97,7 @@ fn transcript() -> Result<bool> {
     runtime.block_on(async {
         let mut page = Page::new();
         page.head()?;
-        let python = Desk::open("python", "shop/checkout.py").await?;
+        let python = Desk::open("python", "shop/order.py").await?;
         page.part(
             "A language server's own diagnostics, through the daemon",
             parts::diagnostics(&python),
@@ -105,11 +105,10 @@ fn transcript() -> Result<bool> {
         .await;
         page.part("A suggestion that the language server has checked", parts::suggestion(&python))
             .await;
-        page.part("`:Demolish fix` on a type error", parts::fix(&python, "shop/checkout.py", 14))
-            .await;
+        page.part("`:Demolish fix` on a type error", parts::fix(&python, "shop/order.py", 9)).await;
         python.close().await?;
-        let typescript = Desk::open("typescript", "src/checkout.ts").await?;
-        page.part("The same in TypeScript", parts::fix(&typescript, "src/checkout.ts", 11)).await;
+        let typescript = Desk::open("typescript", "src/order.ts").await?;
+        page.part("The same in TypeScript", parts::fix(&typescript, "src/order.ts", 11)).await;
         page.part("What runs", parts::status(&typescript)).await;
         typescript.close().await?;
         Ok(page.conclude())
