@@ -115,7 +115,11 @@ impl Answer {
         let hint = self.hint.as_deref();
         let verdict = |found: &Suggestion| {
             let placed = ranges.with(found.range.clone(), &found.text);
-            answer::verdict(&found.verdict, &self.server, hint, &placed)
+            let mut verdict = answer::verdict(&found.verdict, &self.server, hint, &placed);
+            // What may still go away as the text goes on is told, but is no objection.
+            verdict["deferred"] =
+                found.deferred.iter().map(|finding| placed.diagnostic(finding)).collect();
+            verdict
         };
         json!({
             "verdict": suggestion.map(verdict),

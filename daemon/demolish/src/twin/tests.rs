@@ -290,9 +290,16 @@ async fn slow_ty_judges_what_nobody_has_typed() {
         [[]; 0],
         "ty only offers to silence itself"
     );
+    let closed = real.critic("a.py", Vec::new());
+    let uses = async || codes_of(&closed.check(format!("{head}str(answer())\n").into()).await);
+    assert_eq!(uses().await, ["missing-module-member"], "it is closed now, and empty on disk");
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let written = "def answer() -> int:\n    return 1\n";
+    std::fs::write(real.dir.path().join("other.py"), written).unwrap();
+    assert_eq!(uses().await, [""; 0], "what another program wrote is noticed");
     real.untouched(&["other.py", "pyproject.toml"]);
     let (checks, median) = (real.twins.facts()[0].checks, real.twins.facts()[0].median.unwrap());
-    assert!(checks == 5 && median < Duration::from_secs(1), "{checks} checks, median {median:?}");
+    assert!(checks == 7 && median < Duration::from_secs(1), "{checks} checks, median {median:?}");
 }
 
 #[tokio::test]
