@@ -69,7 +69,7 @@ fn scene(snapshot: &Snapshot) -> Scene {
     Scene {
         documents: documents.into(),
         users: snapshot.servers.iter().filter(|server| server.running).map(user_server).collect(),
-        env: None,
+        env: (!snapshot.env.is_empty()).then(|| Arc::new(environment(&snapshot.env))),
         status: Json::Null,
     }
 }

@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub editor_pid: u32,
     /// Where the editor started the shim.
     pub cwd: PathBuf,
+    /// The environment in which it did; programs that nobody has wrapped are looked for in its `PATH`.
+    pub env: BTreeMap<String, String>,
     /// The documents that the editor has open on this link, by URI.
     pub documents: Documents,
     /// The JSON text of this link's `initialize` parameters.
@@ -81,11 +83,12 @@ impl State {
     pub(crate) fn snapshot(&mut self, link: LinkId) -> Snapshot {
         let mut documents = Documents::default();
         let (mut initialize, mut settings, mut all) = (None, None, false);
-        let (mut editor_pid, mut cwd) = (0, PathBuf::new());
+        let (mut editor_pid, mut cwd, mut env) = (0, PathBuf::new(), BTreeMap::new());
         if let Some(asking) = self.links.get_mut(&link) {
             if let Some(hello) = &asking.hello {
                 editor_pid = hello.editor_pid;
                 cwd = hello.cwd.clone().into();
+                env.clone_from(&hello.env);
             }
             all = matches!(asking.role, Role::Control);
             if let Role::Own(own) = &mut asking.role {
@@ -104,7 +107,7 @@ impl State {
                 _ => None,
             })
             .collect();
-        Snapshot { link, editor_pid, cwd, documents, initialize, settings, servers }
+        Snapshot { link, editor_pid, cwd, env, documents, initialize, settings, servers }
     }
 }
 
