@@ -259,9 +259,10 @@ end
 ---@param client_id integer
 function H.on_answer(c, client_id)
   local answer = states[c.bufnr].answers[client_id]
-  if answer.note or answer.items[1] then
-    local item = answer.items[1]
-    local note = item and vim.tbl_get(item.lsp, 'data', 'demolish') or answer.note
+  local item = answer.items[1]
+  local note = item and vim.tbl_get(item.lsp, 'data', 'demolish') or answer.note
+  -- An answer without any news (nothing to add here) does not take the place of the last suggestion.
+  if item or note and (note.error or #(note.refused or {}) > 0) then
     M.last = { bufnr = c.bufnr, text = item and item.text, note = note }
   end
   if rawget(c, 'demolish') and H.inserting() and api.nvim_get_current_buf() == c.bufnr then

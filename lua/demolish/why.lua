@@ -21,6 +21,9 @@ function M.open()
   else
     lines[#lines + 1] = { { 'Nothing suggested', 'Title' } }
   end
+  if type(note.error) == 'string' then
+    lines[#lines + 1] = { { '  ' .. note.error, 'DiagnosticWarn' } }
+  end
   local mark = require('demolish.ghost').mark(note)
   if mark then
     lines[#lines + 1] = { { '  ' .. mark[1], mark[2] } }

@@ -222,6 +222,17 @@ T['why says so when everything was refused'] = function()
   eq(vim.tbl_contains(lines, '  add("a")'), true)
 end
 
+T['why says why there could be no suggestion'] = function()
+  child.lua(
+    'fake.answers["textDocument/inlineCompletion"] = { items = {}, demolish = { error = "there is no model" } }'
+  )
+  child.type_keys('G', 'o', 'add')
+  child.wait('require("demolish.inline").last ~= nil')
+  child.type_keys('<Esc>')
+  child.cmd('Demolish why')
+  eq(child.api.nvim_buf_get_lines(0, 0, 2, false), { 'Nothing suggested', '  there is no model' })
+end
+
 T['status shows daemon, model and clients'] = function()
   child.lua('fake.answers["demolish/status"] = ...', {
     {

@@ -17,7 +17,13 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 /// Measures inside Neovim, so that asking costs nothing: when was the last key typed, when was a suggestion drawn?
 const CLOCK: &str = r"
 _G.clock = {}
-vim.api.nvim_create_autocmd('TextChangedI', { callback = function() clock.typed, clock.drawn = vim.uv.hrtime(), nil end })
+vim.api.nvim_create_autocmd('TextChangedI', { callback = function() clock.typed, clock.drawn, clock.answered = vim.uv.hrtime(), nil, nil end })
+vim.api.nvim_create_autocmd('LspRequest', { callback = function(event)
+  local request = event.data.request
+  if request.method == 'textDocument/inlineCompletion' and request.type == 'complete' then
+    vim.schedule(function() clock.answered = true end)
+  end
+end })
 local ghost = require('demolish.ghost')
 local draw = ghost.draw
 ghost.draw = function(...)

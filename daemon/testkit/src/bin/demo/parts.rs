@@ -152,7 +152,7 @@ fn worth(suggestion: &Suggestion) -> (bool, usize) {
 async fn ask(desk: &Desk, spot: &'static str) -> Result<Option<Suggestion>> {
     let editor = &desk.editor;
     type_spot(desk, spot).await?;
-    editor.wait_until("(require('demolish.inline').last or {}).note", START).await?;
+    editor.wait_until("clock.answered", START).await?;
     let mut suggestion = None;
     if editor.get::<bool>(SHOWN).await? {
         let ghost = editor.ghost().await?.context("a suggestion that is gone again")?;
@@ -174,7 +174,7 @@ async fn type_spot(desk: &Desk, spot: &str) -> Result<()> {
     editor
         .run(&format!(
             "vim.api.nvim_buf_set_lines(0, -1, -1, false, vim.split({}, '\\n'))\n\
-             clock.drawn = nil",
+             clock.drawn, clock.answered = nil, nil",
             serde_json::to_string(&format!("\n{text}"))?
         ))
         .await?;
@@ -227,6 +227,13 @@ async fn accept(desk: &Desk, said: &mut Said, chosen: &Suggestion) -> Result<()>
     }
     editor.run("vim.wait(300)").await?;
     let shown = editor.diagnostics().await?;
+    let clean = chosen.ghost.mark.as_deref().is_some_and(|mark| mark.starts_with('✓'));
+    if let Some(error) = shown.iter().find(|shown| clean && shown.severity == 1) {
+        bail!(
+            "the suggestion was called checked, but now the language server says: {}",
+            error.message
+        );
+    }
     said.line("<Tab> takes it. The file ends now in:");
     let lines = chosen.typed.lines().count() + text.lines().count();
     let tail: Vec<&str> = after.lines().rev().take(lines - 1).collect();
