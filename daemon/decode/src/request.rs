@@ -261,3 +261,20 @@ impl Suggestion {
         Some(Suggestion { text: rest.to_owned(), range, ..self.clone() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_along_keeps_the_rest_and_its_verdict() {
+        let text = "é = 1".to_owned();
+        let (verdict, deferred) = (Verdict::Clean, Vec::new());
+        let whole = Suggestion { text, range: 3..4, verdict, deferred, mean_logprob: -1.0 };
+        let rest = whole.typed_through("é =");
+        assert_eq!(rest, Some(Suggestion { text: " 1".to_owned(), range: 7..8, ..whole.clone() }));
+        assert_eq!(whole.typed_through(""), Some(whole.clone()));
+        assert_eq!(whole.typed_through("e"), None);
+        assert_eq!(whole.typed_through("é = 1"), None);
+    }
+}

@@ -1,7 +1,7 @@
 //! A language server that says what the scenario wrote down.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use decode::{BoxFuture, Checked, Critic, Unknown};
@@ -11,6 +11,8 @@ use crate::parse::{Says, Scenario};
 
 pub(crate) struct Scripted<'s> {
     pub(crate) scenario: &'s Scenario,
+    /// Every text that was answered with diagnostics.
+    pub(crate) seen: Mutex<Vec<Arc<str>>>,
 }
 
 impl Critic for Scripted<'_> {
@@ -19,7 +21,11 @@ impl Critic for Scripted<'_> {
             if let Some(delay) = self.scenario.number("delay") {
                 tokio::time::sleep(Duration::from_millis(u64::from(delay))).await;
             }
-            self.say(&text)
+            let said = self.say(&text);
+            if matches!(said, Checked::Diagnostics(_)) {
+                self.seen.lock().expect("no test panics while it holds the lock").push(text);
+            }
+            said
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use decode::{CompleteRequest, Completion, FixBudget, FixRequest, OnFindings, Refused, Verdict};
@@ -12,7 +12,7 @@ use crate::critic::Scripted;
 use crate::parse::{Scenario, escape};
 
 pub(crate) async fn run(scenario: &Scenario) -> String {
-    let critic = Scripted { scenario };
+    let critic = Scripted { scenario, seen: Mutex::default() };
     let engine = Engine::scripted(script(scenario));
     let Some((before, after)) = scenario.document.split_once("$0") else {
         return fix(scenario, &critic, &engine).await;
@@ -21,7 +21,20 @@ pub(crate) async fn run(scenario: &Scenario) -> String {
     let text = request.text.clone();
     let completion =
         decode::complete(&engine, &critic, request).await.expect("the engine is scripted");
+    for suggestion in
+        completion.suggestions.iter().filter(|suggestion| suggestion.verdict == Verdict::Clean)
+    {
+        let edit = text::Edit { range: suggestion.range.clone(), text: suggestion.text.clone() };
+        vouched_for(&critic, &text, &[edit]);
+    }
     completed(&completion, &text)
+}
+
+/// The invariant: what is called clean was seen by the server, byte for byte, as it would stand.
+fn vouched_for(critic: &Scripted<'_>, text: &str, edits: &[text::Edit]) {
+    let placed = text::apply_edits(text, edits).expect("what is suggested applies");
+    let seen = critic.seen.lock().expect("no test panics while it holds the lock");
+    assert!(seen.iter().any(|seen| **seen == *placed), "called clean and never seen: {placed:?}");
 }
 
 async fn fix(scenario: &Scenario, critic: &Scripted<'_>, engine: &Engine) -> String {
@@ -42,6 +55,7 @@ async fn fix(scenario: &Scenario, critic: &Scripted<'_>, engine: &Engine) -> Str
     };
     let mut out = String::new();
     if let Some(proposal) = &fixed.proposal {
+        vouched_for(critic, &text, &proposal.edits);
         let _ = writeln!(out, "proposal: {}", proposal.origin.code());
         let new = text::apply_edits(&text, &proposal.edits).expect("a proposal applies");
         text.lines()
