@@ -162,9 +162,9 @@ async fn slow_suggestions_are_what_the_server_accepts() {
 #[tokio::test]
 async fn slow_the_error_of_the_sample_project_is_fixed() {
     let Some((house, project)) = project() else { return };
-    let checkout = project.join("shop/checkout.py");
-    let before = text(&checkout);
-    let file = checkout.to_string_lossy().into_owned();
+    let order = project.join("shop/order.py");
+    let before = text(&order);
+    let file = order.to_string_lossy().into_owned();
     let errors = |list: &Value| {
         list.as_array().unwrap().iter().filter(|found| found["severity"] == 1).count()
     };
@@ -172,14 +172,14 @@ async fn slow_the_error_of_the_sample_project_is_fixed() {
         assert_eq!(*code, 0, "{object:#}");
         assert_eq!((errors(&object["before"]), errors(&object["after"])), (1, 0), "{object:#}");
         let diff = object["proposal"]["diff"].as_str().unwrap();
-        assert!(diff.starts_with("--- a/shop/checkout.py\n+++ b/shop/checkout.py\n@@ "), "{diff}");
+        assert!(diff.starts_with("--- a/shop/order.py\n+++ b/shop/order.py\n@@ "), "{diff}");
         assert!(object["candidates"].as_u64().unwrap() > 0);
     };
     check(&run(&house, &["fix", &file, "--json"]));
-    assert_eq!(text(&checkout), before, "nothing was written");
+    assert_eq!(text(&order), before, "nothing was written");
     house.daemon().await;
     check(&run(&house, &["fix", &file, "--json", "--apply"]));
-    assert_ne!(text(&checkout), before);
+    assert_ne!(text(&order), before);
     let again = run(&house, &["fix", &file, "--json"]);
     assert_eq!(
         (again.0, &again.1["proposal"]),
