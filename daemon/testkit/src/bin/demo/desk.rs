@@ -21,7 +21,7 @@ vim.api.nvim_create_autocmd('TextChangedI', { callback = function() clock.typed,
 vim.api.nvim_create_autocmd('LspRequest', { callback = function(event)
   local request = event.data.request
   if request.method == 'textDocument/inlineCompletion' and request.type == 'complete' then
-    vim.schedule(function() clock.answered = true end)
+    vim.schedule(function() clock.answered = vim.uv.hrtime() end)
   end
 end })
 local ghost = require('demolish.ghost')

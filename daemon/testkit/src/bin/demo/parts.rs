@@ -13,10 +13,12 @@ use crate::page::Said;
 const SPOTS: &[&str] = &[
     "    def count(self) -> int:\n        return len(",
     "    def is_empty(self) -> bool:\n        return not ",
-    "    def empty(self) -> bool:\n        return len(",
+    "    def pieces(self) -> int:\n        return len(",
+    "    def pieces(self) -> int:\n        return ",
     "    def prices(self) -> list[float]:\n        return [item.",
     "    def put(self, item: Item) -> None:\n        self.items.",
     "    def pieces(self) -> int:\n        return sum(",
+    "    def first(self) -> Item:\n        return self.",
 ];
 
 /// What a suggestion carries with it: `data.demolish`.
@@ -24,6 +26,8 @@ const SPOTS: &[&str] = &[
 #[serde(default)]
 struct Note {
     refused: Vec<Refused>,
+    /// Why there could be no suggestion at all.
+    error: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -41,12 +45,20 @@ struct Objection {
 /// Is there a suggestion for what was typed last?
 const SHOWN: &str = "clock.drawn ~= nil and testkit.ghost() ~= nil";
 
-/// A suggestion at one of the spots.
-struct Suggestion {
+/// What came at one of the spots.
+struct Answer {
     typed: &'static str,
-    ghost: Ghost,
+    /// None if every candidate was refused.
+    ghost: Option<Ghost>,
     note: Note,
     took: Duration,
+}
+
+impl Answer {
+    fn is_clean(&self) -> bool {
+        let mark = self.ghost.as_ref().and_then(|ghost| ghost.mark.as_deref());
+        mark.is_some_and(|mark| mark.starts_with('✓'))
+    }
 }
 
 /// The language server's diagnostics arrive, and they arrive again after an edit.
@@ -107,64 +119,49 @@ pub(crate) async fn suggestion(desk: &Desk) -> Result<Said> {
             START,
         )
         .await?;
-    if let Some(cold) = ask(desk, SPOTS[0]).await? {
-        said.took("first suggestion: model loaded, second ty started", cold.took);
+    let cold = ask(desk, SPOTS[0]).await?;
+    if let Some(error) = cold.note.error {
+        bail!("no suggestion: {error}");
     }
-    let mut chosen: Option<Suggestion> = None;
-    let mut asked = 0;
-    let mut times = Vec::new();
+    said.took("first answer: model loaded, second ty started", cold.took);
+    let mut answers = Vec::new();
     for &spot in SPOTS {
-        let Some(suggestion) = ask(desk, spot).await? else { continue };
-        asked += 1;
-        times.push(suggestion.took);
-        let better = chosen.as_ref().is_none_or(|chosen| worth(&suggestion) > worth(chosen));
-        if better {
-            chosen = Some(suggestion);
-        }
+        answers.push(ask(desk, spot).await?);
     }
-    let Some(chosen) = chosen else {
-        editor.command("Demolish why").await?;
-        bail!(
-            "no suggestion at any of {} places; `:Demolish why`: {:?}",
-            SPOTS.len(),
-            editor.lines().await?
-        );
-    };
+    let (mut shown, refused): (Vec<Answer>, Vec<Answer>) =
+        answers.into_iter().partition(|answer| answer.ghost.is_some());
+    let mut times: Vec<Duration> = shown.iter().map(|answer| answer.took).collect();
     times.sort_unstable();
+    // The best to look at: checked, and with something refused on the way.
+    shown.sort_by_key(|answer| {
+        std::cmp::Reverse((answer.is_clean(), !answer.note.refused.is_empty()))
+    });
+    let Some(chosen) = shown.first() else {
+        bail!("the language server refused every candidate at all of {} places", SPOTS.len());
+    };
     said.took(
-        format!("keystroke to checked ghost text, median of {asked} places"),
+        format!("keystroke to checked ghost text, median of {} places", shown.len()),
         times[times.len() / 2],
     );
-    describe(&mut said, &chosen, asked);
-    accept(desk, &mut said, &chosen).await?;
+    describe(&mut said, chosen)?;
+    describe_refused(&mut said, chosen, &shown, &refused);
+    accept(desk, &mut said, chosen).await?;
     Ok(said)
 }
 
-/// What is better to show: a verdict, and something refused.
-fn worth(suggestion: &Suggestion) -> (bool, usize) {
-    (
-        suggestion.ghost.mark.as_deref().is_some_and(|mark| mark.starts_with('✓')),
-        suggestion.note.refused.len().min(1),
-    )
-}
-
-/// Types a spot at the end of the file and waits for an answer; none if all candidates were refused. The file is as before afterwards.
-async fn ask(desk: &Desk, spot: &'static str) -> Result<Option<Suggestion>> {
+/// Types a spot at the end of the file and waits for the answer. The file is as before afterwards.
+async fn ask(desk: &Desk, spot: &'static str) -> Result<Answer> {
     let editor = &desk.editor;
     type_spot(desk, spot).await?;
     editor.wait_until("clock.answered", START).await?;
-    let mut suggestion = None;
-    if editor.get::<bool>(SHOWN).await? {
-        let ghost = editor.ghost().await?.context("a suggestion that is gone again")?;
-        let note: Note =
-            editor.get("(require('demolish.inline').last or {}).note or vim.empty_dict()").await?;
-        let nanoseconds: f64 = editor.get("clock.drawn - clock.typed").await?;
-        let took = Duration::from_secs_f64(nanoseconds.max(0.0) / 1e9);
-        suggestion = Some(Suggestion { typed: spot, ghost, note, took });
-    }
+    let ghost = if editor.get(SHOWN).await? { editor.ghost().await? } else { None };
+    let note =
+        editor.get("(require('demolish.inline').last or {}).note or vim.empty_dict()").await?;
+    let nanoseconds: f64 = editor.get("(clock.drawn or clock.answered) - clock.typed").await?;
+    let took = Duration::from_secs_f64(nanoseconds.max(0.0) / 1e9);
     editor.feed("<Esc>").await?;
     editor.command("edit!").await?;
-    Ok(suggestion)
+    Ok(Answer { typed: spot, ghost, note, took })
 }
 
 /// Goes to the end of the file and types. All but the last blank is put there at once: only it is a keystroke.
@@ -185,31 +182,48 @@ async fn type_spot(desk: &Desk, spot: &str) -> Result<()> {
     editor.type_text(last).await
 }
 
-fn describe(said: &mut Said, chosen: &Suggestion, asked: usize) {
+fn describe(said: &mut Said, chosen: &Answer) -> Result<()> {
+    let ghost = chosen.ghost.as_ref().context("no suggestion")?;
     said.line("In shop/cart.py, after typing (▏ is the cursor), the suggestion appears in grey:");
-    said.block(&format!("{}▏{}", chosen.typed, chosen.ghost.text));
-    said.line(format!("  {}", chosen.ghost.mark.as_deref().unwrap_or("(no verdict)")));
-    if chosen.note.refused.is_empty() {
-        said.line(format!(
-            "Nothing was refused: at all {asked} places that were tried, the first candidate satisfied the language server."
-        ));
-    } else {
+    said.block(&format!("{}▏{}", chosen.typed, ghost.text));
+    said.line(format!("  {}", ghost.mark.as_deref().unwrap_or("(no verdict)")));
+    Ok(())
+}
+
+/// The candidates that the language server refused: on the way to the suggestion, or, if there were none, at another place.
+fn describe_refused(said: &mut Said, chosen: &Answer, shown: &[Answer], refused: &[Answer]) {
+    if !chosen.note.refused.is_empty() {
         said.line("What the language server refused on the way there:");
+        list(said, &chosen.note.refused);
+    } else if let Some(other) = refused.iter().find(|other| !other.note.refused.is_empty()) {
+        said.line("Here the first candidate satisfied the language server. Elsewhere it refused all of them, and nothing is shown:");
+        said.block(&format!("{}▏", other.typed));
+        list(said, &other.note.refused);
+    } else {
+        said.line(
+            "Nothing was refused: the first candidate satisfied the language server everywhere.",
+        );
     }
-    for refused in &chosen.note.refused {
-        said.block(&refused.text);
-        if let Some(objection) = &refused.diagnostic {
+    said.line(format!(
+        "Of {} places that were tried, {} got a suggestion.",
+        shown.len() + refused.len(),
+        shown.len()
+    ));
+}
+
+fn list(said: &mut Said, refused: &[Refused]) {
+    for candidate in refused {
+        said.block(&candidate.text);
+        if let Some(objection) = &candidate.diagnostic {
             let code = objection.code.as_ref().and_then(|code| code.as_str()).unwrap_or("");
-            said.line(format!(
-                "      ✗ {code}: {}",
-                objection.message.lines().next().unwrap_or("")
-            ));
+            let message = objection.message.lines().next().unwrap_or("");
+            said.line(format!("      ✗ {code}: {message}"));
         }
     }
 }
 
 /// <Tab> takes the suggestion, and the language server agrees with what then stands there.
-async fn accept(desk: &Desk, said: &mut Said, chosen: &Suggestion) -> Result<()> {
+async fn accept(desk: &Desk, said: &mut Said, chosen: &Answer) -> Result<()> {
     let editor = &desk.editor;
     type_spot(desk, chosen.typed).await?;
     editor.wait_until(SHOWN, SOON).await?;
@@ -227,8 +241,7 @@ async fn accept(desk: &Desk, said: &mut Said, chosen: &Suggestion) -> Result<()>
     }
     editor.run("vim.wait(300)").await?;
     let shown = editor.diagnostics().await?;
-    let clean = chosen.ghost.mark.as_deref().is_some_and(|mark| mark.starts_with('✓'));
-    if let Some(error) = shown.iter().find(|shown| clean && shown.severity == 1) {
+    if let Some(error) = shown.iter().find(|shown| chosen.is_clean() && shown.severity == 1) {
         bail!(
             "the suggestion was called checked, but now the language server says: {}",
             error.message
