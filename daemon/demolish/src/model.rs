@@ -4,7 +4,7 @@
 //! feature that needs a model answers with the reason.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::{Engine, LoadOptions};
@@ -20,7 +20,7 @@ const CONFIG_FILE: &str = "config.json";
 /// The model of this process. Cloning is cheap; all clones share the one model.
 #[derive(Debug, Clone)]
 pub struct Model {
-    settings: config::Model,
+    settings: Arc<Mutex<config::Model>>,
     state: Arc<watch::Sender<State>>,
 }
 
@@ -59,20 +59,42 @@ impl Model {
     /// The model that the settings ask for; nothing is read yet.
     #[must_use]
     pub fn new(settings: &config::Model) -> Model {
-        Model { settings: settings.clone(), state: Arc::new(watch::Sender::new(State::Idle)) }
+        let settings = Arc::new(Mutex::new(settings.clone()));
+        Model { settings, state: Arc::new(watch::Sender::new(State::Idle)) }
     }
 
     /// A model that is already there: scripted ones in tests.
     #[must_use]
     pub fn ready(engine: Engine) -> Model {
         let state = State::Ready(Ready { engine, took: Duration::ZERO });
-        Model { settings: config::Model::default(), state: Arc::new(watch::Sender::new(state)) }
+        Model { settings: Arc::default(), state: Arc::new(watch::Sender::new(state)) }
+    }
+
+    fn settings(&self) -> config::Model {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether it is the model that these settings ask for.
     #[must_use]
     pub fn is_for(&self, settings: &config::Model) -> bool {
-        self.settings == *settings
+        self.settings() == *settings
+    }
+
+    /// Asks for the model of these settings from now on. `false`: another one is loaded, or being loaded, and stays.
+    pub fn adopt(&self, settings: &config::Model) -> bool {
+        if self.is_for(settings) {
+            return true;
+        }
+        let mut adopted = false;
+        self.state.send_if_modified(|state| {
+            adopted = matches!(state, State::Idle | State::Failed(_));
+            if adopted {
+                *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
+                *state = State::Idle;
+            }
+            adopted
+        });
+        adopted
     }
 
     /// How far it is.
@@ -97,7 +119,7 @@ impl Model {
             if !matches!(state, State::Idle) {
                 return false;
             }
-            *state = match find(&self.settings) {
+            *state = match find(&self.settings()) {
                 Ok(dir) => {
                     found = Some(dir.clone());
                     State::Loading(dir, Instant::now())
@@ -107,7 +129,7 @@ impl Model {
             true
         });
         let Some(dir) = found else { return };
-        let (state, options) = (self.state.clone(), options(&self.settings));
+        let (state, options) = (self.state.clone(), options(&self.settings()));
         tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let loaded = load(&dir, options);
@@ -250,6 +272,18 @@ mod tests {
         assert!(reason.starts_with("there is no model at /nowhere/model"), "{reason}");
         assert_eq!(model.engine().await.err().unwrap(), reason);
         assert!(model.loaded().is_none());
+    }
+
+    #[tokio::test]
+    async fn other_settings_are_adopted_until_a_model_is_loaded() {
+        let model = Model::new(&settings("/nowhere/one"));
+        assert!(model.engine().await.is_err());
+        assert!(model.adopt(&settings("/nowhere/two")), "the first one failed");
+        assert!(model.engine().await.err().unwrap().contains("/nowhere/two"));
+        let model = Model::ready(Engine::scripted(engine::Script::new()));
+        assert!(model.adopt(&config::Model::default()), "nothing else is asked for");
+        assert!(!model.adopt(&settings("/nowhere/two")));
+        assert!(model.loaded().is_some());
     }
 
     #[tokio::test]

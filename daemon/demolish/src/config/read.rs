@@ -12,6 +12,8 @@ use crate::env_vars;
 
 /// The name of a project's own file.
 pub const PROJECT_FILE: &str = ".demolish.toml";
+/// How the place of the editor's settings is called.
+pub const EDITOR: &str = "the editor's options";
 /// A configuration file larger than this is refused: nobody writes one, and the daemon reads it on its way up.
 pub const FILE_BYTES_MAX: u64 = 256 * 1024;
 
@@ -193,7 +195,6 @@ impl Reader {
 
     /// The editor's options are nested tables like the file's. Sections of the plugin itself are its own business.
     fn editor(&mut self, options: &Json) {
-        const PLACE: &str = "the editor's options";
         match options {
             Json::Null => {}
             Json::Object(sections) => {
@@ -202,7 +203,7 @@ impl Reader {
                         Json::Object(fields) if self.is_section(section) => {
                             for (field, value) in fields {
                                 self.set(
-                                    PLACE,
+                                    EDITOR,
                                     None,
                                     &format!("{section}.{field}"),
                                     value,
@@ -210,11 +211,11 @@ impl Reader {
                                 );
                             }
                         }
-                        _ => self.set(PLACE, None, section, fields, From::Editor),
+                        _ => self.set(EDITOR, None, section, fields, From::Editor),
                     }
                 }
             }
-            _ => self.problem(PLACE, None, "expected a table of settings".to_owned()),
+            _ => self.problem(EDITOR, None, "expected a table of settings".to_owned()),
         }
     }
 

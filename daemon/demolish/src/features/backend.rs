@@ -25,7 +25,7 @@ use super::own::{self, Send};
 use super::progress::Progress;
 use super::{Scene, Shared, Target, answer, code_action, command};
 use crate::config::Config;
-use crate::config::read::{self, Layers};
+use crate::config::read::{self, EDITOR, Layers};
 
 /// A model that is loaded within this time is loaded silently.
 const LOADING_UNNOTICED: Duration = Duration::from_millis(500);
@@ -99,8 +99,17 @@ impl Backend {
         };
         let layers = Layers { editor: options, ..Layers::of_process(root.as_deref()) };
         let loaded = read::load(&layers);
+        let mut warning = loaded.warning();
+        let asks_for_model =
+            loaded.decided.iter().any(|(key, place)| key.starts_with("model.") && place == EDITOR);
+        if asks_for_model && !self.shared.model.adopt(&loaded.config.model) {
+            let note = "the daemon has another model loaded already; `demolish stop` lets the next one load yours";
+            warning = Some(
+                warning.map_or_else(|| note.to_owned(), |warning| format!("{warning}; {note}")),
+            );
+        }
         let mut inner = self.inner();
-        inner.warning = loaded.warning();
+        inner.warning = warning;
         inner.config = Arc::new(loaded.config);
     }
 
@@ -286,8 +295,10 @@ impl LanguageServer for Backend {
             let critic = target.critic(&self.shared, &scene, &config);
             if critic.lack().is_none() {
                 critic.warm();
-                self.shared.model.want();
-                self.show_loading();
+                if config.model.enabled {
+                    self.shared.model.want();
+                    self.show_loading();
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use decode::{Fix, FixBudget, FixError, FixRequest, Refused};
 use serde_json::{Value as Json, json};
 
 use super::answer::{self, Ranges};
+use super::inline_completion::MODEL_OFF;
 use super::{Scene, Shared, Target, diff};
 use crate::config::Config;
 
@@ -54,8 +55,10 @@ pub async fn fix(
     }
     critic.warm();
     // Without a model the server's own fixes and name replacements are still worth checking.
-    let (engine, without) = match tokio::time::timeout(MODEL_PATIENCE, shared.model.engine()).await
-    {
+    let engine = async {
+        if config.model.enabled { shared.model.engine().await } else { Err(MODEL_OFF.into()) }
+    };
+    let (engine, without) = match tokio::time::timeout(MODEL_PATIENCE, engine).await {
         Ok(Ok(engine)) => (Some(engine), None),
         Ok(Err(reason)) => (None, Some(reason.to_string())),
         Err(_) => (None, Some("the model is still loading".to_owned())),

@@ -14,6 +14,9 @@ use super::{Scene, Shared, Target, own};
 use crate::config::Config;
 use crate::twin::Critic;
 
+/// What is said where the settings want no model.
+pub(super) const MODEL_OFF: &str = "the model is switched off (`model.enabled`)";
+
 /// What was found for one place.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -71,6 +74,9 @@ pub async fn complete(
 ) -> std::result::Result<Answer, NoAnswer> {
     let critic = target.critic(shared, scene, config);
     critic.warm();
+    if !config.model.enabled {
+        return Err(NoAnswer::Model(MODEL_OFF.into()));
+    }
     let engine = match tokio::time::timeout(patience, shared.model.engine()).await {
         Ok(engine) => engine.map_err(NoAnswer::Model)?,
         Err(_) => return Err(NoAnswer::Loading),
@@ -281,7 +287,9 @@ impl Backend {
         if let (true, Some(answer)) = (automatic, typed_through) {
             return Ok(answer.list(&target.text));
         }
-        self.show_loading();
+        if config.model.enabled {
+            self.show_loading();
+        }
         let budget = if automatic { budget(&config) } else { asked(&config) };
         let work = complete(&self.shared, &scene, &config, &target, offset, budget, MODEL_PATIENCE);
         let answered = tokio::select! {
