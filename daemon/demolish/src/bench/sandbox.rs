@@ -9,6 +9,9 @@ use wire::client::{Client, Handler};
 
 use crate::env_vars;
 
+/// How long the daemon may take to hear that it is to end.
+const STOP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// A folder for one measurement, and the environment that keeps a daemon within it.
 pub(super) struct Sandbox {
     folder: PathBuf,
@@ -47,6 +50,16 @@ impl Sandbox {
     /// Where the daemon listens.
     pub(super) fn socket(&self) -> PathBuf {
         self.folder.join("socket").join("demolish.sock")
+    }
+
+    /// Ends the daemon that a shim has started here; it would outlive the measurement.
+    pub(super) async fn stop_daemon(&self) {
+        let program = program();
+        if let Ok((_client, mut child)) =
+            self.start(&[&program, OsStr::new("stop")], wire::client::Quiet).await
+        {
+            let _ = tokio::time::timeout(STOP_PATIENCE, child.wait()).await;
+        }
     }
 
     /// Starts a child in the sandbox and a client on its stdin and stdout.

@@ -50,9 +50,17 @@ struct Outcome {
 /// A part of it could not be started or broke off: one sentence.
 pub(crate) async fn run() -> Result<Report, String> {
     let sandbox = Sandbox::new("steer", "")?;
+    let measured = measure(&sandbox).await;
+    sandbox.stop_daemon().await;
+    let outcome = measured?;
+    let cancelled = engine::tokens_after_cancel().await?;
+    Ok(Report::new("steer", rows(&outcome, &cancelled)))
+}
+
+async fn measure(sandbox: &Sandbox) -> Result<Outcome, String> {
     let mut outcome = Outcome::default();
     for (file, language, text, server) in SAMPLES {
-        let editor = Editor::start(&sandbox, file, language, text, server).await?;
+        let editor = Editor::start(sandbox, file, language, text, server).await?;
         outcome
             .first
             .push(editor.complete_at(text, first_place(text), &mut Outcome::default()).await?);
@@ -62,8 +70,7 @@ pub(crate) async fn run() -> Result<Report, String> {
         }
         editor.leave().await;
     }
-    let cancelled = engine::tokens_after_cancel().await?;
-    Ok(Report::new("steer", rows(&outcome, &cancelled)))
+    Ok(outcome)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "some dozens")]
