@@ -32,7 +32,7 @@ pub async fn complete(
     let prompt = fill_in(
         tokenizer,
         &fim,
-        Form::of(engine.info()),
+        Form::of(&fim),
         request.healing,
         &request.path,
         &desk.before,

@@ -306,7 +306,7 @@ impl<'a> Search<'a> {
         let prompt = fill_in(
             engine.tokenizer(),
             &fim,
-            Form::of(engine.info()),
+            Form::of(&fim),
             Default::default(),
             &request.path,
             &desk.before,

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use engine::{FimTokens, ModelInfo, TokenId, Tokenizer};
+use engine::{FimTokens, TokenId, Tokenizer};
 
 /// Tokens of the text before the cursor.
 pub const PREFIX_TOKENS_MAX: usize = 384;
@@ -44,10 +44,9 @@ pub struct Prompt {
 }
 
 impl Form {
-    /// The form that a model does best with. Ours, which lie in a folder of that name, know both; others are asked as they were trained.
-    pub fn of(info: &ModelInfo) -> Form {
-        let ours = info.path.iter().any(|part| part == "nano") || info.architecture == "scripted";
-        if ours { Form::Spm } else { Form::Psm }
+    /// The form that a model does best with: suffix first where it was trained for it, as it was trained otherwise.
+    pub fn of(fim: &FimTokens) -> Form {
+        if fim.suffix_first { Form::Spm } else { Form::Psm }
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
     let floats = choose(&config, &plan, options)?;
     let context_max = options.context_max.unwrap_or(usize::MAX).min(config.context_max);
     let info = ModelInfo {
-        name: dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        name: name_of(dir),
         path: dir.to_owned(),
         architecture: config.architecture.clone(),
         parameters: plan.cost.parameters,
@@ -94,6 +94,14 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
     let (line, ()) = thread::start(open)?;
     exit::guard(&line.shared);
     Ok(Loaded { line, info, tokenizer })
+}
+
+/// A model is called after its folder; `nano/model` is `nano`.
+fn name_of(dir: &Path) -> String {
+    let mut names = dir.iter().rev().filter_map(|name| name.to_str());
+    let name = names.next().unwrap_or_default();
+    let name = if name == "model" { names.next().unwrap_or(name) } else { name };
+    name.to_owned()
 }
 
 /// The arithmetic, and whether it fits.

@@ -36,7 +36,7 @@ pub(super) fn load(dir: &Path, eos: &[TokenId]) -> Result<Tokenizer, LoadError> 
     all_eos.extend(token_name(&config["eos_token"]).and_then(|name| specials.get(&name).copied()));
     all_eos.sort_unstable();
     all_eos.dedup();
-    let fim = FimTokens::find(&specials);
+    let fim = FimTokens::find(&specials, config["fim_suffix_first"] == true);
     let chat_template = chat_template(dir, &config)?;
     Ok(Tokenizer {
         kind: Kind::Hf(Box::new(hf)),
