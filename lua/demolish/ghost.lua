@@ -12,7 +12,7 @@ local namespace = api.nvim_create_namespace('nvim.lsp.inline_completion')
 --- What a reason may take of the screen.
 local REASON_LEN_MAX = 60
 
----@alias demolish.Verdict { kind: 'clean'|'findings'|'unknown', server?: string, reason?: string, findings?: table[] }
+---@alias demolish.Verdict { kind: 'clean'|'findings'|'unknown', server?: string, reason?: string, findings?: table[], deferred?: table[] }
 
 ---@param bufnr integer
 ---@param row integer
@@ -62,7 +62,9 @@ function M.mark(note)
     }
   elseif verdict.kind == 'findings' then
     local first = verdict.findings and verdict.findings[1]
-    return { '✗ ' .. H.short(first and first.message or (by .. ' objects')), 'DemolishFindings' }
+    -- What usually goes away as one writes on is told with another sign than what is wrong.
+    local open = #(verdict.deferred or {}) > 0
+    return { (open and '◌ ' or '✗ ') .. H.short(first and first.message or (by .. ' objects')), 'DemolishFindings' }
   end
   local reason = type(verdict.reason) == 'string' and verdict.reason or nil
   return { '? unchecked' .. (reason and ': ' .. H.short(reason) or ''), 'DemolishUnknown' }

@@ -32,6 +32,7 @@ T['every verdict has its mark'] = MiniTest.new_set({
     { { kind = 'unknown', reason = 'no language server' }, {}, '? unchecked: no language server' },
     { { kind = 'unknown' }, {}, '? unchecked' },
     { { kind = 'findings', findings = { { message = 'bad\ntype' } } }, {}, '✗ bad type' },
+    { { kind = 'findings', findings = { { message = 'no return' } }, deferred = { {} } }, {}, '◌ no return' },
   },
 }, {
   test = function(verdict, refused, mark)

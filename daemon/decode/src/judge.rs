@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lang::{Blame, Class, Gap, Grammar, Language, Policy, Until};
-use text::{Baseline, Diagnostic};
+use text::{Baseline, Diagnostic, Severity};
 
 /// Longer documents are not parsed at every line: they are closed by signs alone, and judged when the candidate is whole.
 pub(crate) const PARSE_BYTES_MAX: usize = 1 << 18;
@@ -35,8 +35,20 @@ pub(crate) struct Placed {
 #[derive(Debug, Default)]
 pub(crate) struct Before {
     baselines: Vec<Baseline>,
+    /// What is said once the cursor's line is closed or gone, where a syntax error in it may hide that, or may have nothing to do with
+    /// it: the lines below may then belong to something else. It is no objection, but it is told.
+    doubtful: Vec<Baseline>,
     /// Code and start of what was said of the text before the cursor, which keeps its place.
     known: Vec<(Option<String>, usize)>,
+}
+
+/// Whether the cursor's line hides what is wrong elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hidden {
+    /// It opens a comment or a string.
+    Surely,
+    /// It has a syntax error, which servers read over well, but not always.
+    Perhaps,
 }
 
 /// When a check was made.
@@ -53,7 +65,7 @@ pub(crate) enum Stage<'t> {
 pub(crate) struct Judged {
     /// What counts against it.
     pub(crate) bad: Vec<Diagnostic>,
-    /// What may yet go away when the user writes on.
+    /// What may yet go away when the user writes on. The text is not clean until it does.
     pub(crate) deferred: Vec<Diagnostic>,
 }
 
@@ -108,17 +120,21 @@ impl Desk {
         self.place_closed(candidate, &closing.at_cursor, &closing.at_end)
     }
 
-    /// The document without the cursor's line, where the unfinished line hides what is wrong elsewhere: in a syntax error, a comment, a string.
-    pub(crate) fn without_line(&self) -> Option<Arc<str>> {
+    /// Whether the unfinished line may hide what is wrong elsewhere.
+    pub(crate) fn hides(&self) -> Option<Hidden> {
         let grammar = self.grammar.filter(|_| self.text.len() <= PARSE_BYTES_MAX)?;
         let open = grammar.open(&self.before);
-        let hides = open.in_comment()
-            || open.in_string()
-            || grammar
-                .parse(&self.text)
-                .is_some_and(|syntax| syntax.errors(0..self.text.len()) > 0);
+        if open.in_comment() || open.in_string() {
+            return Some(Hidden::Surely);
+        }
+        let broken = grammar.parse(&self.text)?.errors(0..self.text.len()) > 0;
+        broken.then_some(Hidden::Perhaps)
+    }
+
+    /// The document without the cursor's line; `None` if there is nothing in it.
+    pub(crate) fn without_line(&self) -> Option<Arc<str>> {
         let line = text::line_at(&self.text, self.offset);
-        (hides && !line.is_empty())
+        (!line.is_empty())
             .then(|| [&self.text[..line.start], &self.text[line.end..]].concat().into())
     }
 
@@ -155,9 +171,18 @@ impl Desk {
                     syntax.settled(&placed.text, placed.inserted.end, at, next)
                 })
             };
-            let counts = match (self.policy.class(diagnostic), stage) {
+            // An error further down is what the candidate does to text that is there already; writing on will not mend that. (Further
+            // up it may: a function's head is where a missing return is told.)
+            let below = at >= region.end && diagnostic.severity == Severity::Error;
+            let class = self.policy.class(diagnostic);
+            if class != Class::Ignore && before.doubts(&placed.text, diagnostic) {
+                judged.deferred.push(diagnostic.clone());
+                continue;
+            }
+            let counts = match (class, stage) {
                 (Class::Ignore, _) => continue,
                 (Class::Definite, Stage::Whole) => true,
+                (Class::Deferred(_), Stage::Whole) if below => true,
                 (Class::Definite, Stage::Line(next)) => inside && settled(next),
                 (Class::Deferred(Until::File), Stage::Whole) => inside,
                 (Class::Deferred(Until::File), Stage::Line(_)) => false,
@@ -211,6 +236,21 @@ impl Before {
         let early = diagnostics.iter().filter(|diagnostic| diagnostic.range.start < offset);
         self.known
             .extend(early.map(|diagnostic| (diagnostic.code.clone(), diagnostic.range.start)));
+    }
+
+    /// Adds the server's diagnostics of a text whose unfinished line was closed or taken away.
+    pub(crate) fn add_mended(&mut self, text: &str, hidden: Hidden, diagnostics: &[Diagnostic]) {
+        let baseline = Baseline::new(text, diagnostics);
+        match hidden {
+            Hidden::Surely => self.baselines.push(baseline),
+            Hidden::Perhaps => self.doubtful.push(baseline),
+        }
+    }
+
+    /// Whether the unfinished line may have hidden this.
+    fn doubts(&self, text: &str, diagnostic: &Diagnostic) -> bool {
+        let one = std::slice::from_ref(diagnostic);
+        self.doubtful.iter().any(|baseline| baseline.introduced(text, one).is_empty())
     }
 
     /// Those that none of the baselines has.

@@ -79,8 +79,8 @@ pub struct Suggestion {
     pub range: Range<usize>,
     /// What the critic says of exactly this text in place.
     pub verdict: Verdict,
-    /// What the server says now and what should go away as the user writes on (a function that does not return yet). It does not
-    /// count as a finding.
+    /// What the server says now and what should go away as the user writes on (a function that does not return yet). It is no reason
+    /// to withhold the suggestion; errors among it are in the verdict, which is not *clean* until they are gone.
     pub deferred: Vec<Diagnostic>,
     /// The model's mean log-probability per token.
     pub mean_logprob: f32,

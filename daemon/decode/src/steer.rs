@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use engine::EngineError;
-use text::Diagnostic;
+use text::{Diagnostic, Severity};
 
 use crate::judge::{Desk, Judged, Placed, Stage};
 use crate::prompt::floor_boundary;
@@ -377,7 +377,8 @@ impl<'a> Steer<'a> {
         let mut found = self.unsteered.clone()?;
         if !matches!(found.verdict, Verdict::Findings(_)) {
             let placed = self.desk.place(&found.text);
-            (found.verdict, found.deferred) = self.verdict(&placed).await;
+            let (verdict, deferred) = self.verdict(&placed).await;
+            found = self.found(found.text, verdict, deferred);
         }
         Some(found)
     }
@@ -392,8 +393,14 @@ impl<'a> Steer<'a> {
         })
     }
 
+    /// A candidate that is offered. What may yet go away is no reason to withhold it, and none to call it clean.
     fn found(&self, text: String, verdict: Verdict, deferred: Vec<Diagnostic>) -> Found {
         let mean_logprob = self.mean_logprob(&text);
+        let open = || deferred.iter().filter(|one| one.severity == Severity::Error).cloned();
+        let verdict = match verdict {
+            Verdict::Clean if open().next().is_some() => Verdict::Findings(open().collect()),
+            verdict => verdict,
+        };
         Found { text, verdict, deferred, mean_logprob }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lang::{Gap, Grammar};
+use text::Diagnostic;
 
 use crate::judge::{Before, Desk};
 use crate::{BoxFuture, Checked, Critic, Unknown};
@@ -170,14 +171,19 @@ async fn look_before(
     layout: Option<&(Grammar, Gap)>,
 ) -> Result<Before, Unknown> {
     let mut before = Before::default();
+    before.add(desk.offset, &desk.text, &diagnostics(critic, &desk.text).await?);
+    let Some(hidden) = desk.hides() else { return Ok(before) };
     let closed = desk.place_unfinished("", layout).text;
-    let texts =
-        [Some(desk.text.clone()), (closed != desk.text).then_some(closed), desk.without_line()];
-    for text in texts.into_iter().flatten() {
-        match critic.check(text.clone()).await {
-            Checked::Diagnostics(diagnostics) => before.add(desk.offset, &text, &diagnostics),
-            Checked::Unknown(reason) => return Err(reason),
-        }
+    let mended = [(closed != desk.text).then_some(closed), desk.without_line()];
+    for text in mended.into_iter().flatten() {
+        before.add_mended(&text, hidden, &diagnostics(critic, &text).await?);
     }
     Ok(before)
+}
+
+async fn diagnostics(critic: &dyn Critic, text: &Arc<str>) -> Result<Vec<Diagnostic>, Unknown> {
+    match critic.check(text.clone()).await {
+        Checked::Diagnostics(diagnostics) => Ok(diagnostics),
+        Checked::Unknown(reason) => Err(reason),
+    }
 }
