@@ -1,0 +1,55 @@
+#!/bin/sh
+# Makes the Nano model from nothing: environment, corpus, tokenizer, training, measurements, export.
+# usage: daemon/nano/build.sh [setup|data|train|export|all] [--until HH:MM]     (another edition: NANO_CONFIG=file)
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+tools=$(cd "$here/../.." && pwd)/.tools
+python=$tools/nano/bin/python
+reader=$tools/nano-mlx/bin/python
+work=${NANO_WORK:-$tools/nano-data}
+what=${1:-all}
+[ $# -gt 0 ] && shift
+
+# Sleeping instead of spinning threads, so that other work on the machine is not starved.
+export OMP_WAIT_POLICY=PASSIVE KMP_BLOCKTIME=0 GOMP_SPINCOUNT=0 PYTHONHASHSEED=0
+
+setup() {
+    [ -x "$python" ] || python3 -m venv "$tools/nano"
+    "$python" -m pip install --quiet -r "$here/requirements.txt"
+    [ -x "$reader" ] || python3 -m venv "$tools/nano-mlx"
+    "$reader" -m pip install --quiet -r "$here/requirements-mlx.txt"
+}
+
+data() {
+    mkdir -p "$work"
+    "$python" "$here/fetch.py"
+    "$python" "$here/data.py"
+    "$python" "$here/sources_page.py"
+    "$python" "$here/tokens.py"
+}
+
+export_model() {
+    "$python" "$here/evaluate.py"
+    "$python" "$here/curve.py"
+    "$python" "$here/export.py"
+    "$python" "$here/parity.py"
+    "$reader" "$here/verify_mlx.py" "$work/float" --parity "$work/parity.npz"
+    "$reader" "$here/verify_mlx.py" "$here/model"
+}
+
+case $what in
+setup) setup ;;
+data) data ;;
+train) nice -n 5 "$python" "$here/train.py" "$@" ;;
+export) export_model ;;
+all)
+    setup
+    data
+    nice -n 5 "$python" "$here/train.py" "$@"
+    export_model
+    ;;
+*)
+    sed -n '3p' "$0" >&2
+    exit 2
+    ;;
+esac
