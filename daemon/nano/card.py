@@ -56,11 +56,12 @@ def measured(record: dict[str, Any]) -> list[str]:
     lines += [
         "",
         f"Fill in the middle, greedy, {record['fim_count']} holes per language: the rest of a line from a random place in it, prefix and",
-        "suffix given. Exact: the whole rest of the line is right. First token: its first token is.",
+        "suffix given. Exact: all tokens of the rest of the line and the end after it are right. First: the first token is.",
         "",
-        "| | exact, prefix first | exact, suffix first | exact, no suffix | first token |",
-        "|---|---|---|---|---|",
+        "| | suffix first: exact | first | no suffix: exact | first | prefix first: exact | first |",
+        "|---|---|---|---|---|---|---|",
     ]
     for language, row in record["fim"].items():
-        lines.append(f"| {language} | {row['psm']:.1%} | {row['spm']:.1%} | {row['no_suffix']:.1%} | {row['first']:.1%} |")
+        cells = [f"{row[layout][key]:.1%}" for layout in ("spm", "no_suffix", "psm") for key in ("exact", "first")]
+        lines.append(f"| {language} | {' | '.join(cells)} |")
     return [*lines, ""]

@@ -177,7 +177,7 @@ def main() -> None:
             row = {"model": model_bits(model, items, encode) / total, "float": plain, "text_bytes": total, **known[language]}
             scores = {layout: fim(model, cases, layout, encode) for layout in ("psm", "spm", "no_suffix")}
         record["bits_per_byte"][language] = row
-        record["fim"][language] = {layout: score[0] for layout, score in scores.items()} | {"first": scores["psm"][1]}
+        record["fim"][language] = {layout: {"exact": score[0], "first": score[1]} for layout, score in scores.items()}
         print(language, json.dumps(row), json.dumps(record["fim"][language]), flush=True)
     if not args.quick:
         MEASURED.write_text(json.dumps(record, indent=2))

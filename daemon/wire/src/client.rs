@@ -165,7 +165,8 @@ impl Client {
         let request = Envelope::request(Id::number(id), method, params);
         self.send(&request, Some(id))?;
         if self.is_closed() {
-            return Err(RequestError::Closed);
+            // Nobody will answer any more. If the answer was the last that came, it waits in `answered`.
+            state.lock_pending().remove(&id);
         }
         let response = match tokio::time::timeout(deadline, answered).await {
             Ok(Ok(response)) => response,
