@@ -5,7 +5,7 @@ use std::time::Instant;
 use engine::{Class, Engine, EngineError, SubmitError, TokenId, Tokenizer};
 
 use crate::judge::Desk;
-use crate::prompt::{Form, Healing, fill_in};
+use crate::prompt::{Healing, Layout, fill_in};
 use crate::steer::{Found, Steer};
 use crate::trim::Place;
 use crate::watch::Watch;
@@ -20,7 +20,8 @@ pub async fn complete(
 ) -> Result<Completion, CompleteError> {
     let started = Instant::now();
     let tokenizer = engine.tokenizer();
-    let fim = tokenizer.fim().ok_or_else(|| CompleteError::NoFim(engine.info().name.clone()))?;
+    let layout =
+        Layout::of(engine).ok_or_else(|| CompleteError::NoFim(engine.info().name.clone()))?;
     let desk = Desk::new(
         request.text.clone(),
         request.offset,
@@ -29,15 +30,8 @@ pub async fn complete(
         critic.server(),
     );
     let place = Place::new(&desk.before, &desk.after, request.budget.lines_max, desk.grammar);
-    let prompt = fill_in(
-        tokenizer,
-        &fim,
-        Form::of(&fim),
-        request.healing,
-        &request.path,
-        &desk.before,
-        &desk.after,
-    );
+    let prompt =
+        fill_in(tokenizer, &layout, request.healing, &request.path, &desk.before, &desk.after);
     let manner = Manner {
         class: Class::Typing,
         temperature: request.temperature,

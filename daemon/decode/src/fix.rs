@@ -14,7 +14,7 @@ use text::{Baseline, Diagnostic, Edit, Severity, apply_edits, line_at};
 
 use crate::candidates::{Idea, quick_fixes, repairs, replacements};
 use crate::judge::{Before, Desk};
-use crate::prompt::{Form, fill_in};
+use crate::prompt::{Layout, fill_in};
 use crate::rank::{self, Clean};
 use crate::steer::Steer;
 use crate::trim::Place;
@@ -302,11 +302,10 @@ impl<'a> Search<'a> {
         );
         let lines = request.text[hole.clone()].lines().count().max(1) as u32;
         let place = Place::new(&desk.before, &desk.after, lines, desk.grammar);
-        let Some(fim) = engine.tokenizer().fim() else { return Ok(None) };
+        let Some(layout) = Layout::of(engine) else { return Ok(None) };
         let prompt = fill_in(
             engine.tokenizer(),
-            &fim,
-            Form::of(&fim),
+            &layout,
             Default::default(),
             &request.path,
             &desk.before,

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use engine::{FimTokens, TokenId, Tokenizer};
+use engine::{Engine, FimTokens, TokenId, Tokenizer};
 
 /// Tokens of the text before the cursor.
 pub const PREFIX_TOKENS_MAX: usize = 384;
@@ -13,6 +13,16 @@ pub const PREFIX_TOKENS_MAX: usize = 384;
 pub const SUFFIX_TOKENS_MAX: usize = 96;
 /// The window's start moves by this many lines at a time.
 pub const ANCHOR_LINES: usize = 16;
+/// Tokens between the parts.
+const FIM_TOKENS: usize = 4;
+/// Tokens of the path, and of what stands between the parts.
+const HEADER_TOKENS_MAX: usize = 24;
+/// Tokens that a small context keeps free for the answer.
+const ANSWER_TOKENS: usize = 96;
+/// A suffix takes no more than one part in this many of what a small context leaves.
+const SUFFIX_SHARE: usize = 5;
+/// The names of a path that a model is told, from its end: it was trained on paths inside packages.
+const PATH_NAMES: usize = 3;
 /// No token is longer, for the purpose of not tokenising a whole file to keep its end.
 const TOKEN_BYTES_MAX: usize = 12;
 
@@ -43,31 +53,50 @@ pub struct Prompt {
     pub healed: Vec<u8>,
 }
 
-impl Form {
-    /// The form that a model does best with: suffix first where it was trained for it, as it was trained otherwise.
-    pub fn of(fim: &FimTokens) -> Form {
-        if fim.suffix_first { Form::Spm } else { Form::Psm }
+/// What a model's prompts look like.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// The tokens between the parts.
+    pub fim: FimTokens,
+    /// Their order.
+    pub form: Form,
+    /// At most this many tokens of the text before the cursor, at most [`PREFIX_TOKENS_MAX`].
+    pub prefix_max: usize,
+    /// At most this many tokens of the text after the cursor, at most [`SUFFIX_TOKENS_MAX`].
+    pub suffix_max: usize,
+}
+
+impl Layout {
+    /// The layout that a model does best with: suffix first where it was trained for it, as it was trained otherwise, and within its
+    /// context. `None` if it cannot fill in.
+    pub fn of(engine: &Engine) -> Option<Layout> {
+        let fim = engine.tokenizer().fim()?;
+        let form = if fim.suffix_first { Form::Spm } else { Form::Psm };
+        let room = engine.info().context_max.saturating_sub(ANSWER_TOKENS + HEADER_TOKENS_MAX);
+        let suffix_max = SUFFIX_TOKENS_MAX.min(room / SUFFIX_SHARE);
+        Some(Layout { fim, form, prefix_max: PREFIX_TOKENS_MAX.min(room - suffix_max), suffix_max })
     }
 }
 
 /// The prompt for the hole between `before` and `after`; both with `\n` line ends.
 pub fn fill_in(
     tokenizer: &Tokenizer,
-    fim: &FimTokens,
-    form: Form,
+    layout: &Layout,
     healing: Healing,
     path: &Path,
     before: &str,
     after: &str,
 ) -> Prompt {
-    let mut prefix = window_before(tokenizer, before);
-    let suffix = window_after(tokenizer, after);
+    let Layout { fim, form, prefix_max, suffix_max } = *layout;
+    let mut prefix = window_before(tokenizer, before, prefix_max);
+    let suffix = window_after(tokenizer, after, suffix_max);
     let inside_word = before.ends_with(|last: char| last.is_alphanumeric() || last == '_');
     let last = if healing == Healing::On && inside_word { prefix.pop() } else { None };
     let healed = last.map_or_else(Vec::new, |token| tokenizer.token_bytes(token).to_vec());
     let header = fim.file_sep.map_or_else(Vec::new, |separator| {
-        let name = format!("{}\n", path.display()).replace('\\', "/");
-        [vec![separator], tokenizer.encode(&name)].concat()
+        let name = tokenizer.encode(&format!("{}\n", last_names(path)));
+        let end = name.len().saturating_sub(HEADER_TOKENS_MAX - FIM_TOKENS);
+        [&[separator], &name[end..]].concat()
     });
     let parts: [&[TokenId]; 7] = match form {
         Form::Psm => [&[fim.prefix], &header, &prefix, &[fim.suffix], &suffix, &[fim.middle], &[]],
@@ -76,10 +105,15 @@ pub fn fill_in(
     Prompt { tokens: parts.concat(), healed }
 }
 
+/// The end of a path, with `/` between its names.
+fn last_names(path: &Path) -> String {
+    let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+    names[names.len().saturating_sub(PATH_NAMES)..].join("/").replace('\\', "/")
+}
+
 /// The tokens of the end of `before`, from an anchored line start.
-fn window_before(tokenizer: &Tokenizer, before: &str) -> Vec<TokenId> {
-    let far =
-        floor_boundary(before, before.len().saturating_sub(PREFIX_TOKENS_MAX * TOKEN_BYTES_MAX));
+fn window_before(tokenizer: &Tokenizer, before: &str, tokens_max: usize) -> Vec<TokenId> {
+    let far = floor_boundary(before, before.len().saturating_sub(tokens_max * TOKEN_BYTES_MAX));
     let line = before[..far].matches('\n').count() + usize::from(far > 0);
     let start = if far == 0 {
         0
@@ -91,7 +125,7 @@ fn window_before(tokenizer: &Tokenizer, before: &str) -> Vec<TokenId> {
     loop {
         if line.is_multiple_of(ANCHOR_LINES) {
             let tokens = tokenizer.encode(&before[at..]);
-            if tokens.len() <= PREFIX_TOKENS_MAX {
+            if tokens.len() <= tokens_max {
                 return tokens;
             }
         }
@@ -99,27 +133,27 @@ fn window_before(tokenizer: &Tokenizer, before: &str) -> Vec<TokenId> {
         at += newline + 1;
         line += 1;
     }
-    tail_at_line(tokenizer, &before[far..])
+    tail_at_line(tokenizer, &before[far..], tokens_max)
 }
 
 /// Where a few lines alone fill the window: its end, from a line start if there is one.
-fn tail_at_line(tokenizer: &Tokenizer, text: &str) -> Vec<TokenId> {
+fn tail_at_line(tokenizer: &Tokenizer, text: &str, tokens_max: usize) -> Vec<TokenId> {
     let mut at = 0;
     while let Some(newline) = text[at..].find('\n') {
         at += newline + 1;
         let tokens = tokenizer.encode(&text[at..]);
-        if tokens.len() <= PREFIX_TOKENS_MAX && at < text.len() {
+        if tokens.len() <= tokens_max && at < text.len() {
             return tokens;
         }
     }
     let tokens = tokenizer.encode(text);
-    tokens[tokens.len().saturating_sub(PREFIX_TOKENS_MAX)..].to_vec()
+    tokens[tokens.len().saturating_sub(tokens_max)..].to_vec()
 }
 
-fn window_after(tokenizer: &Tokenizer, after: &str) -> Vec<TokenId> {
-    let near = floor_boundary(after, after.len().min(SUFFIX_TOKENS_MAX * TOKEN_BYTES_MAX));
+fn window_after(tokenizer: &Tokenizer, after: &str, tokens_max: usize) -> Vec<TokenId> {
+    let near = floor_boundary(after, after.len().min(tokens_max * TOKEN_BYTES_MAX));
     let mut tokens = tokenizer.encode(&after[..near]);
-    tokens.truncate(SUFFIX_TOKENS_MAX);
+    tokens.truncate(tokens_max);
     tokens
 }
 
@@ -140,15 +174,8 @@ mod tests {
 
     fn prompt(engine: &Engine, form: Form, healing: Healing, before: &str, after: &str) -> Prompt {
         let tokenizer = engine.tokenizer();
-        fill_in(
-            tokenizer,
-            &tokenizer.fim().unwrap(),
-            form,
-            healing,
-            Path::new("a.py"),
-            before,
-            after,
-        )
+        let layout = Layout { form, ..Layout::of(engine).unwrap() };
+        fill_in(tokenizer, &layout, healing, Path::new("a.py"), before, after)
     }
 
     fn shown(engine: &Engine, prompt: &Prompt) -> String {
@@ -210,5 +237,23 @@ mod tests {
                 made.tokens.len()
             );
         }
+    }
+
+    #[test]
+    fn a_small_context_has_small_windows() {
+        let engine = Engine::scripted(Script::new());
+        let tokenizer = engine.tokenizer();
+        let layout = Layout { prefix_max: 40, suffix_max: 10, ..Layout::of(&engine).unwrap() };
+        let text = "value = 1\n".repeat(100);
+        let made = fill_in(
+            tokenizer,
+            &layout,
+            Healing::Off,
+            Path::new("a/very/long/path/of/a.py"),
+            &text,
+            &text,
+        );
+        assert!(made.tokens.len() <= 40 + 10 + HEADER_TOKENS_MAX, "{}", made.tokens.len());
+        assert!(!shown(&engine, &made).contains("very"));
     }
 }

@@ -9,7 +9,7 @@ use text::Diagnostic;
 
 use crate::Origin;
 use crate::candidates::{Idea, distance};
-use crate::prompt::{Form, fill_in};
+use crate::prompt::{Layout, fill_in};
 
 /// What one changed character costs, in nats per token.
 const CHARACTER_PRIOR: f32 = 0.04;
@@ -40,7 +40,7 @@ pub(crate) async fn score(
     all: &mut [Clean],
 ) -> Result<(), EngineError> {
     let tokenizer = engine.tokenizer();
-    let Some(fim) = tokenizer.fim() else { return Ok(()) };
+    let Some(layout) = Layout::of(engine) else { return Ok(()) };
     let mut groups: Vec<(Range<usize>, Vec<usize>)> = Vec::new();
     for (index, clean) in all.iter().enumerate() {
         let (lines, _) = changed_lines(old, &clean.text);
@@ -52,8 +52,7 @@ pub(crate) async fn score(
     for (lines, members) in groups {
         let plain = |half: &str| half.replace("\r\n", "\n");
         let (before, after) = (plain(&old[..lines.start]), plain(&old[lines.end..]));
-        let prompt =
-            fill_in(tokenizer, &fim, Form::of(&fim), Default::default(), path, &before, &after);
+        let prompt = fill_in(tokenizer, &layout, Default::default(), path, &before, &after);
         let region =
             |index: &usize| plain(&all[*index].text[changed_lines(old, &all[*index].text).1]);
         let continuations: Vec<Vec<TokenId>> =

@@ -11,9 +11,9 @@ use crate::config::read::{self, Layers};
 use crate::model;
 
 /// Tokens that are read.
-const PROMPTS: &[usize] = &[128, 512];
+const PROMPTS: &[usize] = &[128, 384];
 /// Tokens that are written.
-const WRITTEN: u32 = 128;
+const WRITTEN: u32 = 96;
 /// How often each is measured; the median counts.
 const ROUNDS: usize = 5;
 /// How often work is cancelled.
