@@ -8,6 +8,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// The longest body; a longer one is skipped and reported, and the connection lives (rule 4.4).
 pub const FRAME_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// The longest length that is believed; a header that declares more is junk, or reading would wait for its body for ever.
+pub const FRAME_BYTES_BELIEVED: usize = 16 * FRAME_BYTES_MAX;
 /// The longest header block; more is junk.
 pub const HEADER_BYTES_MAX: usize = 8 * 1024;
 /// How many header lines a block may have; more is junk.
@@ -257,7 +259,10 @@ fn number(bytes: &[u8]) -> Option<usize> {
 
 fn content_length(line: &[u8]) -> Option<usize> {
     let (name, value) = line.split_at_checked(NAME.len())?;
-    if name.eq_ignore_ascii_case(NAME) { number(value) } else { None }
+    if !name.eq_ignore_ascii_case(NAME) {
+        return None;
+    }
+    number(value).filter(|bytes| *bytes <= FRAME_BYTES_BELIEVED)
 }
 
 fn is_content_type(line: &[u8]) -> bool {

@@ -29,7 +29,7 @@ fn sorted(frames: Vec<Frame>) -> (Vec<String>, String) {
 }
 
 /// What a peer writes, the bodies in it, and what of it is junk.
-const CORPUS: [(&str, &[&str], &str); 40] = [
+const CORPUS: [(&str, &[&str], &str); 41] = [
     ("Content-Length: 2\r\n\r\n{}", &["{}"], ""),
     ("content-length: 2\r\n\r\n{}", &["{}"], ""),
     ("CONTENT-LENGTH:2\r\n\r\n{}", &["{}"], ""),
@@ -68,6 +68,11 @@ const CORPUS: [(&str, &[&str], &str); 40] = [
         "Content-Length: 99999999999999999999999\r\nContent-Length: 2\r\n\r\n{}",
         &["{}"],
         "Content-Length: 99999999999999999999999\r\n",
+    ),
+    (
+        "Content-Length: 99999999999999\r\n\r\nContent-Length: 2\r\n\r\n{}",
+        &["{}"],
+        "Content-Length: 99999999999999\r\n",
     ),
     ("\r\n\r\n\r\nContent-Length: 2\r\n\r\n{}", &["{}"], ""),
     (
