@@ -16,6 +16,9 @@ use read::Reader;
 /// The architectures that `models` can run, by their `model_type`.
 pub(crate) const ARCHITECTURES: [&str; 5] = ["glm4_moe", "llama", "qwen2", "qwen3", "qwen3_moe"];
 
+/// More layers than any model has: a larger number is a broken file, and would take the memory before anything is checked.
+const LAYERS_MAX: usize = 4096;
+
 /// What a decoder with grouped-query attention is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ModelConfig {
@@ -199,6 +202,12 @@ impl ModelConfig {
         if sizes.iter().any(|&size| size > i32::MAX as usize) {
             return wrong("a size is beyond 2³¹".to_owned());
         }
+        if !(self.rope.base > 0.0 && self.norm_eps >= 0.0) {
+            return wrong(format!(
+                "rope_theta is {} and rms_norm_eps {}, both must be positive",
+                self.rope.base, self.norm_eps
+            ));
+        }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return wrong(format!(
                 "{} heads cannot share {} key-value heads",
@@ -287,6 +296,9 @@ fn rope(reader: &mut Reader<'_>, architecture: &str, head_dim: usize) -> Result<
 
 fn feed_forward(reader: &mut Reader<'_>, architecture: &str) -> Result<Vec<FeedForward>, Wrong> {
     let count: usize = reader.need(&["num_hidden_layers"])?;
+    if count > LAYERS_MAX {
+        return Err(Wrong::Key(format!("num_hidden_layers is {count}, more than {LAYERS_MAX}")));
+    }
     let inner: usize = reader.need(&["intermediate_size"])?;
     match architecture {
         "qwen3_moe" => {

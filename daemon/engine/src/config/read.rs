@@ -63,8 +63,10 @@ pub(super) struct Reader<'j> {
 pub(super) fn file(path: &Path) -> Result<Value, LoadError> {
     let text = fs::read(path)
         .map_err(|error| LoadError::File { path: path.to_owned(), reason: error.to_string() })?;
-    serde_json::from_slice(&text)
-        .map_err(|error| LoadError::Config { path: path.to_owned(), reason: error.to_string() })
+    serde_json::from_slice(&text).map_err(|error| LoadError::Config {
+        path: path.to_owned(),
+        reason: format!("not JSON ({error})"),
+    })
 }
 
 impl<'j> Reader<'j> {

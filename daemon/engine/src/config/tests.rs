@@ -60,6 +60,14 @@ fn names_what_is_wrong() {
     check(|json| json["num_key_value_heads"] = json!(3), "4 heads cannot share 3 key-value heads");
     check(|json| json["vocab_size"] = json!(0), "a size is 0");
     check(
+        |json| json["num_hidden_layers"] = json!(4_000_000_000_u64),
+        "num_hidden_layers is 4000000000, more than 4096",
+    );
+    check(
+        |json| json["rope_theta"] = json!(-1.0),
+        "rope_theta is -1 and rms_norm_eps 0.000001, both must be positive",
+    );
+    check(
         |json| json["quantization"] = json!({"bits": 4, "group_size": 64, "mode": "nvfp4"}),
         "quantization: quantization mode \"nvfp4\" is not supported (affine is)",
     );
