@@ -14,6 +14,8 @@ use crate::env_vars;
 pub const PROJECT_FILE: &str = ".demolish.toml";
 /// How the place of the editor's settings is called.
 pub const EDITOR: &str = "the editor's options";
+/// The setting whose keys are languages.
+const COMMANDS: &str = "servers.command";
 /// A configuration file larger than this is refused: nobody writes one, and the daemon reads it on its way up.
 pub const FILE_BYTES_MAX: u64 = 256 * 1024;
 
@@ -248,10 +250,28 @@ impl Reader {
         }
         match self.loaded.config.set(key, json) {
             Ok(()) => {
+                if key == COMMANDS {
+                    self.unknown_languages(place, line, json);
+                }
                 self.loaded.decided.retain(|(decided, _)| decided != key);
                 self.loaded.decided.push((key.to_owned(), place.to_owned()));
             }
             Err(expected) => self.problem(place, line, format!("`{key}` is {json}, {expected}")),
+        }
+    }
+
+    /// Commands for languages that there are not have no effect; the others hold.
+    fn unknown_languages(&mut self, place: &str, line: Option<usize>, commands: &Json) {
+        let known: Vec<&str> = lang::all().iter().map(lang::Language::id).collect();
+        let named = commands.as_object().into_iter().flat_map(serde_json::Map::keys);
+        for language in named.filter(|language| !known.contains(&language.as_str())) {
+            let near = nearest(language, known.iter().copied());
+            let near = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+            let message = format!(
+                "`{COMMANDS}` names an unknown language `{language}`{near}; there are {}",
+                known.join(", ")
+            );
+            self.problem(place, line, message);
         }
     }
 
