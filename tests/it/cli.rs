@@ -306,3 +306,41 @@ fn the_doctor_says_what_would_help() {
         serde_json::from_str(json.strip_prefix("exit 3\nstdout:\n").unwrap()).unwrap();
     assert_eq!(report["ok"], false);
 }
+
+#[test]
+fn a_broken_config_json_is_told_before_it_takes_memory() {
+    let house = House::new();
+    let dir = house.dir.path().join("model");
+    std::fs::create_dir(&dir).unwrap();
+    let check = |config: &str, expected: &str| {
+        std::fs::write(dir.join("config.json"), config).unwrap();
+        let said = run(&house, &["model", "logits", "--model", "model", "--tokens", "1"]);
+        let remedy = "; copy or convert the model again";
+        let place = "demolish: cannot load the model: model/config.json";
+        assert_eq!(said, format!("exit 2\nstderr:\n{place}: {expected}{remedy}\n"));
+    };
+    check("{", "not JSON (EOF while parsing an object at line 1 column 1)");
+    check(
+        r#"{"model_type": "qwen3_moe", "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 100,
+            "intermediate_size": 64, "num_hidden_layers": 4000000000}"#,
+        "num_hidden_layers is 4000000000, more than 4096",
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_told() {
+    let house = House::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(DEMOLISH)
+        .arg("config")
+        .env_clear()
+        .envs(&house.env)
+        .current_dir(house.dir.path())
+        .stdout(full)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("demolish: the output cannot be written ("), "{said}");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(3), 1));
+}

@@ -22,6 +22,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 use serde_json::Value as Json;
@@ -126,6 +127,7 @@ pub fn main() -> ExitCode {
     // Whoever exits while the engine computes takes its library down under it.
     engine::end_all(ENGINE_PATIENCE);
     match outcome {
+        Ok(_) if OUTPUT_LOST.load(Ordering::Relaxed) => ExitCode::from(Exit::Missing as u8),
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
             // Nobody may be listening to stderr either; then there is nothing left to say.
@@ -146,10 +148,22 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(result)
 }
 
+/// Whether some output could not be written although there was a reader for it.
+static OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
+
 /// Writes text to stdout. A reader that has gone away (`demolish … | head`) is no error: the rest is not wanted.
+/// Anything else (a full disk) is said once, and makes the program exit with 3.
 fn print(text: &str) {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+        && !OUTPUT_LOST.swap(true, Ordering::Relaxed)
+    {
+        warn(format_args!(
+            "the output cannot be written ({error}); make room, or send it elsewhere"
+        ));
+    }
 }
 
 /// As [`print`], for a verb that would go on for ever: ends the program when the reader is gone.

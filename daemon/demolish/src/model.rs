@@ -192,13 +192,14 @@ pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, String> {
             engine::LoadError::File { .. } => {
                 "; a model is a folder with config.json, *.safetensors and tokenizer.json"
             }
-            engine::LoadError::Weights { .. } | engine::LoadError::Tokenizer { .. } => {
-                "; copy or convert the model again"
-            }
+            engine::LoadError::Weights { .. }
+            | engine::LoadError::Config { .. }
+            | engine::LoadError::Tokenizer { .. } => "; copy or convert the model again",
             _ => "",
         };
         let place = dir.display().to_string();
         let message = error.to_string();
+        let message = message.trim_end_matches('.');
         if message.contains(&place) {
             format!("cannot load the model: {message}{remedy}")
         } else {

@@ -8,7 +8,7 @@ use engine::{Compute, LoadOptions, TokenId};
 use serde_json::{Value as Json, json};
 
 use super::{Exit, Failure, Outcome};
-use crate::config::{Layers, read};
+use crate::config::{self, Layers, read};
 use crate::model;
 
 /// Look at models: which there are, what one is, what it computes
@@ -69,18 +69,21 @@ impl Which {
     fn dir(&self) -> Result<PathBuf, Failure> {
         match &self.model {
             Some(dir) => Ok(dir.clone()),
-            None => model::find(&read::load(&Layers::of_process(None)).config.model)
-                .map_err(Failure::missing),
+            None => model::find(&settings()).map_err(Failure::missing),
         }
     }
 
     fn load(&self, compute: Compute) -> Result<engine::Engine, Failure> {
-        let options = LoadOptions { compute, ..LoadOptions::AUTO };
+        let options = LoadOptions { compute, ..model::options(&settings()) };
         model::load(&self.dir()?, options).map_err(|reason| match self.model {
             Some(_) => Failure::bad(reason),
             None => Failure::missing(reason),
         })
     }
+}
+
+fn settings() -> config::Model {
+    read::load(&Layers::of_process(None)).config.model
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
@@ -92,7 +95,7 @@ pub(super) fn run(args: &Args) -> Outcome {
 }
 
 fn list(json: bool) -> Outcome {
-    let settings = read::load(&Layers::of_process(None)).config.model;
+    let settings = settings();
     let used = model::find(&settings);
     let rows: Vec<Json> =
         model::places(&settings).iter().map(|dir| described(dir, used.as_ref().ok())).collect();

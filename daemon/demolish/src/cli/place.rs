@@ -108,8 +108,9 @@ impl Place {
         let count = lines.len();
         lines.into_iter().nth(line - 1).ok_or_else(|| {
             Failure::bad(format!(
-                "{} has {count} lines, there is no line {line}",
-                self.file.display()
+                "{} has {count} {}, there is no line {line}",
+                self.file.display(),
+                if count == 1 { "line" } else { "lines" },
             ))
         })
     }

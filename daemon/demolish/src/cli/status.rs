@@ -48,7 +48,8 @@ fn told(status: &Status) -> String {
     match &status.model {
         Some(model) => {
             let what = model.error.as_deref().unwrap_or(&model.path);
-            let _ = writeln!(out, "model  {} {} {what}", model.state, model.name);
+            let line = format!("model  {} {} {what}", model.state, model.name);
+            let _ = writeln!(out, "{}", line.trim_end());
         }
         None => out.push_str("model  none\n"),
     }
