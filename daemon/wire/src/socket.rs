@@ -22,11 +22,14 @@ pub enum SocketError {
     #[error("{} is not private to this user: it must be a folder of theirs with mode 0700", .0.display())]
     NotPrivate(PathBuf),
     /// The path does not fit into a socket address.
-    #[error("the socket's path {} is longer than {PATH_BYTES_MAX} bytes", .0.display())]
+    #[error("the socket's path {} is longer than {PATH_BYTES_MAX} bytes; set XDG_RUNTIME_DIR to a shorter folder", .0.display())]
     TooLong(PathBuf),
     /// The other side of the connection is another user.
     #[error("the other side of the socket is user {0}")]
     Stranger(u32),
+    /// The folder of the socket is not there and cannot be made.
+    #[error("the socket's folder {dir} cannot be made ({why}); set XDG_RUNTIME_DIR to a folder that you may write to", dir = .0.display(), why = .1)]
+    Folder(PathBuf, #[source] io::Error),
     /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -45,7 +48,9 @@ pub fn default_path(runtime_dir: Option<&Path>) -> PathBuf {
 /// Makes `dir` if it is missing; it must be this user's, and nobody else may enter it.
 pub fn private_dir(dir: &Path) -> Result<(), SocketError> {
     match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(SocketError::Folder(dir.to_owned(), error));
+        }
         _ => {}
     }
     let found = std::fs::symlink_metadata(dir)?;
@@ -151,6 +156,16 @@ mod tests {
     fn a_long_path_is_refused_with_its_reason() {
         let path = PathBuf::from(format!("/tmp/{}", "x".repeat(120)));
         assert!(matches!(Listener::bind(&path), Err(SocketError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named_with_a_remedy() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let said = Listener::bind(&file.join("d/demolish.sock")).unwrap_err().to_string();
+        assert!(said.contains(&*file.join("d").to_string_lossy()), "{said}");
+        assert!(said.contains("set XDG_RUNTIME_DIR"), "{said}");
     }
 
     #[tokio::test]
