@@ -156,6 +156,14 @@ fn files_and_places_that_are_not_there() {
             demolish: . is no source file
         "#]],
     );
+    check(
+        &["complete", "/dev/zero:1:1"],
+        expect![[r#"
+            exit 2
+            stderr:
+            demolish: /dev/zero is no source file
+        "#]],
+    );
 }
 
 #[test]

@@ -50,9 +50,15 @@ impl Place {
             .file
             .canonicalize()
             .map_err(|error| Failure::bad(format!("{shown} cannot be read ({error})")))?;
-        let len = std::fs::metadata(&path).map_or(0, |meta| meta.len());
-        if path.is_dir() || len > FILE_BYTES_MAX {
+        // A pipe or a device would be waited for, or never end.
+        if !path.is_file() {
             return Err(Failure::bad(format!("{shown} is no source file")));
+        }
+        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > FILE_BYTES_MAX) {
+            let mib = FILE_BYTES_MAX / (1024 * 1024);
+            return Err(Failure::bad(format!(
+                "{shown} is larger than {mib} MiB, which no source file is"
+            )));
         }
         let bytes = std::fs::read(&path)
             .map_err(|error| Failure::bad(format!("{shown} cannot be read ({error})")))?;
