@@ -160,11 +160,10 @@ mod tests {
 
     #[test]
     fn a_folder_that_cannot_be_made_is_named_with_a_remedy() {
-        let temp = tempfile::tempdir().unwrap();
-        let file = temp.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let said = Listener::bind(&file.join("d/demolish.sock")).unwrap_err().to_string();
-        assert!(said.contains(&*file.join("d").to_string_lossy()), "{said}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let dir = file.path().join("d");
+        let said = Listener::bind(&dir.join("demolish.sock")).unwrap_err().to_string();
+        assert!(said.contains(&*dir.to_string_lossy()), "{said}");
         assert!(said.contains("set XDG_RUNTIME_DIR"), "{said}");
     }
 
