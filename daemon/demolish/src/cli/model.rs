@@ -61,21 +61,28 @@ enum What {
 #[derive(Debug, clap::Args)]
 struct Which {
     /// The model's directory [default: the one that the settings name]
+    #[arg(value_name = "DIR", conflicts_with = "model")]
+    dir: Option<PathBuf>,
+    /// The same
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
 }
 
 impl Which {
+    fn named(&self) -> Option<&Path> {
+        self.dir.as_deref().or(self.model.as_deref())
+    }
+
     fn dir(&self) -> Result<PathBuf, Failure> {
-        match &self.model {
-            Some(dir) => Ok(dir.clone()),
+        match self.named() {
+            Some(dir) => Ok(dir.to_owned()),
             None => model::find(&settings()).map_err(Failure::missing),
         }
     }
 
     fn load(&self, compute: Compute) -> Result<engine::Engine, Failure> {
         let options = LoadOptions { compute, ..model::options(&settings()) };
-        model::load(&self.dir()?, options).map_err(|reason| match self.model {
+        model::load(&self.dir()?, options).map_err(|reason| match self.named() {
             Some(_) => Failure::bad(reason),
             None => Failure::missing(reason),
         })
