@@ -236,7 +236,7 @@ fn configurations_that_cannot_be_run_are_refused() {
     check(|json| json["quantization"]["mode"] = json!("mxfp4"), "mode \"mxfp4\" is not supported");
     let (_, dir) = scratch("qwen3_moe-q4");
     fs::write(dir.path().join("config.json"), "{").unwrap();
-    assert!(refusal(dir.path()).contains("config.json: EOF"));
+    assert!(refusal(dir.path()).contains("config.json: not JSON (EOF"));
     fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     assert!(refusal(&dir.path().join("nowhere")).contains("No such file"));
 }
