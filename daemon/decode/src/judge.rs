@@ -175,7 +175,9 @@ impl Desk {
             // up it may: a function's head is where a missing return is told.)
             let below = at >= region.end && diagnostic.severity == Severity::Error;
             let class = self.policy.class(diagnostic);
-            if class != Class::Ignore && before.doubts(&placed.text, diagnostic) {
+            // What reaches into the candidate is the candidate's doing, even if closing the line with nothing in it does the same.
+            let apart = diagnostic.range.end <= self.offset || at >= end;
+            if apart && class != Class::Ignore && before.doubts(&placed.text, diagnostic) {
                 judged.deferred.push(diagnostic.clone());
                 continue;
             }

@@ -46,17 +46,7 @@ impl<'a> Watch<'a> {
             Some(reason) => State::Known(Err(reason)),
             None => State::Pending(Box::pin(look_before(critic, desk, layout))),
         };
-        let none = Duration::ZERO;
-        Watch {
-            critic,
-            before,
-            last: None,
-            left: checks_max,
-            deadline,
-            baseline: none,
-            checks: none,
-            count: 0,
-        }
+        Watch::start(critic, before, checks_max, deadline)
     }
 
     /// Starts with a baseline that is known.
@@ -66,8 +56,16 @@ impl<'a> Watch<'a> {
         checks_max: u32,
         deadline: Instant,
     ) -> Watch<'a> {
+        Watch::start(critic, State::Known(Ok(before)), checks_max, deadline)
+    }
+
+    fn start(
+        critic: &'a dyn Critic,
+        before: State<'a>,
+        checks_max: u32,
+        deadline: Instant,
+    ) -> Watch<'a> {
         let none = Duration::ZERO;
-        let before = State::Known(Ok(before));
         Watch {
             critic,
             before,
