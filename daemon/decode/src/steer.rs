@@ -17,9 +17,9 @@ use crate::writer::{Reached, Writer};
 use crate::{Checked, OnFindings, Refused, Unknown, Verdict};
 
 /// Other ways that are tried for one line.
-pub(crate) const RETRIES_LINE_MAX: u32 = 3;
+pub(crate) const RETRIES_LINE_MAX: u32 = 6;
 /// Other ways that are tried for one suggestion.
-pub(crate) const RETRIES_MAX: u32 = 6;
+pub(crate) const RETRIES_MAX: u32 = 9;
 /// A suggestion that leaves more than this open is not closed for the model, but dropped.
 const SIGNS_MAX: usize = 3;
 /// Where the model was surer of a token than this, another token is blamed first.
