@@ -90,7 +90,7 @@ async fn rule_4_48_a_daemon_that_is_killed_while_initializing_is_not_noticed() {
     house.daemon().await;
     let mut editor = house.editor(&["--mute"]).await;
     let _initialize = editor.wire.request("initialize", &json!({ "capabilities": {} }));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    house.asked(1).await;
     let before = house.daemon_pid();
     house.kill_daemon();
     until("another daemon", || house.daemon_pid() != before).await;

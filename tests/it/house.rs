@@ -112,6 +112,16 @@ impl House {
         wire::parse(self.control(GetStatus::METHOD).await.to_string().as_bytes()).unwrap()
     }
 
+    /// Waits until the daemon holds so many requests of its first editor without an answer: a shim that has not said hello yet would
+    /// take a daemon's death for its absence, and step aside.
+    pub async fn asked(&self, pending: usize) {
+        let end = Instant::now() + PATIENCE;
+        while self.status().await.links.first().is_none_or(|link| link.pending < pending) {
+            assert!(Instant::now() < end, "not within {PATIENCE:?}: {pending} requests");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// What a command-line verb is told.
     pub async fn control(&self, method: &str) -> Value {
         let stream = wire::socket::connect(&self.socket()).await.unwrap();

@@ -26,6 +26,8 @@ const START_MAX: Duration = Duration::from_millis(1000);
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 /// How long another daemon may take that was quicker than ours.
 const OTHER_MAX: Duration = Duration::from_millis(200);
+/// How many daemons are started in the hope that one stays.
+const STARTS_MAX: u32 = 3;
 /// How often a daemon that we started is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -55,6 +57,9 @@ pub(super) enum NoDaemon {
     /// It says no: another version.
     #[error("{0}")]
     Refused(String),
+    /// It ends instead of answering.
+    #[error("it ended")]
+    Gone,
     /// It says nothing.
     #[error("it does not answer")]
     Silent,
@@ -75,23 +80,45 @@ pub(super) async fn connect(
         ShimMode::Wrap(_) => patience,
         ShimMode::Own => AGAIN,
     };
-    let stream = match socket::connect(&options.socket).await {
-        Ok(stream) => stream,
-        Err(SocketError::Io(_)) => start(options, patience.start).await?,
-        Err(error) => return Err(error.into()),
-    };
-    match tokio::time::timeout(patience.silence, hello(stream, options)).await {
-        Ok(greeted) => greeted,
-        Err(_) => Err(NoDaemon::Silent),
+    let until = Instant::now() + patience.start;
+    loop {
+        let stream = match socket::connect(&options.socket).await {
+            Ok(stream) => stream,
+            Err(SocketError::Io(_)) => start(options, patience.start).await?,
+            Err(error) => return Err(error.into()),
+        };
+        match tokio::time::timeout(patience.silence, hello(stream, options)).await {
+            // A daemon that is only just dying still takes connections.
+            Ok(Err(NoDaemon::Gone | NoDaemon::Io(_))) if Instant::now() < until => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Ok(greeted) => return greeted,
+            Err(_) => return Err(NoDaemon::Silent),
+        }
     }
 }
 
-/// Starts a daemon and waits until it listens. Of several that are started at once, one stays.
+/// Starts a daemon and waits until it listens. Of several that are started at once, one stays; and one that finds the lock of a
+/// daemon that is only just dying ends, so that another has to be started.
 async fn start(options: &ShimOptions, patience: Duration) -> Result<UnixStream, NoDaemon> {
+    let until = Instant::now() + patience;
+    for _ in 0..STARTS_MAX {
+        if let Some(stream) = start_once(options, until).await? {
+            return Ok(stream);
+        }
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    Err(NoDaemon::Silent)
+}
+
+/// `None`: nothing listens, and what was started has ended or had its time.
+async fn start_once(options: &ShimOptions, until: Instant) -> Result<Option<UnixStream>, NoDaemon> {
     let program = options.daemon.first().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let args: Vec<&std::ffi::OsStr> = options.daemon[1..].iter().map(AsRef::as_ref).collect();
     let mut daemon = child::detach(Path::new(program), &args, log_file(&options.daemon_log)?)?;
-    let mut until = Instant::now() + patience;
+    let mut until = until;
     let mut ended = false;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -101,9 +128,9 @@ async fn start(options: &ShimOptions, patience: Duration) -> Result<UnixStream, 
             until = until.min(Instant::now() + OTHER_MAX);
         }
         match socket::connect(&options.socket).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok(Some(stream)),
             Err(SocketError::Io(_)) if Instant::now() < until => {}
-            Err(SocketError::Io(_)) => return Err(NoDaemon::Silent),
+            Err(SocketError::Io(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
     }
@@ -144,7 +171,7 @@ async fn hello(stream: UnixStream, options: &ShimOptions) -> Result<Connection, 
                 return Ok(Connection { reader: io::Cursor::new(rest).chain(reader), writer });
             }
             Some(_) => {}
-            None if reader.read_buf(codec.buffer()).await? == 0 => return Err(NoDaemon::Silent),
+            None if reader.read_buf(codec.buffer()).await? == 0 => return Err(NoDaemon::Gone),
             None => {}
         }
     }
