@@ -77,7 +77,9 @@ impl Site {
     /// Whether everything that the step makes visible is there.
     pub(crate) fn links_resolve(&self, step: &Step) -> bool {
         step.links.iter().all(|link| match link {
-            Link::To { at, .. } | Link::Wrapper { at, .. } => self.tools.join(at).exists(),
+            Link::To { at, .. } | Link::Wrapper { at, .. } | Link::Script { at, .. } => {
+                self.tools.join(at).exists()
+            }
         })
     }
 
@@ -88,6 +90,7 @@ impl Site {
             let (at, aside) = match link {
                 Link::To { at, to } => (at, self.make_symlink(at, &package.join(substitute(to)))?),
                 Link::Wrapper { at, to, env } => (at, self.make_wrapper(at, &package, to, env)?),
+                Link::Script { at, by, to } => (at, self.make_script(at, &package, by, to)?),
             };
             self.swap_in(&aside, &self.tools.join(at))?;
         }
@@ -119,8 +122,20 @@ impl Site {
             .iter()
             .map(|(name, value)| format!("export {name}=\"{}\"\n", value.replace("{}", &folder)))
             .collect();
+        self.make_executable(at, &format!("{sets}exec \"{}\" \"$@\"\n", program.display()))
+    }
+
+    fn make_script(&self, at: &str, package: &Path, by: &str, to: &str) -> Result<PathBuf> {
+        let (program, script) = (self.tools.join(by), package.join(to));
+        ensure!(program.exists(), "there is no {by} to run {to} with");
+        ensure!(script.exists(), "the package has no {to}");
+        let line = format!("exec \"{}\" \"{}\" \"$@\"\n", program.display(), script.display());
+        self.make_executable(at, &line)
+    }
+
+    fn make_executable(&self, at: &str, lines: &str) -> Result<PathBuf> {
         let aside = self.aside(at);
-        fs::write(&aside, format!("#!/bin/sh\n{sets}exec \"{}\" \"$@\"\n", program.display()))?;
+        fs::write(&aside, format!("#!/bin/sh\n{lines}"))?;
         fs::set_permissions(&aside, fs::Permissions::from_mode(0o755))?;
         Ok(aside)
     }
@@ -217,6 +232,7 @@ mod tests {
         links: &[
             Link::To { at: "sample", to: "" },
             Link::Wrapper { at: "bin/sample", to: "run.sh", env: &[("WHERE", "{}/share")] },
+            Link::Script { at: "bin/again", by: "bin/sample", to: "run.sh" },
         ],
         probe: Some(Probe { program: "bin/sample", arguments: &["now"], says: "share now" }),
         remedy: "none",
@@ -240,6 +256,9 @@ mod tests {
         site.link(&STEP).unwrap();
         assert!(site.links_resolve(&STEP));
         site.probe(&STEP).unwrap();
+        let again = Shell::new(site.tools.join("bin/again")).read().unwrap();
+        let script = site.package(&STEP).join("run.sh").display().to_string();
+        assert!(again.trim_end().ends_with(&script), "{again}: the program gets the script");
         let target = fs::read_link(site.tools.join("sample")).unwrap();
         assert!(target.is_relative() && target.starts_with("pkgs"), "{target:?}");
     }

