@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::close::Close;
 use crate::lex::Lex;
 use crate::syntax::Kinds;
-use crate::{Policy, Repair, data};
+use crate::{Policy, Repair, Server, data};
 
 /// One language, as its folder under `grammars/` describes it.
 #[derive(Debug, Deserialize)]
@@ -60,40 +59,6 @@ pub struct Comment {
     /// What opens and closes a comment that may span lines.
     #[serde(default)]
     pub block: Option<[String; 2]>,
-}
-
-/// One language server that is known for a language.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Server {
-    name: String,
-    command: Vec<String>,
-    #[serde(default)]
-    aliases: Vec<String>,
-    #[serde(default)]
-    steer: bool,
-    #[serde(default)]
-    pull: bool,
-    #[serde(default)]
-    initialization_options: Option<Value>,
-    #[serde(default)]
-    settings: Option<Value>,
-    #[serde(default)]
-    twin: Twin,
-    #[serde(skip)]
-    policy: Policy,
-}
-
-/// What a twin is given instead of the user's own values; keys that are absent here stay the user's.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Twin {
-    /// Merged over the initialization options.
-    #[serde(default)]
-    pub initialization_options: Option<Value>,
-    /// Merged over the settings that `workspace/configuration` answers with.
-    #[serde(default)]
-    pub settings: Option<Value>,
 }
 
 /// The language of a file by its name, if it is known.
@@ -170,9 +135,7 @@ impl Language {
 
     /// The server of this name.
     pub fn server(&self, name: &str) -> Option<&Server> {
-        self.servers
-            .iter()
-            .find(|server| server.name == name || server.aliases.iter().any(|alias| alias == name))
+        self.servers.iter().find(|server| server.is_named(name))
     }
 
     /// How far this server's diagnostics can be trusted; the cautious default if nothing was measured.
@@ -234,61 +197,6 @@ impl Language {
                     files.extensions.iter().any(|known| known == extension)
                 })
         })
-    }
-}
-
-impl Server {
-    /// The name that the policy file and the verdict use.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The command line that starts it when the user has configured none.
-    pub fn command(&self) -> &[String] {
-        &self.command
-    }
-
-    /// Whether its diagnostics were measured well enough to steer decoding. Where not, every verdict is *unknown*.
-    pub fn steers(&self) -> bool {
-        self.steer
-    }
-
-    /// Whether it answers `textDocument/diagnostic`.
-    pub fn pulls(&self) -> bool {
-        self.pull
-    }
-
-    /// What `initialize` carries when the user has configured nothing.
-    pub fn initialization_options(&self) -> Option<&Value> {
-        self.initialization_options.as_ref()
-    }
-
-    /// What `workspace/configuration` is answered with when the user has configured nothing.
-    pub fn settings(&self) -> Option<&Value> {
-        self.settings.as_ref()
-    }
-
-    /// What a twin is given instead.
-    pub fn twin(&self) -> &Twin {
-        &self.twin
-    }
-
-    /// How far its diagnostics can be trusted.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// Whether a command line starts this server: the program's name, without its folder and `.exe`, is the known one.
-    pub fn recognises(&self, command: &[String]) -> bool {
-        let Some(program) = command.first() else { return false };
-        let name = program.rsplit(['/', '\\']).next().unwrap_or(program);
-        let name = name.strip_suffix(".exe").unwrap_or(name);
-        self.command.first().is_some_and(|known| known == name)
-            || self.aliases.iter().any(|alias| alias == name)
-    }
-
-    pub(crate) fn set_policy(&mut self, policy: Policy) {
-        self.policy = policy;
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod language;
 mod policy;
+mod server;
 mod syntax;
 mod close;
 mod lex;
@@ -15,10 +16,9 @@ mod repair;
 mod data;
 
 pub use close::{Closing, Gap, indentation, unit};
-pub use language::{
-    Comment, Language, Server, Twin, all, by_id, detect, detect_shebang, server_for,
-};
+pub use language::{Comment, Language, all, by_id, detect, detect_shebang, server_for};
 pub use lex::Open;
 pub use policy::{Blame, Class, Policy, Rule, Until};
 pub use repair::{On, Repair};
+pub use server::{Barrier, Evidence, Server, Twin};
 pub use syntax::{Context, Grammar, Syntax};
