@@ -1,6 +1,7 @@
 //! `demolish bench`: measurements of the real program. Each ends in a [`Report`], the same object for all of them, from
 //! which `docs/benchmarks.md` is written: the numbers in the documentation are the ones that were measured.
 
+pub(crate) mod copy;
 pub(crate) mod echo;
 pub(crate) mod engine;
 mod machine;

@@ -113,7 +113,16 @@ async fn serve(options: DaemonOptions, features: Arc<dyn Features>) -> Result<()
         }
     });
     let mut state = State::new(options, features, inbox);
-    run_loop(&mut state, &mut events).await;
+    // A task like the readers and writers: what the runtime itself waits for is looked at only between two looks at the
+    // system, and every message would pay for one.
+    let looping = tokio::spawn(async move {
+        run_loop(&mut state, &mut events).await;
+        (state, events)
+    });
+    let (state, events) = match looping.await {
+        Ok(both) => both,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    };
     tracing::info!("ending");
     // The socket first: from now on shims start another daemon.
     listening.abort();

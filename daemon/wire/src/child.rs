@@ -17,7 +17,8 @@ use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{ChildStdin, ChildStdout};
+
+use crate::ends::{self, Reader, Writer};
 
 pub use log::{LINE_BYTES_MAX, LOG_BYTES_MAX, LOG_FILES, Log, TAIL_LINES};
 
@@ -66,9 +67,7 @@ pub struct Child {
 
 impl Child {
     /// Starts a child; the pipes are its stdin and stdout.
-    pub async fn spawn(
-        options: ChildOptions,
-    ) -> Result<(Child, ChildStdin, ChildStdout), SpawnError> {
+    pub async fn spawn(options: ChildOptions) -> Result<(Child, Writer, Reader), SpawnError> {
         let program = options.command.first().ok_or(SpawnError::Empty)?;
         let name = program.to_string_lossy().into_owned();
         if let Some(folder) = options.cwd.as_ref().filter(|folder| !folder.is_dir()) {
@@ -85,9 +84,12 @@ impl Child {
         let pipes = process.stdin.take().zip(process.stdout.take());
         let child = Child { process, group, log };
         platform::register(child.group);
-        match pipes {
-            Some((stdin, stdout)) => Ok((child, stdin, stdout)),
-            None => Err(SpawnError::Io(name, io::ErrorKind::BrokenPipe.into())),
+        let broken = || io::ErrorKind::BrokenPipe.into();
+        let ends =
+            pipes.ok_or_else(broken).and_then(|(stdin, stdout)| ends::of_child(stdin, stdout));
+        match ends {
+            Ok((reader, writer)) => Ok((child, writer, reader)),
+            Err(error) => Err(SpawnError::Io(name, error)),
         }
     }
 

@@ -30,7 +30,7 @@ pub mod client;
 #[cfg(feature = "io")]
 pub mod fake;
 #[cfg(feature = "io")]
-pub mod stdio;
+pub mod ends;
 
 pub use bytes::Bytes;
 /// The server framework that Demolish's own features are written against; called in process, never given a transport.

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{Exit, Failure, Outcome};
 use crate::bench::report::Report;
-use crate::bench::{echo, engine, proxy, steer};
+use crate::bench::{copy, echo, engine, proxy, steer};
 
 /// Measure this machine: what the proxy adds, how long a suggestion takes, how fast the model is
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,13 @@ enum What {
     /// The server that says back what it is told
     #[command(hide = true)]
     EchoServer,
+    /// The proxy that only copies bytes
+    #[command(hide = true)]
+    CopyProxy {
+        /// The server and its arguments
+        #[arg(last = true)]
+        server: Vec<std::ffi::OsString>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +52,9 @@ struct Form {
 pub(super) fn run(args: &Args) -> Outcome {
     match &args.what {
         What::EchoServer => echo::serve().map(|()| Exit::Done).map_err(Failure::bad),
+        What::CopyProxy { server } => {
+            copy::serve(server).map(|()| Exit::Done).map_err(Failure::bad)
+        }
         What::Proxy(form) => report(form, super::block_on(proxy::run())?),
         What::Steer(form) => report(form, super::block_on(steer::run())?),
         What::Engine(form) => report(form, super::block_on(engine::run())?),

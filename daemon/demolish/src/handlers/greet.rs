@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use wire::ext::{Hello, HelloParams, HelloResult, Mode, PROTOCOL};
 use wire::lsp::request::Request as _;
 use wire::peer::Peer;
-use wire::{Envelope, Kind, ResponseError, codes};
+use wire::{Envelope, Kind, ResponseError, codes, ends};
 
 use super::{life, send};
 use crate::main_loop::Event;
@@ -27,7 +27,10 @@ pub fn accepted(state: &mut State, stream: UnixStream, now: Instant) {
     }
     state.last_link += 1;
     let id = LinkId(state.last_link);
-    let (reader, writer) = stream.into_split();
+    let (reader, writer) = match ends::of_socket(stream) {
+        Ok(both) => both,
+        Err(error) => return tracing::error!(%error, "a connection that cannot be polled"),
+    };
     let inbox = state.inbox.clone();
     let client = Peer::start(reader, writer, move |event| {
         let inbox = inbox.clone();

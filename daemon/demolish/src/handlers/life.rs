@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot};
 use wire::child::{Child, ChildOptions, SpawnError};
+use wire::ends::{Reader, Writer};
 use wire::peer::Peer;
 
 use super::wrap::{pass, wrap};
@@ -23,8 +23,8 @@ const LAST_WORDS_SHOWN: usize = 3;
 #[derive(Debug)]
 pub struct Started {
     child: Child,
-    stdin: ChildStdin,
-    stdout: ChildStdout,
+    stdin: Writer,
+    stdout: Reader,
 }
 
 /// Starts the server of a link; its beginning comes as [`Event::Started`].

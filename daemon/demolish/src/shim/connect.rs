@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use wire::codec::{Codec, Incoming};
 use wire::ext::{Hello, HelloParams, Mode, PROTOCOL};
 use wire::lsp::request::Request as _;
 use wire::socket::{self, SocketError};
-use wire::{Bytes, Envelope, Id, child, frame};
+use wire::{Bytes, Envelope, Id, child, ends, frame};
 
 use super::{ShimMode, ShimOptions};
 use crate::env_vars;
@@ -46,9 +45,9 @@ pub(super) const AGAIN: Patience = Patience { silence: PATIENCE_MAX, start: PATI
 /// A connection on which the daemon has said hello.
 pub(super) struct Connection {
     /// What it says from here on.
-    pub(super) reader: tokio::io::Chain<io::Cursor<Bytes>, OwnedReadHalf>,
+    pub(super) reader: tokio::io::Chain<io::Cursor<Bytes>, ends::Reader>,
     /// The way to it.
-    pub(super) writer: OwnedWriteHalf,
+    pub(super) writer: ends::Writer,
 }
 
 /// Why there is no daemon for us.
@@ -144,7 +143,7 @@ fn log_file(path: &Path) -> io::Result<std::fs::File> {
 }
 
 async fn hello(stream: UnixStream, options: &ShimOptions) -> Result<Connection, NoDaemon> {
-    let (mut reader, mut writer) = stream.into_split();
+    let (mut reader, mut writer) = ends::of_socket(stream)?;
     let cwd = std::env::current_dir().unwrap_or_default();
     let params = HelloParams {
         protocol: PROTOCOL,

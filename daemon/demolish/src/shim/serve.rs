@@ -1,6 +1,7 @@
 //! Messages pass between the editor and whatever stands behind us now: the daemon, or the real server.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy::{BackOff, Link, LinkOptions, Reads, Route};
@@ -10,7 +11,7 @@ use wire::codec::{Incoming, Malformed, Why};
 use wire::ext::Goodbye;
 use wire::lsp::notification::Notification as _;
 use wire::peer::{Peer, PeerEvent};
-use wire::{Envelope, ResponseError, codes, stdio};
+use wire::{Envelope, ResponseError, codes, ends};
 
 use super::connect::{self, AGAIN, Connection, NoDaemon};
 use super::{ShimMode, ShimOptions};
@@ -48,13 +49,13 @@ enum Event {
 /// The real server, as our own child.
 struct Direct {
     child: Child,
-    stdin: tokio::process::ChildStdin,
-    stdout: tokio::process::ChildStdout,
+    stdin: ends::Writer,
+    stdout: ends::Reader,
 }
 
 /// A shim at work.
-struct Shim<'o> {
-    options: &'o ShimOptions,
+struct Shim {
+    options: Arc<ShimOptions>,
     link: Link,
     editor: Peer,
     behind: Option<Peer>,
@@ -75,9 +76,17 @@ struct Shim<'o> {
 }
 
 /// Runs until the editor is gone. The exit code is that which the protocol asks of a server.
+///
+/// It is a task, as the readers and writers are: what the runtime itself waits for is looked at only between two looks at
+/// the system, and every message would pay for one.
 pub(super) async fn run(options: &ShimOptions, beginning: Beginning) -> ExitCode {
+    let options = Arc::new(options.clone());
+    tokio::spawn(serve(options, beginning)).await.unwrap_or(ExitCode::FAILURE)
+}
+
+async fn serve(options: Arc<ShimOptions>, beginning: Beginning) -> ExitCode {
     let (inbox, mut events) = mpsc::channel(INBOX_EVENTS_MAX);
-    let ends = (stdio::stdin(), stdio::stdout());
+    let ends = (ends::stdin(), ends::stdout());
     let (Ok(stdin), Ok(stdout)) = ends else { return ExitCode::FAILURE };
     let to_inbox = inbox.clone();
     let editor = Peer::start(stdin, stdout, move |event| {
@@ -112,8 +121,8 @@ pub(super) async fn run(options: &ShimOptions, beginning: Beginning) -> ExitCode
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-impl<'o> Shim<'o> {
-    fn new(options: &'o ShimOptions, editor: Peer, inbox: mpsc::Sender<Event>) -> Shim<'o> {
+impl Shim {
+    fn new(options: Arc<ShimOptions>, editor: Peer, inbox: mpsc::Sender<Event>) -> Shim {
         let server = match &options.mode {
             ShimMode::Wrap(command) => {
                 command.first().map(|name| name.to_string_lossy().into_owned())
@@ -275,7 +284,7 @@ impl<'o> Shim<'o> {
         if self.direct {
             return self.go_direct();
         }
-        let (options, inbox) = (self.options.clone(), self.inbox.clone());
+        let (options, inbox) = (Arc::clone(&self.options), self.inbox.clone());
         tokio::spawn(async move {
             let outcome = connect::connect(&options, AGAIN).await;
             let _ = inbox.send(Event::Connected(outcome)).await;
