@@ -133,11 +133,10 @@ async fn serve(options: DaemonOptions, features: Arc<dyn Features>) -> Result<()
 
 /// Lets clients read what is queued for them, and servers end.
 async fn end_links(mut state: State, mut events: mpsc::Receiver<Event>) {
-    let mut servers = 0;
+    let instances = std::mem::take(&mut state.instances);
+    let mut servers = instances.values().filter(|instance| instance.server.is_some()).count();
+    drop(instances);
     for (_, link) in std::mem::take(&mut state.links) {
-        if let crate::state::Role::Wrap(wrap) = &link.role {
-            servers += usize::from(wrap.server.is_some());
-        }
         let crate::state::LinkState { client, role, .. } = link;
         drop(role);
         client.finish(Duration::from_millis(200)).await;

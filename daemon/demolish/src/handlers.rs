@@ -19,7 +19,7 @@ use wire::codec::Incoming;
 use wire::peer::{Lane, Peer, PeerEvent};
 use wire::{Envelope, ResponseError, codes};
 
-use crate::state::{LinkId, Role, State};
+use crate::state::{LinkId, LinkState, Role, State};
 pub use life::Started;
 
 /// Something from a client.
@@ -44,16 +44,18 @@ pub fn client(state: &mut State, id: LinkId, event: PeerEvent, now: Instant) {
     };
     match link.role {
         Role::Greeting(_) => greet::first(state, id, &envelope, now),
-        Role::Wrap(_) => wrap::from_client(state, id, envelope, now),
+        Role::Wrap(client) => wrap::from_client(state, client, envelope, now),
         Role::Own(_) => own::from_client(state, id, envelope, now),
         Role::Control => control::from_client(state, id, envelope),
     }
 }
 
-/// Takes a link out: its tasks are cancelled, and its server is asked to end.
+/// Takes a link out: its tasks are cancelled, and its server is asked to end if nobody else needs it.
 pub fn remove(state: &mut State, id: LinkId, now: Instant) {
     state.tasks.cancel_link(id);
-    state.links.remove(&id);
+    if let Some(LinkState { role: Role::Wrap(client), .. }) = state.links.remove(&id) {
+        wrap::leave(state, client, now);
+    }
     if state.links.is_empty() {
         state.idle_since = Some(now);
     }
@@ -63,6 +65,9 @@ pub fn remove(state: &mut State, id: LinkId, now: Instant) {
 pub fn finish(state: &mut State, id: LinkId, now: Instant) {
     if let Some(link) = state.links.remove(&id) {
         tokio::spawn(link.client.finish(routes::FINISH_PATIENCE));
+        if let Role::Wrap(client) = link.role {
+            wrap::leave(state, client, now);
+        }
     }
     remove(state, id, now);
 }

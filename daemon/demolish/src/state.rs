@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use proxy::{BackOff, Mirror};
+use proxy::{BackOff, ClientId, Mirror};
 use tokio::sync::{mpsc, oneshot};
 use wire::child::Log;
 use wire::ext::{HelloParams, Status};
@@ -25,11 +25,16 @@ pub use snapshot::{Snapshot, WrappedServer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u32);
 
-/// One life of a link's server: restarts count up, so that what the dead one still says is not taken for the new one's.
+/// The number of an instance; counts up from 1 and is never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(pub u32);
+
+/// One life of an instance's server: restarts count up, so that what the dead one still says is not taken for the new
+/// one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerId {
-    /// The link.
-    pub link: LinkId,
+    /// The instance.
+    pub instance: InstanceId,
     /// Which start, from 1.
     pub life: u32,
 }
@@ -105,6 +110,14 @@ pub struct State {
     pub(crate) links: BTreeMap<LinkId, LinkState>,
     /// Where link numbers come from.
     pub(crate) last_link: u32,
+    /// The language servers of the user. One lives as long as somebody has a seat in it.
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    /// Where instance numbers come from.
+    pub(crate) last_instance: u32,
+    /// Who sits where. A client may be moved from one instance to another, so that its seat is looked up, not kept.
+    pub(crate) seats: BTreeMap<ClientId, Seat>,
+    /// Where client numbers come from.
+    pub(crate) last_client: u32,
     /// Background work: requests to our own features. Dropping one cancels it.
     pub(crate) tasks: Tasks,
     /// When the daemon started.
@@ -129,21 +142,32 @@ pub(crate) struct LinkState {
 pub(crate) enum Role {
     /// Not known yet: it has until then to say so.
     Greeting(Instant),
-    /// An editor and a language server.
-    Wrap(Box<Wrap>),
+    /// An editor and a language server: the client that it is there.
+    Wrap(ClientId),
     /// An editor and our own features.
     Own(Box<OwnLink>),
     /// A command-line verb.
     Control,
 }
 
-/// An editor and a language server.
-pub(crate) struct Wrap {
-    /// The joint between the two; knows who waits for what.
+/// Where a client of a language server sits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    /// The instance.
+    pub(crate) instance: InstanceId,
+    /// The connection through which it is reached.
+    pub(crate) link: LinkId,
+}
+
+/// A language server of the user and its clients, mostly one.
+pub(crate) struct Instance {
+    /// The joint between them; knows who waits for what.
     pub(crate) link: proxy::Link,
     /// The server and its arguments.
     pub(crate) command: Arc<[String]>,
-    /// The environment in which the editor started the shim.
+    /// Where the editor started the shim.
+    pub(crate) cwd: PathBuf,
+    /// The environment in which it did.
     pub(crate) env: Arc<BTreeMap<String, String>>,
     /// The server's process, while there is one.
     pub(crate) server: Option<Server>,
@@ -153,7 +177,7 @@ pub(crate) struct Wrap {
     pub(crate) back_off: BackOff,
     /// When it will be.
     pub(crate) restart_at: Option<Instant>,
-    /// Set once the editor has said `exit`: until then the server may end by itself.
+    /// Set once the last editor has said `exit`: until then the server may end by itself.
     pub(crate) closing: Option<Instant>,
     /// When the server last sent something that is no message; too many in a short time and it is restarted (rule 4.2).
     pub(crate) malformed: VecDeque<Instant>,
@@ -209,6 +233,10 @@ impl State {
             inbox,
             links: BTreeMap::new(),
             last_link: 0,
+            instances: BTreeMap::new(),
+            last_instance: 0,
+            seats: BTreeMap::new(),
+            last_client: 0,
             started: now,
             idle_since: Some(now),
             over: false,

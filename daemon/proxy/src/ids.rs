@@ -1,6 +1,6 @@
 //! Request ids: ours on the far side, the asker's own on the near side, byte for byte (rule 4.5).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,11 +9,28 @@ use wire::{Bytes, Id};
 /// Ids that we give are below this: some servers read them as signed 32-bit numbers.
 const IDS_END: u32 = 1 << 31;
 
+/// The number of a client; counts up from 1, and a greater one came later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u32);
+
+impl ClientId {
+    /// No client: the server asks, or we do.
+    pub const NOBODY: ClientId = ClientId(0);
+    /// The client of a link that has only one.
+    pub const ONLY: ClientId = ClientId(1);
+}
+
 /// A request that was passed on and has no answer yet.
 #[derive(Clone, Debug)]
 pub struct Pending {
     /// The id under which it was asked; `None` if we asked it ourselves.
     pub original: Option<Id>,
+    /// Whose id that is.
+    pub asker: ClientId,
+    /// The client that was asked, if it was one.
+    pub asked: ClientId,
+    /// Whether somebody waits for the answer to a request of our own.
+    pub awaited: bool,
     /// What was asked for.
     pub method: Box<str>,
     /// When we answer it ourselves, if at all.
@@ -27,15 +44,23 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// A request of a peer.
-    pub fn of(original: Id, method: &str) -> Pending {
-        Pending { original: Some(original), ..Pending::ours(method) }
+    /// A request of a client.
+    pub fn of(asker: ClientId, original: Id, method: &str) -> Pending {
+        Pending { original: Some(original), asker, ..Pending::ours(method) }
+    }
+
+    /// A request of the server to a client.
+    pub fn of_server(original: Id, asked: ClientId, method: &str) -> Pending {
+        Pending { original: Some(original), asked, ..Pending::ours(method) }
     }
 
     /// A request of our own.
     pub fn ours(method: &str) -> Pending {
         Pending {
             original: None,
+            asker: ClientId::NOBODY,
+            asked: ClientId::NOBODY,
+            awaited: false,
             method: method.into(),
             deadline: None,
             cancelled: false,
@@ -55,13 +80,15 @@ pub struct Duplicate;
 pub struct IdTable {
     last: u32,
     pending: HashMap<u32, Pending>,
-    originals: HashMap<Id, u32>,
+    /// By asker: two clients may use the same ids.
+    originals: BTreeMap<ClientId, HashMap<Id, u32>>,
 }
 
 impl IdTable {
     /// Notes a request, and gives it an id of ours.
     pub fn insert(&mut self, pending: Pending) -> Result<u32, Duplicate> {
-        if pending.original.as_ref().is_some_and(|id| self.originals.contains_key(id)) {
+        let used = |id: &Id| self.ours(pending.asker, id).is_some();
+        if pending.original.as_ref().is_some_and(used) {
             return Err(Duplicate);
         }
         loop {
@@ -70,16 +97,13 @@ impl IdTable {
                 break;
             }
         }
-        if let Some(original) = &pending.original {
-            self.originals.insert(original.clone(), self.last);
-        }
-        self.pending.insert(self.last, pending);
+        self.put_back(self.last, pending);
         Ok(self.last)
     }
 
     /// Our id of the request that its asker calls `original`.
-    pub fn ours(&self, original: &Id) -> Option<u32> {
-        self.originals.get(original).copied()
+    pub fn ours(&self, asker: ClientId, original: &Id) -> Option<u32> {
+        self.originals.get(&asker)?.get(original).copied()
     }
 
     /// A request that has no answer yet.
@@ -90,8 +114,10 @@ impl IdTable {
     /// Takes a request out: it is answered.
     pub fn take(&mut self, ours: u32) -> Option<Pending> {
         let pending = self.pending.remove(&ours)?;
-        if let Some(original) = &pending.original {
-            self.originals.remove(original);
+        if let Some(original) = &pending.original
+            && let Some(originals) = self.originals.get_mut(&pending.asker)
+        {
+            originals.remove(original);
         }
         Some(pending)
     }
@@ -110,10 +136,23 @@ impl IdTable {
         all
     }
 
+    /// Takes those out that `of` chooses, oldest id first.
+    pub fn take_where(&mut self, of: impl Fn(&Pending) -> bool) -> Vec<(u32, Pending)> {
+        let mut ids: Vec<u32> =
+            self.pending.iter().filter(|(_, pending)| of(pending)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids.into_iter().filter_map(|id| self.take(id).map(|pending| (id, pending))).collect()
+    }
+
+    /// Forgets a client that asks no more.
+    pub fn forget(&mut self, asker: ClientId) {
+        self.originals.remove(&asker);
+    }
+
     /// Puts back what [`IdTable::drain`] took out, under the id that it had.
     pub fn put_back(&mut self, ours: u32, pending: Pending) {
         if let Some(original) = &pending.original {
-            self.originals.insert(original.clone(), ours);
+            self.originals.entry(pending.asker).or_default().insert(original.clone(), ours);
         }
         self.pending.insert(ours, pending);
     }
@@ -125,11 +164,7 @@ impl IdTable {
 
     /// Takes those out whose deadline has passed.
     pub fn expired(&mut self, now: Instant) -> Vec<(u32, Pending)> {
-        let late = |pending: &Pending| pending.deadline.is_some_and(|deadline| deadline <= now);
-        let mut ids: Vec<u32> =
-            self.pending.iter().filter(|(_, pending)| late(pending)).map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        ids.into_iter().filter_map(|id| self.take(id).map(|pending| (id, pending))).collect()
+        self.take_where(|pending| pending.deadline.is_some_and(|deadline| deadline <= now))
     }
 
     /// The earliest deadline.
@@ -162,8 +197,8 @@ mod tests {
     fn rule_4_5_ids_of_any_shape_come_back_byte_for_byte() {
         let mut table = IdTable::default();
         for raw in ["1", "\"1\"", "4294967296", "-7", "1.5e3", "\"\\u00e9\"", "null"] {
-            let ours = table.insert(Pending::of(id(raw), "m")).unwrap();
-            assert_eq!(table.ours(&id(raw)), Some(ours));
+            let ours = table.insert(Pending::of(ClientId::ONLY, id(raw), "m")).unwrap();
+            assert_eq!(table.ours(ClientId::ONLY, &id(raw)), Some(ours));
             let (_, pending) = table.answered(&Id::number(ours)).unwrap();
             assert_eq!(pending.original.unwrap().raw(), raw);
         }
@@ -174,17 +209,32 @@ mod tests {
     #[test]
     fn rule_4_5_an_id_in_use_is_refused_and_can_be_used_again_later() {
         let mut table = IdTable::default();
-        let ours = table.insert(Pending::of(id("1"), "m")).unwrap();
-        assert_eq!(table.insert(Pending::of(id("1"), "m")), Err(Duplicate));
+        let ours = table.insert(Pending::of(ClientId::ONLY, id("1"), "m")).unwrap();
+        assert_eq!(table.insert(Pending::of(ClientId::ONLY, id("1"), "m")), Err(Duplicate));
         table.take(ours);
-        assert!(table.insert(Pending::of(id("1"), "m")).is_ok());
+        assert!(table.insert(Pending::of(ClientId::ONLY, id("1"), "m")).is_ok());
+    }
+
+    #[test]
+    fn rule_4_5_two_clients_may_use_the_same_id() {
+        let mut table = IdTable::default();
+        let one = table.insert(Pending::of(ClientId(1), id("1"), "m")).unwrap();
+        let two = table.insert(Pending::of(ClientId(2), id("1"), "m")).unwrap();
+        assert_eq!(table.insert(Pending::of(ClientId(2), id("1"), "m")), Err(Duplicate));
+        assert_eq!(table.ours(ClientId(1), &id("1")), Some(one));
+        assert_eq!(table.ours(ClientId(2), &id("1")), Some(two));
+        assert_eq!(table.take(two).unwrap().asker, ClientId(2));
+        assert_eq!(table.ours(ClientId(1), &id("1")), Some(one));
+        assert_eq!(table.take_where(|pending| pending.asker == ClientId(1)).len(), 1);
+        assert!(table.is_empty());
     }
 
     #[test]
     fn our_ids_stay_below_two_to_the_31_and_skip_those_in_use() {
         let mut table = IdTable { last: IDS_END - 2, ..IdTable::default() };
-        let ids: Vec<u32> =
-            (0..3).map(|n| table.insert(Pending::of(Id::number(n), "m")).unwrap()).collect();
+        let ids: Vec<u32> = (0..3)
+            .map(|n| table.insert(Pending::of(ClientId::ONLY, Id::number(n), "m")).unwrap())
+            .collect();
         assert_eq!(ids, [IDS_END - 1, 1, 2]);
         table.last = 0;
         assert_eq!(table.insert(Pending::ours("m")), Ok(3));
@@ -198,7 +248,7 @@ mod tests {
             for (original, insert) in steps {
                 let known = naive.iter().position(|(o, _)| *o == original);
                 if insert {
-                    match table.insert(Pending::of(Id::number(original), "m")) {
+                    match table.insert(Pending::of(ClientId::ONLY, Id::number(original), "m")) {
                         Ok(ours) => { prop_assert!(known.is_none()); naive.push((original, ours)); }
                         Err(Duplicate) => prop_assert!(known.is_some()),
                     }

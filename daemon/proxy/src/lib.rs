@@ -1,7 +1,7 @@
 //! The proxy as a state machine: a message in, routes out. No sockets, no clock of its own, no `async`.
 //!
-//! A [`Link`] joins one client (an editor) and one server, in wrapper mode: bytes pass as they are, except for the ids of
-//! requests. The daemon has one link per wrapped server; the shim has one whose server is the daemon. What a link must
+//! A [`Link`] joins clients (editors, mostly one) and one server, in wrapper mode: bytes pass as they are, except for the
+//! ids of requests. The daemon has one link per wrapped server; the shim has one whose server is the daemon. What a link must
 //! get right is numbered in the design's rule book; tests carry the numbers.
 //!
 //! The [`Mirror`] knows what a fresh server would have to be told to take over; the [`Tap`] what the server has said about
@@ -10,7 +10,7 @@
 mod classify;
 pub use classify::{is_read, lane_to_client};
 mod ids;
-pub use ids::{Duplicate, IdTable, Pending};
+pub use ids::{ClientId, Duplicate, IdTable, Pending};
 mod mirror;
 pub use mirror::{Mirror, OpenDocument};
 mod tap;

@@ -1,13 +1,16 @@
-//! One client and one server, joined (wrapper mode).
+//! Clients and one server, joined (wrapper mode).
 //!
-//! Everything is decided on the turn of the message: ids are mapped and the route is returned at once, so that order is
+//! Mostly there is one client; several editor windows may share a server. Everything is decided on the turn of the message: ids are mapped and the route is returned at once, so that order is
 //! kept by construction (rule 4.8). What a link cannot do itself, because it holds no queues, is in the [`Route`].
 //!
-//! The parts: `from_client` and `from_server` for what arrives, `life` for a server that starts, dies and returns.
+//! The parts: `from_client` and `from_server` for what arrives, `life` for a server that starts, dies and returns,
+//! `members` for clients that come and go, `own` for requests of our own to the server.
 
 mod from_client;
 mod from_server;
 mod life;
+mod members;
+mod own;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +19,8 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use wire::{Bytes, Envelope, Id, Lane, ResponseError, codes};
 
-use crate::{IdTable, Mirror, Pending, Tap};
+use crate::{ClientId, IdTable, Pending, Tap};
+use members::Member;
 
 /// How long a server may take to answer a request that was cancelled, before we do (rule 4.17).
 pub const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
@@ -54,15 +58,17 @@ pub struct LinkOptions {
 /// What to do with a message.
 #[derive(Clone, Debug)]
 pub enum Route {
-    /// Queue it for the client.
-    Client(Outbound),
+    /// Queue it for this client.
+    Client(ClientId, Outbound),
     /// Queue it for the server.
     Server(Outbound),
     /// If the request `tag` is still in the server's queue, take it out and call [`Link::withdrawn_from_server`];
     /// otherwise queue the message.
     WithdrawFromServer(u32, Outbound),
-    /// The same for the client's queue and [`Link::withdrawn_from_client`].
-    WithdrawFromClient(u32, Outbound),
+    /// The same for this client's queue and [`Link::withdrawn_from_client`].
+    WithdrawFromClient(ClientId, u32, Outbound),
+    /// The answer to the request of our own that [`Link::ask_server`] gave this number: exactly one, whatever happens.
+    Answered(u32, Envelope),
 }
 
 /// A message on its way out.
@@ -91,16 +97,17 @@ pub enum ServerState {
     Stopped(String),
 }
 
-/// The joint between a client and a server.
+/// The joint between clients and a server.
 #[derive(Debug)]
 pub struct Link {
     options: LinkOptions,
     state: ServerState,
-    mirror: Mirror,
+    /// The clients, oldest first.
+    members: BTreeMap<ClientId, Member>,
     tap: Tap,
-    /// Requests of the client, and our own, that the server has not answered.
+    /// Requests of clients, and our own, that the server has not answered.
     asked_server: IdTable,
-    /// Requests of the server, and our own, that the client has not answered.
+    /// Requests of the server, and our own, that a client has not answered.
     asked_client: IdTable,
     held: VecDeque<Outbound>,
     held_bytes: usize,
@@ -115,12 +122,12 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link whose server is on its way.
+    /// A link whose server is on its way, and that nobody has joined.
     pub fn new(options: LinkOptions) -> Link {
         Link {
             options,
             state: ServerState::Starting,
-            mirror: Mirror::default(),
+            members: BTreeMap::new(),
             tap: Tap::default(),
             asked_server: IdTable::default(),
             asked_client: IdTable::default(),
@@ -138,16 +145,6 @@ impl Link {
         &self.state
     }
 
-    /// What the client has told the server.
-    pub fn mirror(&self) -> &Mirror {
-        &self.mirror
-    }
-
-    /// The same, to look at documents.
-    pub fn mirror_mut(&mut self) -> &mut Mirror {
-        &mut self.mirror
-    }
-
     /// What the server has said about documents.
     pub fn tap(&self) -> &Tap {
         &self.tap
@@ -158,12 +155,12 @@ impl Link {
         Arc::clone(&self.settings)
     }
 
-    /// How many requests of the client have no answer.
-    pub fn pending_len(&self) -> usize {
-        self.asked_server.len()
+    /// How many requests of `client` have no answer.
+    pub fn pending_len(&self, client: ClientId) -> usize {
+        self.asked_server.entries().filter(|(_, pending)| pending.asker == client).count()
     }
 
-    /// Whether the client waits for the answer to its `initialize`.
+    /// Whether a client waits for the answer to its `initialize`.
     pub fn is_initializing(&self) -> bool {
         self.asked_server.entries().any(|(_, pending)| is_client_initialize(pending))
     }
@@ -175,21 +172,47 @@ impl Link {
         [server, client].into_iter().flatten().min()
     }
 
-    fn to_client(&self, envelope: Envelope, lane: Lane, tag: Option<u32>) -> Route {
-        Route::Client(Outbound { body: envelope.body, lane, tag })
+    /// The same message for every client.
+    fn to_all(&self, envelope: &Envelope, lane: &Lane) -> Vec<Route> {
+        let route = |id: &ClientId| {
+            let body = envelope.body.clone();
+            Route::Client(*id, Outbound { body, lane: lane.clone(), tag: None })
+        };
+        self.members.keys().map(route).collect()
     }
 
-    fn fail_client(&self, id: Id, code: i64, message: &str) -> Route {
-        let error = ResponseError::new(code, message);
-        self.to_client(Envelope::error(id, &error), Lane::Keep, None)
-    }
-
-    /// A request of our own to the client, whose answer nobody waits for.
-    fn ask_client(&mut self, method: &str, params: &impl serde::Serialize) -> Option<Route> {
-        let ours = self.asked_client.insert(Pending::ours(method)).ok()?;
+    /// A request of our own to a client, whose answer nobody waits for.
+    fn ask_client(
+        &mut self,
+        client: ClientId,
+        method: &str,
+        params: &impl serde::Serialize,
+    ) -> Option<Route> {
+        let pending = Pending { asked: client, ..Pending::ours(method) };
+        let ours = self.asked_client.insert(pending).ok()?;
         let request = Envelope::request(Id::number(ours), method, params);
-        Some(self.to_client(request, Lane::Keep, Some(ours)))
+        Some(Route::Client(
+            client,
+            Outbound { body: request.body, lane: Lane::Keep, tag: Some(ours) },
+        ))
     }
+}
+
+/// A message to a client that is never dropped.
+fn to_client(client: ClientId, envelope: Envelope) -> Route {
+    Route::Client(client, outbound(envelope))
+}
+
+fn fail_client(client: ClientId, id: Id, code: i64, message: &str) -> Route {
+    to_client(client, Envelope::error(id, &ResponseError::new(code, message)))
+}
+
+fn to_server(envelope: Envelope) -> Route {
+    Route::Server(outbound(envelope))
+}
+
+fn outbound(envelope: Envelope) -> Outbound {
+    Outbound { body: envelope.body, lane: Lane::Keep, tag: None }
 }
 
 fn is_client_initialize(pending: &Pending) -> bool {
@@ -207,8 +230,7 @@ fn cancelled_id(envelope: &Envelope) -> Option<Id> {
 }
 
 fn cancel(ours: u32) -> Outbound {
-    let envelope = Envelope::notification("$/cancelRequest", &serde_json::json!({ "id": ours }));
-    Outbound { body: envelope.body, lane: Lane::Keep, tag: None }
+    outbound(Envelope::notification("$/cancelRequest", &serde_json::json!({ "id": ours })))
 }
 
 fn cancelled_error() -> ResponseError {

@@ -1,18 +1,18 @@
 //! A connection says what it is for.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy::{BackOff, Link, LinkOptions, Mirror, Reads};
+use proxy::Mirror;
 use tokio::net::UnixStream;
 use wire::ext::{Hello, HelloParams, HelloResult, Mode, PROTOCOL};
 use wire::lsp::request::Request as _;
 use wire::peer::Peer;
 use wire::{Envelope, Kind, ResponseError, codes, ends};
 
-use super::{life, send};
+use super::send;
+use super::wrap::{self, Origin};
 use crate::main_loop::Event;
-use crate::state::{LinkId, LinkState, Outlet, OwnLink, Role, State, Wrap};
+use crate::state::{LinkId, LinkState, Outlet, OwnLink, Role, State};
 
 /// How long a connection may take to say what it is for.
 pub const GREETING_PATIENCE: Duration = Duration::from_secs(5);
@@ -71,34 +71,24 @@ pub fn first(state: &mut State, id: LinkId, envelope: &Envelope, now: Instant) {
         HelloResult { version: state.options.version.clone(), pid: std::process::id(), link: id.0 };
     send(&link.client, Envelope::response(request.clone(), &result));
     tracing::info!(link = id.0, mode = ?hello.mode, shim = hello.pid, "connected");
-    let mode = hello.mode.clone();
-    link.role = match &mode {
-        Mode::Wrap { command } => Role::Wrap(Box::new(wrap(command, &hello))),
+    let role = match &hello.mode {
+        Mode::Wrap { command } => {
+            let origin = Origin {
+                link: id,
+                command: command.as_slice().into(),
+                cwd: hello.cwd.clone().into(),
+                env: hello.env.clone().into(),
+            };
+            Role::Wrap(wrap::seat(state, origin))
+        }
         Mode::Own => {
             let own = state.features.own(Outlet::new(id, state.inbox.clone()));
             Role::Own(Box::new(OwnLink { mirror: Mirror::default(), own }))
         }
         Mode::Control => Role::Control,
     };
-    link.hello = Some(hello);
-    if matches!(mode, Mode::Wrap { .. }) {
-        life::start(state, id);
-    }
-}
-
-fn wrap(command: &[String], hello: &HelloParams) -> Wrap {
-    let server = command.first().cloned().unwrap_or_default();
-    Wrap {
-        link: Link::new(LinkOptions { server, reads: Reads::Fail }),
-        command: command.into(),
-        env: Arc::new(hello.env.clone()),
-        server: None,
-        life: 0,
-        back_off: BackOff::default(),
-        restart_at: None,
-        closing: None,
-        malformed: Default::default(),
-        malformed_total: 0,
-        last_words: Vec::new(),
+    if let Some(link) = state.links.get_mut(&id) {
+        link.role = role;
+        link.hello = Some(hello);
     }
 }

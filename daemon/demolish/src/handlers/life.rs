@@ -8,9 +8,9 @@ use wire::child::{Child, ChildOptions, SpawnError};
 use wire::ends::{Reader, Writer};
 use wire::peer::Peer;
 
-use super::wrap::{pass, wrap};
+use super::wrap::{instance, pass};
 use crate::main_loop::Event;
-use crate::state::{Dying, LinkId, Role, Server, ServerId, State, Wrap};
+use crate::state::{Dying, Instance, InstanceId, Server, ServerId, State};
 
 /// How long the second sign of a server's death is waited for.
 pub const SIGNS_PATIENCE: Duration = Duration::from_millis(300);
@@ -27,21 +27,19 @@ pub struct Started {
     stdout: Reader,
 }
 
-/// Starts the server of a link; its beginning comes as [`Event::Started`].
-pub fn start(state: &mut State, id: LinkId) {
+/// Starts the server of an instance; its beginning comes as [`Event::Started`].
+pub fn start(state: &mut State, id: InstanceId) {
     let log_dir = state.options.servers_log_dir.clone();
     let inbox = state.inbox.clone();
-    let cwd =
-        state.links.get(&id).and_then(|link| link.hello.as_ref()).map(|hello| hello.cwd.clone());
-    let Some(wrap) = wrap(state, id) else { return };
-    wrap.life += 1;
-    wrap.restart_at = None;
-    let server = ServerId { link: id, life: wrap.life };
+    let Some(instance) = instance(state, id) else { return };
+    instance.life += 1;
+    instance.restart_at = None;
+    let server = ServerId { instance: id, life: instance.life };
     let options = ChildOptions {
-        command: wrap.command.iter().map(Into::into).collect(),
-        cwd: cwd.map(PathBuf::from),
-        env: Some(wrap.env.iter().map(|(name, value)| (name.into(), value.into())).collect()),
-        log: log_dir.and_then(|dir| log_file(&dir, &wrap.command, id)),
+        command: instance.command.iter().map(Into::into).collect(),
+        cwd: Some(instance.cwd.clone()),
+        env: Some(instance.env.iter().map(|(name, value)| (name.into(), value.into())).collect()),
+        log: log_dir.and_then(|dir| log_file(&dir, &instance.command, id)),
     };
     tokio::spawn(async move {
         let outcome = Child::spawn(options).await;
@@ -58,11 +56,11 @@ pub fn started(
     now: Instant,
 ) {
     let inbox = state.inbox.clone();
-    let current = |wrap: &&mut Wrap| wrap.life == server.life;
-    let Some(wrap) = wrap(state, server.link).filter(current) else { return };
+    let current = |instance: &&mut Instance| instance.life == server.life;
+    let Some(instance) = instance(state, server.instance).filter(current) else { return };
     let routes = match outcome {
         Ok(Started { child, stdin, stdout }) => {
-            tracing::info!(link = server.link.0, command = ?wrap.command, pid = child.id(), "started");
+            tracing::info!(instance = server.instance.0, command = ?instance.command, pid = child.id(), "started");
             let (stop, stopped) = oneshot::channel();
             let (pid, log) = (child.id(), child.log().clone());
             let events = inbox.clone();
@@ -73,18 +71,18 @@ pub fn started(
                 }
             });
             tokio::spawn(watch(child, stopped, server, inbox));
-            wrap.server = Some(Server { peer, pid, log, _stop: stop, dying: None });
-            wrap.link.on_server_up()
+            instance.server = Some(Server { peer, pid, log, _stop: stop, dying: None });
+            instance.link.on_server_up()
         }
         Err(error) => {
             let remedy = "install it, or correct the command in the editor's configuration";
             let reason =
                 format!("Demolish: the language server cannot be started: {error}; {remedy}");
-            tracing::error!(link = server.link.0, %error, "not started");
-            wrap.link.give_up(&reason)
+            tracing::error!(instance = server.instance.0, %error, "not started");
+            instance.link.give_up(&reason)
         }
     };
-    pass(state, server.link, routes, now);
+    pass(state, server.instance, routes, now);
 }
 
 /// The server's stdout is closed: the first sign, or the second.
@@ -98,22 +96,22 @@ pub fn ended(state: &mut State, server: ServerId, how: String, now: Instant) {
 }
 
 /// The second sign was not seen in time.
-pub fn overdue(state: &mut State, id: LinkId, now: Instant) {
-    let Some(wrap) = wrap(state, id) else { return };
+pub fn overdue(state: &mut State, id: InstanceId, now: Instant) {
+    let Some(instance) = instance(state, id) else { return };
     let how =
-        wrap.server.as_mut().and_then(|server| server.dying.take()).and_then(|dying| dying.how);
+        instance.server.as_mut().and_then(|server| server.dying.take()).and_then(|dying| dying.how);
     lost(state, id, &how.unwrap_or_else(|| "it closed its output".to_owned()), now);
 }
 
 fn sign(state: &mut State, server: ServerId, how: Option<String>, now: Instant) {
-    let current = |wrap: &&mut Wrap| wrap.life == server.life;
-    let Some(wrap) = wrap(state, server.link).filter(current) else { return };
-    let Some(running) = &mut wrap.server else { return };
+    let current = |instance: &&mut Instance| instance.life == server.life;
+    let Some(instance) = instance(state, server.instance).filter(current) else { return };
+    let Some(running) = &mut instance.server else { return };
     match running.dying.take() {
         None => running.dying = Some(Dying { until: now + SIGNS_PATIENCE, how }),
         Some(Dying { how: earlier, .. }) if how.is_some() || earlier.is_some() => {
             let how = how.or(earlier).unwrap_or_default();
-            lost(state, server.link, &how, now);
+            lost(state, server.instance, &how, now);
         }
         // A closed output may be reported by the writer and by the reader.
         Some(dying) => running.dying = Some(dying),
@@ -121,36 +119,36 @@ fn sign(state: &mut State, server: ServerId, how: Option<String>, now: Instant) 
 }
 
 /// The server is gone, or is given up: it is started again if it may be.
-pub fn lost(state: &mut State, id: LinkId, how: &str, now: Instant) {
-    let Some(wrap) = wrap(state, id) else { return };
-    let Some(server) = wrap.server.take() else { return };
-    wrap.last_words = server.log.tail();
+pub fn lost(state: &mut State, id: InstanceId, how: &str, now: Instant) {
+    let Some(instance) = instance(state, id) else { return };
+    let Some(server) = instance.server.take() else { return };
+    instance.last_words = server.log.tail();
     // From here on nothing counts that this life still says.
-    wrap.life += 1;
+    instance.life += 1;
     drop(server);
-    if wrap.closing.is_some() {
-        let routes = wrap.link.on_server_death();
+    if instance.closing.is_some() {
+        let routes = instance.link.on_server_death();
         pass(state, id, routes, now);
-        return super::finish(state, id, now);
+        return super::wrap::over(state, id, now);
     }
-    tracing::warn!(link = id.0, command = ?wrap.command, how, "the server is gone");
-    let greeted = wrap.link.mirror().is_initialized();
-    let routes = if wrap.link.mirror().is_shutdown() {
-        wrap.link.on_server_death()
+    tracing::warn!(instance = id.0, command = ?instance.command, how, "the server is gone");
+    let greeted = instance.link.is_initialized();
+    let routes = if instance.link.is_shutdown() {
+        instance.link.on_server_death()
     } else if !greeted {
-        let reason = never_answered(wrap, how);
-        wrap.link.give_up(&reason)
-    } else if let Some(wait) = wrap.back_off.died(now) {
-        wrap.restart_at = Some(now + wait);
-        wrap.link.on_server_death()
+        let reason = never_answered(instance, how);
+        instance.link.give_up(&reason)
+    } else if let Some(wait) = instance.back_off.died(now) {
+        instance.restart_at = Some(now + wait);
+        instance.link.on_server_death()
     } else {
-        let reason = gave_up(wrap, how);
-        wrap.link.give_up(&reason)
+        let reason = gave_up(instance, how);
+        instance.link.give_up(&reason)
     };
     pass(state, id, routes, now);
 }
 
-/// Waits for the end of a child, or brings it about when its link lets go of it.
+/// Waits for the end of a child, or brings it about when its instance lets go of it.
 async fn watch(
     mut child: Child,
     stopped: oneshot::Receiver<()>,
@@ -166,21 +164,21 @@ async fn watch(
     let _ = inbox.send(Event::Ended(server, how)).await;
 }
 
-fn never_answered(wrap: &Wrap, how: &str) -> String {
+fn never_answered(instance: &Instance, how: &str) -> String {
     format!(
         "Demolish: the language server `{}` ended before it was ready ({how}){}; run this command in a terminal to see \
          why, or correct it in the editor's configuration",
-        wrap.command.join(" "),
-        quoted(&wrap.last_words),
+        instance.command.join(" "),
+        quoted(&instance.last_words),
     )
 }
 
-fn gave_up(wrap: &Wrap, how: &str) -> String {
+fn gave_up(instance: &Instance, how: &str) -> String {
     format!(
         "Demolish: the language server `{}` keeps ending ({how}){}; it was restarted {} times in {} minutes and is now \
          left alone until the editor starts it again",
-        wrap.command.join(" "),
-        quoted(&wrap.last_words),
+        instance.command.join(" "),
+        quoted(&instance.last_words),
         proxy::RESTARTS_MAX,
         proxy::RESTARTS_WINDOW.as_secs() / 60,
     )
@@ -193,34 +191,33 @@ fn quoted(last_words: &[String]) -> String {
     if shown.is_empty() { String::new() } else { format!(", and said: {}", shown.join(" / ")) }
 }
 
-/// The log of a server: named after its program, and after its link because two may have the same.
-fn log_file(dir: &Path, command: &[String], id: LinkId) -> Option<PathBuf> {
+/// The log of a server: named after its program, and after its instance because two may have the same.
+fn log_file(dir: &Path, command: &[String], id: InstanceId) -> Option<PathBuf> {
     std::fs::create_dir_all(dir).ok()?;
     let program = Path::new(command.first()?).file_name()?.to_string_lossy().into_owned();
-    // Numbers of links begin anew with every daemon, so that the number of files stays small.
+    // Numbers of instances begin anew with every daemon, so that the number of files stays small.
     Some(dir.join(format!("{program}-{}.log", id.0)))
 }
 
 /// When something is due in the life of a server.
-pub(crate) fn next_deadline(wrap: &Wrap) -> Option<Instant> {
-    let dying = wrap.server.as_ref().and_then(|server| server.dying.as_ref()).map(|d| d.until);
-    let closing = wrap.closing.filter(|_| wrap.server.is_some());
-    [dying, closing, wrap.restart_at].into_iter().flatten().min()
+pub(crate) fn next_deadline(instance: &Instance) -> Option<Instant> {
+    let dying = instance.server.as_ref().and_then(|server| server.dying.as_ref()).map(|d| d.until);
+    let closing = instance.closing.filter(|_| instance.server.is_some());
+    [dying, closing, instance.restart_at].into_iter().flatten().min()
 }
 
 /// Does what is due.
-pub fn tick(state: &mut State, id: LinkId, now: Instant) {
-    let Some(link) = state.links.get_mut(&id) else { return };
-    let Role::Wrap(wrap) = &mut link.role else { return };
+pub fn tick(state: &mut State, id: InstanceId, now: Instant) {
+    let Some(instance) = instance(state, id) else { return };
     let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-    if due(wrap.restart_at) {
+    if due(instance.restart_at) {
         return start(state, id);
     }
-    let dying = wrap.server.as_ref().and_then(|server| server.dying.as_ref()).map(|d| d.until);
+    let dying = instance.server.as_ref().and_then(|server| server.dying.as_ref()).map(|d| d.until);
     if due(dying) {
         return overdue(state, id, now);
     }
-    if due(wrap.closing.filter(|_| wrap.server.is_some())) {
+    if due(instance.closing.filter(|_| instance.server.is_some())) {
         lost(state, id, "it did not exit", now);
     }
 }

@@ -24,64 +24,67 @@ pub struct Wedged {
     pub server: bool,
 }
 
-/// Queues what `routes` say. What cannot be withdrawn from a queue any more is cancelled instead.
+/// Queues what `routes` say, for a link with one client. What cannot be withdrawn from a queue any more is cancelled
+/// instead.
 pub fn apply(link: &mut Link, client: &Peer, server: Option<&Peer>, routes: Vec<Route>) -> Wedged {
     let mut wedged = Wedged::default();
     for route in routes {
         match route {
-            Route::Client(message) => wedged.client |= to_client(client, server, message),
-            Route::Server(message) => wedged.server |= to_server(client, server, message),
+            Route::Client(_, message) => wedged.client |= queue(client, server, message),
+            Route::Server(message) => {
+                wedged.server |= server.is_some_and(|server| queue(server, [client], message));
+            }
             Route::WithdrawFromServer(tag, otherwise) => {
                 if server.is_some_and(|server| server.sender().withdraw(tag)) {
                     let answer = link.withdrawn_from_server(tag);
                     wedged = wedged.or(apply(link, client, server, answer));
                 } else {
-                    wedged.server |= to_server(client, server, otherwise);
+                    wedged.server |=
+                        server.is_some_and(|server| queue(server, [client], otherwise));
                 }
             }
-            Route::WithdrawFromClient(tag, otherwise) => {
+            Route::WithdrawFromClient(_, tag, otherwise) => {
                 if client.sender().withdraw(tag) {
                     let answer = link.withdrawn_from_client(tag);
                     wedged = wedged.or(apply(link, client, server, answer));
                 } else {
-                    wedged.client |= to_client(client, server, otherwise);
+                    wedged.client |= queue(client, server, otherwise);
                 }
             }
+            // Nobody asks questions of its own here.
+            Route::Answered(..) => {}
         }
     }
     wedged
 }
 
-/// Whether the server has taken nothing for longer than `patience`, and it is its own fault.
-pub fn stalled(client: &Peer, server: Option<&Peer>, patience: Duration) -> Wedged {
-    let server = server.is_some_and(|server| {
-        let held = client.sender().is_holding();
-        !held && server.sender().is_holding() && server.sender().stalled_for() > patience
-    });
-    Wedged { client: false, server }
+/// Whether the server has taken nothing for longer than `patience`, and it is its own fault: no client holds it.
+pub fn is_stalled<'p>(
+    mut clients: impl Iterator<Item = &'p Peer>,
+    server: Option<&Peer>,
+    patience: Duration,
+) -> bool {
+    server.is_some_and(|server| {
+        let stalled = server.sender().is_holding() && server.sender().stalled_for() > patience;
+        stalled && !clients.any(|client| client.sender().is_holding())
+    })
 }
 
-/// When [`stalled`] is to be asked again: only if somebody is held.
+/// When [`is_stalled`] is to be asked again: only if somebody is held.
 pub fn next_look(server: Option<&Peer>, now: Instant) -> Option<Instant> {
     server.is_some_and(|server| server.sender().is_holding()).then(|| now + Duration::from_secs(1))
 }
 
-fn to_client(client: &Peer, server: Option<&Peer>, message: Outbound) -> bool {
-    queue(client, server, message)
-}
-
-fn to_server(client: &Peer, server: Option<&Peer>, message: Outbound) -> bool {
-    server.is_some_and(|server| queue(server, Some(client), message))
-}
-
-/// Queues a message for `to`, and holds `from` if the queue is filling up. `true`: wedged.
-fn queue(to: &Peer, from: Option<&Peer>, message: Outbound) -> bool {
+/// Queues a message for `to`, and holds those that feed the queue if it is filling up. `true`: wedged.
+pub(crate) fn queue<'p>(
+    to: &Peer,
+    from: impl IntoIterator<Item = &'p Peer>,
+    message: Outbound,
+) -> bool {
     match to.sender().send(message.body, message.lane, message.tag) {
         Ok(Level::Normal) => false,
         Ok(Level::High) => {
-            if let Some(from) = from {
-                to.sender().hold(from.gate());
-            }
+            from.into_iter().for_each(|from| to.sender().hold(from.gate()));
             false
         }
         Err(SendError::Full) => true,

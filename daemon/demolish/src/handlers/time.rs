@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{life, routes, wrap};
-use crate::state::{LinkId, Role, State};
+use crate::state::{InstanceId, LinkId, Role, State};
 
 /// The loop looks around at least this often; nothing depends on it.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
@@ -14,15 +14,15 @@ pub fn next(state: &State) -> Instant {
     let idle = state.idle_since.map(|since| since + state.options.idle_exit);
     let links = state.links.values().filter_map(|link| match &link.role {
         Role::Greeting(until) => Some(*until),
-        Role::Wrap(wrap) => {
-            let server = wrap.server.as_ref().map(|server| &server.peer);
-            let look = routes::next_look(server, now);
-            let due = [wrap.link.next_deadline(), life::next_deadline(wrap), look];
-            due.into_iter().flatten().min()
-        }
-        Role::Own(_) | Role::Control => None,
+        Role::Wrap(_) | Role::Own(_) | Role::Control => None,
     });
-    links.chain(idle).chain([now + LOOK_AROUND]).min().unwrap_or(now)
+    let instances = state.instances.values().filter_map(|instance| {
+        let server = instance.server.as_ref().map(|server| &server.peer);
+        let look = routes::next_look(server, now);
+        let due = [instance.link.next_deadline(), life::next_deadline(instance), look];
+        due.into_iter().flatten().min()
+    });
+    links.chain(instances).chain(idle).chain([now + LOOK_AROUND]).min().unwrap_or(now)
 }
 
 /// Does what is due.
@@ -35,20 +35,27 @@ pub fn tick(state: &mut State, now: Instant) {
     for id in ids {
         of_link(state, id, now);
     }
+    let ids: Vec<InstanceId> = state.instances.keys().copied().collect();
+    for id in ids {
+        of_instance(state, id, now);
+    }
 }
 
 fn of_link(state: &mut State, id: LinkId, now: Instant) {
-    let Some(link) = state.links.get_mut(&id) else { return };
-    match &mut link.role {
-        Role::Greeting(until) if *until <= now => super::remove(state, id, now),
-        Role::Wrap(wrapped) => {
-            let answers = wrapped.link.expire(now);
-            let server = wrapped.server.as_ref().map(|server| &server.peer);
-            let stalled = routes::stalled(&link.client, server, routes::WEDGED_AFTER);
-            wrap::pass(state, id, answers, now);
-            wrap::unwedge(state, id, stalled, now);
-            life::tick(state, id, now);
-        }
-        Role::Greeting(_) | Role::Own(_) | Role::Control => {}
+    let Some(link) = state.links.get(&id) else { return };
+    match link.role {
+        Role::Greeting(until) if until <= now => super::remove(state, id, now),
+        Role::Greeting(_) | Role::Wrap(_) | Role::Own(_) | Role::Control => {}
     }
+}
+
+fn of_instance(state: &mut State, id: InstanceId, now: Instant) {
+    let Some(instance) = wrap::instance(state, id) else { return };
+    let answers = instance.link.expire(now);
+    let stalled = wrap::is_stalled(state, id);
+    wrap::pass(state, id, answers, now);
+    if stalled {
+        wrap::unwedge(state, id, now);
+    }
+    life::tick(state, id, now);
 }

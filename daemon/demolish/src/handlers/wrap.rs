@@ -1,14 +1,20 @@
-//! An editor and a language server: messages pass.
+//! Editors and language servers: messages pass.
+//!
+//! A client takes a [`seat`] in an instance; what it says goes in through [`from_client`], and what it is told comes out
+//! through [`deliver`], whoever it is.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy::Route;
+use proxy::{BackOff, ClientId, Link, LinkOptions, Outbound, Reads, Route};
 use wire::Envelope;
 use wire::codec::{Incoming, Malformed};
-use wire::peer::PeerEvent;
+use wire::peer::{Peer, PeerEvent};
 
 use super::{life, routes};
-use crate::state::{LinkId, Role, ServerId, State, Wrap};
+use crate::state::{Instance, InstanceId, LinkId, Seat, ServerId, State};
 
 /// How many malformed messages in [`MALFORMED_WINDOW`] make a server be restarted (rule 4.2).
 pub const MALFORMED_MAX: usize = 5;
@@ -17,31 +23,102 @@ pub const MALFORMED_WINDOW: Duration = Duration::from_secs(10);
 /// How long a server may take to end after `exit` before it is asked to (rule 4.13).
 pub const EXIT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A message from the client.
-pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope, now: Instant) {
-    let Some(wrap) = wrap(state, id) else { return };
-    let exit = envelope.method() == Some("exit");
-    let routes = wrap.link.on_client(envelope, now);
-    if exit {
-        wrap.closing = Some(now + EXIT_PATIENCE);
-        wrap.restart_at = None;
+/// Where a client comes from, and what it wants.
+pub(crate) struct Origin {
+    /// Its connection.
+    pub(crate) link: LinkId,
+    /// The server and its arguments.
+    pub(crate) command: Arc<[String]>,
+    /// Where the editor started the shim.
+    pub(crate) cwd: PathBuf,
+    /// Its environment.
+    pub(crate) env: Arc<BTreeMap<String, String>>,
+}
+
+/// Which peers take nothing any more.
+#[derive(Debug, Default)]
+struct Wedged {
+    clients: Vec<LinkId>,
+    server: bool,
+}
+
+/// Gives a client a seat in an instance of the server that it wants.
+pub(crate) fn seat(state: &mut State, origin: Origin) -> ClientId {
+    state.last_client += 1;
+    state.last_instance += 1;
+    let (client, id) = (ClientId(state.last_client), InstanceId(state.last_instance));
+    let server = origin.command.first().cloned().unwrap_or_default();
+    let mut link = Link::new(LinkOptions { server, reads: Reads::Fail });
+    link.join(client);
+    let instance = Instance {
+        link,
+        command: origin.command,
+        cwd: origin.cwd,
+        env: origin.env,
+        server: None,
+        life: 0,
+        back_off: BackOff::default(),
+        restart_at: None,
+        closing: None,
+        malformed: VecDeque::new(),
+        malformed_total: 0,
+        last_words: Vec::new(),
+    };
+    state.instances.insert(id, instance);
+    state.seats.insert(client, Seat { instance: id, link: origin.link });
+    life::start(state, id);
+    client
+}
+
+/// A client leaves its seat. With the last one the server goes: dropping it asks its process to end.
+pub(crate) fn leave(state: &mut State, client: ClientId, now: Instant) {
+    let Some(Seat { instance: id, .. }) = state.seats.remove(&client) else { return };
+    let Some(instance) = instance(state, id) else { return };
+    let routes = instance.link.leave(client);
+    if instance.link.clients().next().is_none() {
+        state.instances.remove(&id);
+    } else {
+        pass(state, id, routes, now);
     }
-    let gone = exit && wrap.server.is_none();
+}
+
+/// An instance has ended, as its clients wished.
+pub(crate) fn over(state: &mut State, id: InstanceId, now: Instant) {
+    let links: Vec<LinkId> =
+        state.seats.values().filter(|seat| seat.instance == id).map(|seat| seat.link).collect();
+    for link in links {
+        super::finish(state, link, now);
+    }
+}
+
+/// A message from a client.
+pub fn from_client(state: &mut State, client: ClientId, envelope: Envelope, now: Instant) {
+    let Some(&Seat { instance: id, link }) = state.seats.get(&client) else { return };
+    let Some(instance) = instance(state, id) else { return };
+    let exit = envelope.method() == Some("exit");
+    let routes = instance.link.on_client(client, envelope, now);
+    if exit {
+        instance.closing = Some(now + EXIT_PATIENCE);
+        instance.restart_at = None;
+    }
+    let gone = exit && instance.server.is_none();
     pass(state, id, routes, now);
     if gone {
-        super::finish(state, id, now);
+        super::finish(state, link, now);
     }
 }
 
 /// Something from the server.
 pub fn from_server(state: &mut State, server: ServerId, event: PeerEvent, now: Instant) {
-    let ServerId { link: id, life } = server;
-    let Some(wrap) = wrap(state, id).filter(|wrap| wrap.life == life) else { return };
+    let ServerId { instance: id, life } = server;
+    let Some(instance) = instance(state, id).filter(|instance| instance.life == life) else {
+        return;
+    };
     let routes = match event {
-        PeerEvent::Incoming(Incoming::Message(envelope)) => wrap.link.on_server(envelope, now),
-        PeerEvent::Incoming(Incoming::Malformed(bad)) => malformed(wrap, &bad, now),
+        PeerEvent::Incoming(Incoming::Message(envelope)) => instance.link.on_server(envelope, now),
+        PeerEvent::Incoming(Incoming::Malformed(bad)) => malformed(instance, &bad, now),
         PeerEvent::Incoming(Incoming::Junk(bytes)) => {
-            if let Some(server) = &wrap.server {
+            if let Some(server) = &instance.server {
                 server.log.append(&bytes);
             }
             return;
@@ -49,57 +126,122 @@ pub fn from_server(state: &mut State, server: ServerId, event: PeerEvent, now: I
         PeerEvent::Closed(_) => return life::silent(state, server, now),
     };
     pass(state, id, routes, now);
-    let noisy = |wrap: &&mut Wrap| wrap.malformed.len() >= MALFORMED_MAX;
-    if let Some(wrap) = self::wrap(state, id).filter(noisy) {
-        wrap.malformed.clear();
-        tracing::warn!(link = id.0, command = ?wrap.command, "too many malformed messages: restarted");
+    let noisy = |instance: &&mut Instance| instance.malformed.len() >= MALFORMED_MAX;
+    if let Some(instance) = self::instance(state, id).filter(noisy) {
+        instance.malformed.clear();
+        tracing::warn!(command = ?instance.command, "too many malformed messages: restarted");
         life::lost(state, id, "it sent too many malformed messages", now);
     }
 }
 
 /// Queues what `routes` say; a server that does not read is restarted, a client that does not is left.
-pub fn pass(state: &mut State, id: LinkId, routes: Vec<Route>, now: Instant) {
-    let Some(link) = state.links.get_mut(&id) else { return };
-    let Role::Wrap(wrap) = &mut link.role else { return };
-    let server = wrap.server.as_ref().map(|server| &server.peer);
-    let wedged = routes::apply(&mut wrap.link, &link.client, server, routes);
-    unwedge(state, id, wedged, now);
-}
-
-/// What happens to peers that take nothing.
-pub fn unwedge(state: &mut State, id: LinkId, wedged: routes::Wedged, now: Instant) {
-    if wedged.client {
-        tracing::error!(link = id.0, "the client does not read: its link is closed");
-        super::remove(state, id, now);
-    } else if wedged.server {
-        tracing::error!(link = id.0, "the server does not read: it is restarted");
-        life::lost(state, id, "it did not read its messages", now);
+pub fn pass(state: &mut State, id: InstanceId, routes: Vec<Route>, now: Instant) {
+    let mut wedged = Wedged::default();
+    for route in routes {
+        step(state, id, route, &mut wedged);
+    }
+    for link in wedged.clients {
+        tracing::error!(link = link.0, "the client does not read: its link is closed");
+        super::remove(state, link, now);
+    }
+    if wedged.server {
+        unwedge(state, id, now);
     }
 }
 
-/// The wrapped server of a link.
-pub(crate) fn wrap(state: &mut State, id: LinkId) -> Option<&mut Wrap> {
-    match &mut state.links.get_mut(&id)?.role {
-        Role::Wrap(wrap) => Some(wrap),
-        _ => None,
+/// Does what one route says. What cannot be withdrawn from a queue any more is cancelled instead.
+fn step(state: &mut State, id: InstanceId, route: Route, wedged: &mut Wedged) {
+    match route {
+        Route::Client(client, message) => deliver(state, client, message, wedged),
+        Route::Server(message) => wedged.server |= to_server(state, id, message),
+        Route::WithdrawFromServer(tag, otherwise) => {
+            let Some(instance) = instance(state, id) else { return };
+            let server = instance.server.as_ref();
+            if server.is_some_and(|server| server.peer.sender().withdraw(tag)) {
+                for answer in instance.link.withdrawn_from_server(tag) {
+                    step(state, id, answer, wedged);
+                }
+            } else {
+                wedged.server |= to_server(state, id, otherwise);
+            }
+        }
+        Route::WithdrawFromClient(client, tag, otherwise) => {
+            let peer = client_peer(state, client);
+            if peer.is_some_and(|peer| peer.sender().withdraw(tag)) {
+                let Some(instance) = instance(state, id) else { return };
+                for answer in instance.link.withdrawn_from_client(tag) {
+                    step(state, id, answer, wedged);
+                }
+            } else {
+                deliver(state, client, otherwise, wedged);
+            }
+        }
+        Route::Answered(ours, _) => {
+            tracing::debug!(instance = id.0, ours, "an answer that nobody waits for");
+        }
     }
+}
+
+/// The one way of a message to a client.
+fn deliver(state: &mut State, client: ClientId, message: Outbound, wedged: &mut Wedged) {
+    let Some(seat) = state.seats.get(&client) else { return };
+    let Some(link) = state.links.get(&seat.link) else { return };
+    let server = state.instances.get(&seat.instance).and_then(|instance| instance.server.as_ref());
+    if routes::queue(&link.client, server.map(|server| &server.peer), message) {
+        wedged.clients.push(seat.link);
+    }
+}
+
+/// Queues a message for the server of an instance. `true`: wedged.
+fn to_server(state: &State, id: InstanceId, message: Outbound) -> bool {
+    let Some(instance) = state.instances.get(&id) else { return false };
+    let Some(server) = &instance.server else { return false };
+    let clients = instance.link.clients().filter_map(|client| client_peer(state, client));
+    routes::queue(&server.peer, clients, message)
+}
+
+/// The connection of a client.
+fn client_peer(state: &State, client: ClientId) -> Option<&Peer> {
+    let seat = state.seats.get(&client)?;
+    state.links.get(&seat.link).map(|link| &link.client)
+}
+
+/// Whether the server of an instance takes nothing, and it is its own fault.
+pub fn is_stalled(state: &State, id: InstanceId) -> bool {
+    let Some(instance) = state.instances.get(&id) else { return false };
+    let clients = instance.link.clients().filter_map(|client| client_peer(state, client));
+    let server = instance.server.as_ref().map(|server| &server.peer);
+    routes::is_stalled(clients, server, routes::WEDGED_AFTER)
+}
+
+/// What happens to a server that takes nothing.
+pub fn unwedge(state: &mut State, id: InstanceId, now: Instant) {
+    tracing::error!(instance = id.0, "the server does not read: it is restarted");
+    life::lost(state, id, "it did not read its messages", now);
+}
+
+/// An instance.
+pub(crate) fn instance(state: &mut State, id: InstanceId) -> Option<&mut Instance> {
+    state.instances.get_mut(&id)
 }
 
 /// Drops a malformed message, counts it, and fails the request that it was meant to answer.
-fn malformed(wrap: &mut Wrap, bad: &Malformed, now: Instant) -> Vec<Route> {
+fn malformed(instance: &mut Instance, bad: &Malformed, now: Instant) -> Vec<Route> {
     let old = |at: &Instant| now.duration_since(*at) >= MALFORMED_WINDOW;
-    while wrap.malformed.front().is_some_and(old) {
-        wrap.malformed.pop_front();
+    while instance.malformed.front().is_some_and(old) {
+        instance.malformed.pop_front();
     }
-    wrap.malformed.push_back(now);
-    wrap.malformed_total += 1;
-    tracing::warn!(command = ?wrap.command, why = %bad.why, "malformed message of a server");
-    if let Some(server) = &wrap.server {
+    instance.malformed.push_back(now);
+    instance.malformed_total += 1;
+    tracing::warn!(command = ?instance.command, why = %bad.why, "malformed message of a server");
+    if let Some(server) = &instance.server {
         let note = format!("\n[demolish] malformed message ({}): {}\n", bad.why, bad.excerpt);
         server.log.append(note.as_bytes());
     }
     match &bad.id {
-        Some(id) if bad.method.is_none() => wrap.link.on_server_malformed(id, &bad.why.to_string()),
+        Some(id) if bad.method.is_none() => {
+            instance.link.on_server_malformed(id, &bad.why.to_string())
+        }
         _ => Vec::new(),
     }
 }

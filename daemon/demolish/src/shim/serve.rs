@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy::{BackOff, Link, LinkOptions, Reads, Route};
+use proxy::{BackOff, ClientId, Link, LinkOptions, Reads, Route};
 use tokio::sync::mpsc;
 use wire::child::{Child, ChildOptions, SpawnError};
 use wire::codec::{Incoming, Malformed, Why};
@@ -114,7 +114,7 @@ async fn serve(options: Arc<ShimOptions>, beginning: Beginning) -> ExitCode {
             None => shim.tick(Instant::now()),
         }
     }
-    let clean = shim.link.mirror().is_shutdown();
+    let clean = shim.link.is_shutdown();
     let Shim { editor, child, .. } = shim;
     drop(child);
     editor.finish(FINISH_PATIENCE).await;
@@ -130,9 +130,11 @@ impl Shim {
             ShimMode::Own => None,
         };
         let server = server.unwrap_or_else(|| "demolish".to_owned());
+        let mut link = Link::new(LinkOptions { server, reads: Reads::Retry });
+        link.join(ClientId::ONLY);
         Shim {
             options,
-            link: Link::new(LinkOptions { server, reads: Reads::Retry }),
+            link,
             editor,
             behind: None,
             child: None,
@@ -173,7 +175,7 @@ impl Shim {
 
     fn editor_sent(&mut self, envelope: Envelope, now: Instant) {
         let exit = envelope.method() == Some("exit");
-        let routes = self.link.on_client(envelope, now);
+        let routes = self.link.on_client(ClientId::ONLY, envelope, now);
         self.pass(routes);
         if exit {
             self.exit_at = Some(now + EXIT_PATIENCE);
@@ -194,7 +196,7 @@ impl Shim {
             let _ = self.editor.sender().send(answer.body, wire::Lane::Keep, None);
         } else {
             // It was an answer to the server: that gets an error in its place.
-            let routes = self.link.on_client(answer, now);
+            let routes = self.link.on_client(ClientId::ONLY, answer, now);
             self.pass(routes);
         }
     }
@@ -365,8 +367,9 @@ impl Shim {
     fn tick(&mut self, now: Instant) {
         let answers = self.link.expire(now);
         self.pass(answers);
-        let stalled = routes::stalled(&self.editor, self.behind.as_ref(), DAEMON_WEDGED_AFTER);
-        self.unwedge(stalled);
+        let editor = std::iter::once(&self.editor);
+        let server = routes::is_stalled(editor, self.behind.as_ref(), DAEMON_WEDGED_AFTER);
+        self.unwedge(Wedged { client: false, server });
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry();
         }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use proxy::{OpenDocument, Published, ServerState};
+use proxy::{ClientId, OpenDocument, Published, ServerState};
 use serde_json::value::RawValue;
 use text::Encoding;
 use wire::Bytes;
 
-use super::{LinkId, Role, State, Wrap};
+use super::{Instance, LinkId, Role, State};
 
 /// The documents of a client by URI.
 type Documents = Arc<HashMap<Arc<str>, OpenDocument>>;
@@ -97,37 +97,40 @@ impl State {
                 settings = own.mirror.settings().cloned();
             }
         }
+        let (links, instances) = (&self.links, &mut self.instances);
+        let seen = |link: &LinkId| {
+            let hello = links.get(link).and_then(|link| link.hello.as_ref());
+            hello.is_some_and(|hello| all || hello.editor_pid == editor_pid)
+        };
         let servers = self
-            .links
-            .iter_mut()
-            .filter_map(|(id, link)| match (&mut link.role, &link.hello) {
-                (Role::Wrap(wrap), Some(hello)) if all || hello.editor_pid == editor_pid => {
-                    Some(wrapped(*id, hello.cwd.clone().into(), wrap))
-                }
-                _ => None,
+            .seats
+            .iter()
+            .filter(|(_, seat)| seen(&seat.link))
+            .filter_map(|(client, seat)| {
+                wrapped(seat.link, *client, instances.get_mut(&seat.instance)?)
             })
             .collect();
         Snapshot { link, editor_pid, cwd, env, documents, initialize, settings, servers }
     }
 }
 
-fn wrapped(link: LinkId, cwd: PathBuf, wrap: &mut Wrap) -> WrappedServer {
-    let mirror = wrap.link.mirror_mut();
-    let documents = mirror.documents();
-    let mirror = wrap.link.mirror();
-    WrappedServer {
+/// A server as one of its clients sees it.
+fn wrapped(link: LinkId, client: ClientId, instance: &mut Instance) -> Option<WrappedServer> {
+    let documents = instance.link.mirror_mut(client)?.documents();
+    let mirror = instance.link.mirror(client)?;
+    Some(WrappedServer {
         link,
-        command: Arc::clone(&wrap.command),
-        cwd,
-        env: Arc::clone(&wrap.env),
-        running: *wrap.link.state() == ServerState::Running && mirror.is_initialized(),
+        command: Arc::clone(&instance.command),
+        cwd: instance.cwd.clone(),
+        env: Arc::clone(&instance.env),
+        running: *instance.link.state() == ServerState::Running && mirror.is_initialized(),
         initialize: mirror.initialize_params().cloned(),
         capabilities: mirror.capabilities().cloned(),
         settings: mirror.settings().cloned(),
-        configuration: wrap.link.settings(),
+        configuration: instance.link.settings(),
         encoding: mirror.encoding(),
         documents,
-        pushed: wrap.link.tap().pushed(),
-        pulled: wrap.link.tap().all_pulled(),
-    }
+        pushed: instance.link.tap().pushed(),
+        pulled: instance.link.tap().all_pulled(),
+    })
 }

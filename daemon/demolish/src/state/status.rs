@@ -4,7 +4,7 @@ use proxy::ServerState;
 use wire::ext::{LinkStatus, QueueStatus, ServerStatus, Status};
 use wire::peer::Peer;
 
-use super::{LinkId, LinkState, Role, State, Wrap};
+use super::{Instance, LinkId, LinkState, Role, State};
 
 impl State {
     /// What the daemon is doing.
@@ -15,54 +15,57 @@ impl State {
             socket: self.options.socket.display().to_string(),
             uptime_s: self.started.elapsed().as_secs_f64(),
             rss_bytes: rss_bytes().unwrap_or_default(),
-            links: self.links.iter().filter_map(|(id, link)| link_status(*id, link)).collect(),
+            links: self.links.iter().filter_map(|(id, link)| self.link_status(*id, link)).collect(),
             tasks: self.tasks.methods(),
             ..Status::default()
         };
         self.features.status(&mut status);
         status
     }
+
+    fn link_status(&self, id: LinkId, link: &LinkState) -> Option<LinkStatus> {
+        let (mode, mirror, pending, server) = match &link.role {
+            Role::Greeting(_) | Role::Control => return None,
+            Role::Wrap(client) => {
+                let instance = self.instances.get(&self.seats.get(client)?.instance)?;
+                let link = &instance.link;
+                let server = server_status(instance);
+                ("wrap", link.mirror(*client)?, link.pending_len(*client), Some(server))
+            }
+            Role::Own(own) => ("own", &own.mirror, 0, None),
+        };
+        let params = mirror.initialize_params();
+        let params: serde_json::Value =
+            params.and_then(|raw| wire::parse(raw).ok()).unwrap_or_default();
+        Some(LinkStatus {
+            link: id.0,
+            mode: mode.to_owned(),
+            client: params["clientInfo"]["name"].as_str().map(str::to_owned),
+            shim_pid: link.hello.as_ref().map_or(0, |hello| hello.pid),
+            server,
+            documents: mirror.documents_len(),
+            pending,
+            to_client: queue(&link.client),
+        })
+    }
 }
 
-fn link_status(id: LinkId, link: &LinkState) -> Option<LinkStatus> {
-    let (mode, mirror, pending, server) = match &link.role {
-        Role::Greeting(_) | Role::Control => return None,
-        Role::Wrap(wrap) => {
-            ("wrap", wrap.link.mirror(), wrap.link.pending_len(), Some(server_status(wrap)))
-        }
-        Role::Own(own) => ("own", &own.mirror, 0, None),
-    };
-    let params = mirror.initialize_params();
-    let params: serde_json::Value =
-        params.and_then(|raw| wire::parse(raw).ok()).unwrap_or_default();
-    Some(LinkStatus {
-        link: id.0,
-        mode: mode.to_owned(),
-        client: params["clientInfo"]["name"].as_str().map(str::to_owned),
-        shim_pid: link.hello.as_ref().map_or(0, |hello| hello.pid),
-        server,
-        documents: mirror.documents_len(),
-        pending,
-        to_client: queue(&link.client),
-    })
-}
-
-fn server_status(wrap: &Wrap) -> ServerStatus {
-    let state = match (wrap.link.state(), wrap.restart_at) {
+fn server_status(instance: &Instance) -> ServerStatus {
+    let state = match (instance.link.state(), instance.restart_at) {
         (ServerState::Stopped(_), _) => "stopped",
         (_, Some(_)) | (ServerState::Away | ServerState::Greeting, _) => "restarting",
         (ServerState::Starting, _) => "starting",
         (ServerState::Running, _) => "running",
     };
-    let server = wrap.server.as_ref();
+    let server = instance.server.as_ref();
     ServerStatus {
-        command: wrap.command.to_vec(),
+        command: instance.command.to_vec(),
         pid: server.and_then(|server| server.pid),
         state: state.to_owned(),
-        restarts: wrap.back_off.total(),
+        restarts: instance.back_off.total(),
         log: server.and_then(|server| server.log.path()).map(|path| path.display().to_string()),
         queue: server.map(|server| queue(&server.peer)).unwrap_or_default(),
-        malformed: wrap.malformed_total,
+        malformed: instance.malformed_total,
     }
 }
 

@@ -9,19 +9,20 @@ use wire::{Bytes, Envelope, Id, Kind, Lane, codes};
 use super::{
     CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, Outbound, REGISTRATIONS_MAX,
     RETRY_BYTES_MAX, Reads, Route, SETTINGS_MAX, SHUTDOWN_PATIENCE, ServerState, cancel,
-    cancelled_error, cancelled_id,
+    cancelled_error, cancelled_id, fail_client, to_client,
 };
 use crate::mirror::is_mirrored;
-use crate::{Pending, is_read};
+use crate::{ClientId, Pending, is_read};
 
 impl Link {
-    /// A message from the client.
-    pub fn on_client(&mut self, envelope: Envelope, now: Instant) -> Vec<Route> {
-        self.mirror.on_client(&envelope);
+    /// A message from a client.
+    pub fn on_client(&mut self, client: ClientId, envelope: Envelope, now: Instant) -> Vec<Route> {
+        let Some(member) = self.members.get_mut(&client) else { return Vec::new() };
+        member.mirror.on_client(&envelope);
         match &envelope.kind {
-            Kind::Request { id, method } => self.client_request(&envelope, id, method, now),
+            Kind::Request { id, method } => self.client_request(client, &envelope, id, method, now),
             Kind::Notification { method } if *method == "$/cancelRequest" => {
-                self.client_cancel(&envelope, now)
+                self.client_cancel(client, &envelope, now)
             }
             Kind::Notification { .. } => self.client_notification(&envelope),
             Kind::Response { id } => self.client_response(&envelope, id),
@@ -30,15 +31,14 @@ impl Link {
 
     /// The request `ours` was taken out of the server's queue before it was written.
     pub fn withdrawn_from_server(&mut self, ours: u32) -> Vec<Route> {
-        let original = self.asked_server.take(ours).and_then(|pending| pending.original);
-        original
-            .map(|id| self.to_client(Envelope::error(id, &cancelled_error()), Lane::Keep, None))
-            .into_iter()
-            .collect()
+        let Some(pending) = self.asked_server.take(ours) else { return Vec::new() };
+        let answer = |id| to_client(pending.asker, Envelope::error(id, &cancelled_error()));
+        pending.original.map(answer).into_iter().collect()
     }
 
     fn client_request(
         &mut self,
+        client: ClientId,
         envelope: &Envelope,
         id: &Id,
         method: &str,
@@ -46,21 +46,21 @@ impl Link {
     ) -> Vec<Route> {
         if let ServerState::Stopped(reason) = &self.state {
             let reason = reason.clone();
-            return self.refuse(id, method, &reason);
+            return self.refuse(client, id, method, &reason);
         }
         if method == "shutdown" && self.state == ServerState::Away {
-            return vec![self.to_client(Envelope::response(id.clone(), &()), Lane::Keep, None)];
+            return vec![to_client(client, Envelope::response(id.clone(), &()))];
         }
-        let mut pending = Pending::of(id.clone(), method);
+        let mut pending = Pending::of(client, id.clone(), method);
         match method {
             "shutdown" => pending.deadline = Some(now + SHUTDOWN_PATIENCE),
-            "textDocument/diagnostic" => pending.about = self.about(envelope),
+            "textDocument/diagnostic" => pending.about = self.about(client, envelope),
             _ => {}
         }
         let Ok(ours) = self.asked_server.insert(pending) else {
             tracing::warn!(%id, method, "the client has this id in use");
             let message = "a request with this id has no answer yet";
-            return vec![self.fail_client(id.clone(), codes::INVALID_REQUEST, message)];
+            return vec![fail_client(client, id.clone(), codes::INVALID_REQUEST, message)];
         };
         let body = envelope.with_id(Id::number(ours)).body;
         let retry = self.options.reads == Reads::Retry && is_read(method);
@@ -74,7 +74,7 @@ impl Link {
             Err(_full) => {
                 self.asked_server.take(ours);
                 let message = "too many requests wait for the language server";
-                vec![self.fail_client(id.clone(), codes::REQUEST_FAILED, message)]
+                vec![fail_client(client, id.clone(), codes::REQUEST_FAILED, message)]
             }
         }
     }
@@ -92,8 +92,8 @@ impl Link {
         })
     }
 
-    fn client_cancel(&mut self, envelope: &Envelope, now: Instant) -> Vec<Route> {
-        let ours = cancelled_id(envelope).and_then(|id| self.asked_server.ours(&id));
+    fn client_cancel(&mut self, client: ClientId, envelope: &Envelope, now: Instant) -> Vec<Route> {
+        let ours = cancelled_id(envelope).and_then(|id| self.asked_server.ours(client, &id));
         let Some(ours) = ours else {
             // Answered already, or never asked.
             return Vec::new();
@@ -147,22 +147,20 @@ impl Link {
     }
 
     /// The server is gone for good.
-    fn refuse(&mut self, id: &Id, method: &str, reason: &str) -> Vec<Route> {
+    fn refuse(&mut self, client: ClientId, id: &Id, method: &str, reason: &str) -> Vec<Route> {
         match method {
-            "shutdown" => {
-                vec![self.to_client(Envelope::response(id.clone(), &()), Lane::Keep, None)]
-            }
+            "shutdown" => vec![to_client(client, Envelope::response(id.clone(), &()))],
             "initialize" => {
                 let mut routes = self.tell(reason);
-                routes.push(self.fail_client(id.clone(), codes::REQUEST_FAILED, reason));
+                routes.push(fail_client(client, id.clone(), codes::REQUEST_FAILED, reason));
                 routes
             }
-            _ => vec![self.fail_client(id.clone(), codes::REQUEST_FAILED, reason)],
+            _ => vec![fail_client(client, id.clone(), codes::REQUEST_FAILED, reason)],
         }
     }
 
     /// The document that a request is about, and its version.
-    fn about(&self, envelope: &Envelope) -> Option<(Arc<str>, Option<i32>)> {
+    fn about(&self, client: ClientId, envelope: &Envelope) -> Option<(Arc<str>, Option<i32>)> {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct About {
@@ -173,7 +171,7 @@ impl Link {
             uri: String,
         }
         let uri = envelope.params_as::<About>().ok()?.text_document.uri;
-        let version = self.mirror.latest(&uri).map(|revision| revision.0);
+        let version = self.mirror(client)?.latest(&uri).map(|revision| revision.0);
         Some((uri.into(), version))
     }
 

@@ -6,8 +6,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use wire::{Bytes, Envelope, Id, Kind, Lane, ResponseError, codes};
 
-use super::{Link, Outbound, Route, ServerState, cancel, cancelled_error, cancelled_id};
-use crate::{Pending, lane_to_client};
+use super::own::failed;
+use super::{
+    Link, Outbound, Route, ServerState, cancel, cancelled_error, cancelled_id, fail_client,
+    to_client, to_server,
+};
+use crate::{ClientId, Pending, lane_to_client};
 
 /// How long an editor may take to answer a request that needs no user (rule 4.18).
 const EDITOR_PATIENCE: Duration = Duration::from_secs(30);
@@ -28,11 +32,11 @@ impl Link {
                 "textDocument/publishDiagnostics" => {
                     let uri = self.tap.on_publish(&envelope);
                     let lane = uri.map_or(Lane::Keep, |uri| Lane::Latest(format!("d{uri}").into()));
-                    vec![self.to_client(envelope, lane, None)]
+                    self.to_all(&envelope, &lane)
                 }
                 _ => {
                     let lane = lane_to_client(&envelope);
-                    vec![self.to_client(envelope, lane, None)]
+                    self.to_all(&envelope, &lane)
                 }
             },
         }
@@ -40,10 +44,15 @@ impl Link {
 
     /// A message that the server sent could not be read, but it is the answer to `id`.
     pub fn on_server_malformed(&mut self, id: &Id, why: &str) -> Vec<Route> {
-        let Some((_, pending)) = self.asked_server.answered(id) else { return Vec::new() };
+        let Some((ours, pending)) = self.asked_server.answered(id) else { return Vec::new() };
         let message = format!("the answer of {} cannot be read: {why}", self.options.server);
-        let fail = |original| self.fail_client(original, codes::REQUEST_FAILED, &message);
-        pending.original.map(fail).into_iter().collect()
+        match pending.original {
+            Some(original) => {
+                vec![fail_client(pending.asker, original, codes::REQUEST_FAILED, &message)]
+            }
+            None if pending.awaited => vec![Route::Answered(ours, failed(ours, &message))],
+            None => Vec::new(),
+        }
     }
 
     /// The request `ours` was taken out of the client's queue before it was written.
@@ -55,24 +64,22 @@ impl Link {
     /// Answers what has waited too long.
     pub fn expire(&mut self, now: Instant) -> Vec<Route> {
         let mut routes = Vec::new();
-        for (_, pending) in self.asked_server.expired(now) {
-            let Some(id) = pending.original else { continue };
+        for (ours, pending) in self.asked_server.expired(now) {
+            let Some(id) = pending.original else {
+                routes.push(Route::WithdrawFromServer(ours, cancel(ours)));
+                routes
+                    .push(Route::Answered(ours, failed(ours, "the server did not answer in time")));
+                continue;
+            };
             let answer = if pending.cancelled {
                 Envelope::error(id, &cancelled_error())
             } else {
                 Envelope::response(id, &())
             };
-            routes.push(self.to_client(answer, Lane::Keep, None));
+            routes.push(to_client(pending.asker, answer));
         }
         for (_, pending) in self.asked_client.expired(now) {
-            let Some(id) = pending.original else { continue };
-            let answer = if pending.cancelled {
-                Envelope::error(id, &cancelled_error())
-            } else {
-                let items = pending.body.as_ref().map_or(1, configuration_items);
-                Envelope::response(id, &fallback(&pending.method, items))
-            };
-            routes.push(to_server(answer));
+            routes.extend(give_fallback(pending).map(to_server));
         }
         routes
     }
@@ -84,7 +91,11 @@ impl Link {
         method: &str,
         now: Instant,
     ) -> Vec<Route> {
-        let mut pending = Pending::of(id.clone(), method);
+        let Some((client, _)) = self.lead() else {
+            let pending = Pending::of_server(id.clone(), ClientId::NOBODY, method);
+            return give_fallback(pending).map(to_server).into_iter().collect();
+        };
+        let mut pending = Pending::of_server(id.clone(), client, method);
         pending.deadline = patience(method).map(|patience| now + patience);
         let listened = matches!(
             method,
@@ -99,19 +110,27 @@ impl Link {
             let error = ResponseError::new(codes::INVALID_REQUEST, message);
             return vec![to_server(Envelope::error(id.clone(), &error))];
         };
-        vec![self.to_client(envelope.with_id(Id::number(ours)), Lane::Keep, Some(ours))]
+        let body = envelope.with_id(Id::number(ours)).body;
+        vec![Route::Client(client, Outbound { body, lane: Lane::Keep, tag: Some(ours) })]
     }
 
     fn server_response(&mut self, envelope: &Envelope, id: &Id) -> Vec<Route> {
-        let Some((_, pending)) = self.asked_server.answered(id) else {
+        let Some((ours, pending)) = self.asked_server.answered(id) else {
             tracing::debug!(%id, "an answer that nobody waits for");
             return Vec::new();
         };
         let Some(original) = pending.original else {
-            return self.greeted(envelope);
+            return match pending.awaited {
+                true => vec![Route::Answered(ours, envelope.clone())],
+                false => self.greeted(envelope),
+            };
         };
         match (&*pending.method, envelope.outcome()) {
-            ("initialize", Ok(result)) => self.mirror.on_initialize_result(result),
+            ("initialize", Ok(result)) => {
+                for member in self.members.values_mut() {
+                    member.mirror.on_initialize_result(result);
+                }
+            }
             ("textDocument/diagnostic", Ok(result)) => {
                 if let Some((uri, version)) = &pending.about {
                     self.tap.on_pulled(uri, *version, result);
@@ -120,7 +139,7 @@ impl Link {
             ("workspace/diagnostic", Ok(result)) => self.tap.on_workspace_pulled(result),
             _ => {}
         }
-        vec![self.to_client(envelope.with_id(original), Lane::Keep, None)]
+        vec![to_client(pending.asker, envelope.with_id(original))]
     }
 
     /// The answer to the `initialize` with which we greeted a fresh server.
@@ -138,13 +157,13 @@ impl Link {
     }
 
     fn server_cancel(&mut self, envelope: &Envelope, now: Instant) -> Vec<Route> {
-        let ours = cancelled_id(envelope).and_then(|id| self.asked_client.ours(&id));
+        let ours =
+            cancelled_id(envelope).and_then(|id| self.asked_client.ours(ClientId::NOBODY, &id));
         let Some(ours) = ours else { return Vec::new() };
-        if let Some(pending) = self.asked_client.get_mut(ours) {
-            pending.cancelled = true;
-            pending.deadline = Some(now + super::CANCEL_PATIENCE);
-        }
-        vec![Route::WithdrawFromClient(ours, cancel(ours))]
+        let Some(pending) = self.asked_client.get_mut(ours) else { return Vec::new() };
+        pending.cancelled = true;
+        pending.deadline = Some(now + super::CANCEL_PATIENCE);
+        vec![Route::WithdrawFromClient(pending.asked, ours, cancel(ours))]
     }
 
     fn server_progress(&mut self, envelope: &Envelope) -> Vec<Route> {
@@ -170,12 +189,18 @@ impl Link {
                 _ => {}
             }
         }
-        vec![self.to_client(envelope.clone(), lane, None)]
+        self.to_all(envelope, &lane)
     }
 }
 
-fn to_server(envelope: Envelope) -> Route {
-    Route::Server(Outbound { body: envelope.body, lane: Lane::Keep, tag: None })
+/// What the server is told in place of a client that does not answer.
+pub(super) fn give_fallback(pending: Pending) -> Option<Envelope> {
+    let id = pending.original?;
+    if pending.cancelled {
+        return Some(Envelope::error(id, &cancelled_error()));
+    }
+    let items = pending.body.as_ref().map_or(1, configuration_items);
+    Some(Envelope::response(id, &fallback(&pending.method, items)))
 }
 
 fn patience(method: &str) -> Option<Duration> {

@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 use wire::lsp::MessageType;
 use wire::{Envelope, Id, Lane, codes};
 
-use super::{Link, Outbound, Reads, Route, ServerState, cancel, is_client_initialize};
-use crate::{Pending, is_read};
+use super::own::failed;
+use super::{
+    Link, Outbound, Reads, Route, ServerState, cancel, fail_client, is_client_initialize,
+    to_client, to_server,
+};
+use crate::{ClientId, Mirror, Pending, is_read};
 
 /// Requests that make an editor ask again for what a dead server had told it, and the capability under `workspace` that
 /// says whether it can.
@@ -24,8 +28,9 @@ impl Link {
         let greet = match self.state {
             ServerState::Starting => false,
             ServerState::Away => {
-                let initialized = self.mirror.initialize_params().is_some();
-                initialized && !self.is_initializing() && !self.mirror.is_shutdown()
+                let greeting =
+                    self.lead().and_then(|(_, member)| member.mirror.initialize_params());
+                greeting.is_some() && !self.is_initializing() && !self.is_shutdown()
             }
             ServerState::Running | ServerState::Greeting | ServerState::Stopped(_) => {
                 return Vec::new();
@@ -33,10 +38,13 @@ impl Link {
         };
         if greet {
             let ours = self.asked_server.insert(Pending::ours("initialize"));
-            let request = ours.ok().and_then(|id| self.mirror.replay_initialize(Id::number(id)));
+            let request = ours
+                .ok()
+                .zip(self.lead())
+                .and_then(|(id, (_, member))| member.mirror.replay_initialize(Id::number(id)));
             if let Some(request) = request {
                 self.state = ServerState::Greeting;
-                return vec![Route::Server(outbound(request))];
+                return vec![to_server(request)];
             }
         }
         self.state = ServerState::Running;
@@ -54,7 +62,7 @@ impl Link {
         let mut routes = Vec::new();
         for (ours, pending) in self.asked_client.drain() {
             if pending.original.is_some() {
-                routes.push(Route::WithdrawFromClient(ours, cancel(ours)));
+                routes.push(Route::WithdrawFromClient(pending.asked, ours, cancel(ours)));
             }
         }
         let held: Vec<u32> = self.held.iter().filter_map(|outbound| outbound.tag).collect();
@@ -65,7 +73,7 @@ impl Link {
             if held.contains(&ours) || again {
                 self.asked_server.put_back(ours, pending);
             } else {
-                routes.extend(self.left_behind(pending));
+                routes.extend(self.left_behind(ours, pending));
             }
         }
         routes.extend(self.clear_screen());
@@ -78,16 +86,26 @@ impl Link {
     /// The server will not come back; `reason` is for the user, names the command, and says what to do.
     pub fn give_up(&mut self, reason: &str) -> Vec<Route> {
         let mut routes = Vec::new();
-        if self.mirror.initialize_params().is_some() && !self.mirror.is_shutdown() {
+        let greeted = |id: &ClientId| {
+            self.mirror(*id).is_some_and(|mirror| mirror.initialize_params().is_some())
+        };
+        if self.members.keys().any(greeted) && !self.is_shutdown() {
             routes.extend(self.tell(reason));
         }
         routes.extend(self.on_server_death());
         self.state = ServerState::Stopped(reason.to_owned());
         self.held.clear();
         self.held_bytes = 0;
-        for (_, pending) in self.asked_server.drain() {
-            let fail = |id| self.fail_client(id, codes::REQUEST_FAILED, reason);
-            routes.extend(pending.original.map(fail));
+        for (ours, pending) in self.asked_server.drain() {
+            match pending.original {
+                Some(id) => {
+                    routes.push(fail_client(pending.asker, id, codes::REQUEST_FAILED, reason));
+                }
+                None if pending.awaited => {
+                    routes.push(Route::Answered(ours, failed(ours, reason)));
+                }
+                None => {}
+            }
         }
         routes
     }
@@ -96,13 +114,14 @@ impl Link {
     /// answer, and given what was held.
     pub(super) fn take_over(&mut self) -> Vec<Route> {
         self.state = ServerState::Running;
-        let replay = self.mirror.replay();
-        let mut routes: Vec<Route> =
-            replay.into_iter().map(|envelope| Route::Server(outbound(envelope))).collect();
+        let lead = self.members.first_entry().map(|mut first| first.get_mut().mirror.replay());
+        let mut routes: Vec<Route> = lead.into_iter().flatten().map(to_server).collect();
         routes.extend(self.ask_again());
         routes.extend(self.release());
-        for method in self.refreshes() {
-            routes.extend(self.ask_client(method, &Value::Null));
+        for client in self.clients().collect::<Vec<_>>() {
+            for method in self.refreshes(client) {
+                routes.extend(self.ask_client(client, method, &Value::Null));
+            }
         }
         routes
     }
@@ -113,27 +132,28 @@ impl Link {
             return Vec::new();
         }
         let params = json!({ "type": MessageType::ERROR, "message": reason });
-        vec![self.to_client(
-            Envelope::notification("window/showMessage", &params),
-            Lane::Keep,
-            None,
-        )]
+        self.to_all(&Envelope::notification("window/showMessage", &params), &Lane::Keep)
     }
 
     /// The answer to a request that the dead server has not given.
-    fn left_behind(&self, pending: Pending) -> Option<Route> {
-        let id = pending.original?;
-        let server = &self.options.server;
+    fn left_behind(&self, ours: u32, pending: Pending) -> Option<Route> {
+        let (client, server) = (pending.asker, &self.options.server);
+        let Some(id) = pending.original else {
+            let message = format!("{server} ended before it answered");
+            return pending.awaited.then(|| Route::Answered(ours, failed(ours, &message)));
+        };
         Some(match &*pending.method {
-            "shutdown" => self.to_client(Envelope::response(id, &()), Lane::Keep, None),
-            _ if pending.cancelled => self.fail_client(id, codes::REQUEST_CANCELLED, "cancelled"),
+            "shutdown" => to_client(client, Envelope::response(id, &())),
+            _ if pending.cancelled => {
+                fail_client(client, id, codes::REQUEST_CANCELLED, "cancelled")
+            }
             method if is_read(method) => {
                 let message = format!("{server} is being restarted");
-                self.fail_client(id, codes::CONTENT_MODIFIED, &message)
+                fail_client(client, id, codes::CONTENT_MODIFIED, &message)
             }
             _ => {
                 let message = format!("{server} ended before it answered");
-                self.fail_client(id, codes::REQUEST_FAILED, &message)
+                fail_client(client, id, codes::REQUEST_FAILED, &message)
             }
         })
     }
@@ -145,23 +165,25 @@ impl Link {
             let token = RawValue::from_string(token.into()).ok();
             let params = json!({ "token": token, "value": { "kind": "end" } });
             let envelope = Envelope::notification("$/progress", &params);
-            routes.push(self.to_client(envelope, Lane::Keep, None));
+            routes.extend(self.to_all(&envelope, &Lane::Keep));
         }
         for uri in self.tap.clear() {
             let params = json!({ "uri": &*uri, "diagnostics": [] });
             let envelope = Envelope::notification("textDocument/publishDiagnostics", &params);
             let lane = Lane::Latest(format!("d{uri}").into());
-            routes.push(self.to_client(envelope, lane, None));
+            routes.extend(self.to_all(&envelope, &lane));
         }
         let registered = std::mem::take(&mut self.registered);
-        if !registered.is_empty() && !self.mirror.is_shutdown() {
+        if !registered.is_empty() && !self.is_shutdown() {
             let list: Vec<Value> = registered
                 .into_iter()
                 .map(|(id, method)| json!({ "id": id, "method": method }))
                 .collect();
             // The misspelling is the protocol's.
             let params = json!({ "unregisterations": list });
-            routes.extend(self.ask_client("client/unregisterCapability", &params));
+            for client in self.clients().collect::<Vec<_>>() {
+                routes.extend(self.ask_client(client, "client/unregisterCapability", &params));
+            }
         }
         routes
     }
@@ -186,15 +208,11 @@ impl Link {
         self.held.drain(..).map(Route::Server).collect()
     }
 
-    fn refreshes(&self) -> Vec<&'static str> {
-        let params = self.mirror.initialize_params();
+    fn refreshes(&self, client: ClientId) -> Vec<&'static str> {
+        let params = self.mirror(client).and_then(Mirror::initialize_params);
         let params: Value = params.and_then(|raw| wire::parse(raw).ok()).unwrap_or_default();
         let workspace = &params["capabilities"]["workspace"];
         let able = |name: &str| workspace[name]["refreshSupport"] == Value::Bool(true);
         REFRESHES.iter().filter(|(_, name)| able(name)).map(|(method, _)| *method).collect()
     }
-}
-
-fn outbound(envelope: Envelope) -> Outbound {
-    Outbound { body: envelope.body, lane: Lane::Keep, tag: None }
 }

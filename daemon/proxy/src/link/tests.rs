@@ -25,25 +25,30 @@ fn show(routes: &[Route]) -> Vec<String> {
         }
     };
     let shown = routes.iter().map(|route| match route {
-        Route::Client(outbound) => one("c", outbound),
+        Route::Client(_, outbound) => one("c", outbound),
         Route::Server(outbound) => one("s", outbound),
         Route::WithdrawFromServer(tag, _) => format!("withdraw s {tag}"),
-        Route::WithdrawFromClient(tag, _) => format!("withdraw c {tag}"),
+        Route::WithdrawFromClient(_, tag, _) => format!("withdraw c {tag}"),
+        Route::Answered(ours, _) => format!("answered {ours}"),
     });
     shown.collect()
 }
 
 fn body(route: &Route) -> Value {
-    let (Route::Client(outbound)
-    | Route::Server(outbound)
-    | Route::WithdrawFromServer(_, outbound)
-    | Route::WithdrawFromClient(_, outbound)) = route;
+    let outbound = match route {
+        Route::Client(_, outbound)
+        | Route::Server(outbound)
+        | Route::WithdrawFromServer(_, outbound)
+        | Route::WithdrawFromClient(_, _, outbound) => outbound,
+        route => panic!("{route:?}"),
+    };
     serde_json::from_slice(&outbound.body).unwrap()
 }
 
 impl Rig {
     fn new(reads: Reads) -> Rig {
-        let link = Link::new(LinkOptions { server: "ls".to_owned(), reads });
+        let mut link = Link::new(LinkOptions { server: "ls".to_owned(), reads });
+        link.join(ClientId::ONLY);
         Rig { link, now: Instant::now() }
     }
 
@@ -64,7 +69,7 @@ impl Rig {
 
     fn client_routes(&mut self, message: Value) -> Vec<Route> {
         let envelope = Envelope::read(message.to_string().into()).unwrap();
-        self.link.on_client(envelope, self.now)
+        self.link.on_client(ClientId::ONLY, envelope, self.now)
     }
 
     fn server(&mut self, message: Value) -> Vec<String> {
@@ -267,7 +272,7 @@ fn a_server_that_never_started_is_told_of_when_the_client_says_hello() {
 fn rule_4_7_lanes() {
     let mut rig = Rig::running(Reads::Fail);
     let mut lane = |message: Value| match &rig.server_routes(message)[0] {
-        Route::Client(outbound) => outbound.lane.clone(),
+        Route::Client(_, outbound) => outbound.lane.clone(),
         route => panic!("{route:?}"),
     };
     let progress =
@@ -306,6 +311,33 @@ fn rule_4_33_what_the_editor_answers_to_configuration_is_remembered() {
     let settings = rig.link.settings();
     assert_eq!(settings[r#"{"section":"a"}"#].get(), r#"{"x":1}"#);
     assert_eq!(settings[r#"{"section":"b"}"#].get(), "null");
+}
+
+#[test]
+fn a_question_of_our_own_gets_exactly_one_answer() {
+    let mut rig = Rig::running(Reads::Fail);
+    let ask = |rig: &mut Rig| {
+        let deadline = rig.now + Duration::from_secs(1);
+        let (ours, route) = rig.link.ask_server("q", &json!({}), Some(deadline));
+        assert_eq!(show(&[route]), [format!("s {ours} q")]);
+        ours
+    };
+    let answered = ask(&mut rig);
+    assert_eq!(
+        rig.server(json!({ "id": answered, "result": 1 })),
+        [format!("answered {answered}")]
+    );
+    assert!(rig.server(json!({ "id": answered, "result": 1 })).is_empty());
+    let late = ask(&mut rig);
+    let expected = [format!("withdraw s {late}"), format!("answered {late}")];
+    assert_eq!(rig.wait(Duration::from_secs(1)), expected);
+    let forgotten = ask(&mut rig);
+    assert!(rig.link.forget_question(forgotten).is_some());
+    assert!(rig.server(json!({ "id": forgotten, "result": 1 })).is_empty());
+    let lost = ask(&mut rig);
+    assert_eq!(show(&rig.link.on_server_death()), [format!("answered {lost}")]);
+    let (ours, route) = rig.link.ask_server("q", &json!({}), None);
+    assert_eq!(show(&[route]), [format!("answered {ours}")]);
 }
 
 #[test]
@@ -399,7 +431,7 @@ proptest! {
         }
         all.extend(rig.link.give_up("the end"));
         for route in &all {
-            let Route::Client(outbound) = route else { continue };
+            let Route::Client(_, outbound) = route else { continue };
             let envelope = Envelope::read(outbound.body.clone()).unwrap();
             if let Kind::Response { id } = &envelope.kind {
                 *answered.entry(id.raw().to_owned()).or_default() += 1;
