@@ -4,16 +4,26 @@
 //! a real process. Requests of the family `test/…` tell it; see [`Server::request`]. It is one thread on blocking pipes, so
 //! that it is never the slow part of a measurement.
 
-use std::collections::BTreeMap;
+mod documents;
+mod record;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wire::codec::{Codec, Incoming};
 use wire::{Envelope, Id, Kind, ResponseError, codes, frame};
 
+use documents::Documents;
+use record::Record;
+
+/// How many methods of notifications are remembered: enough for every test, and a soak does not fill the memory.
+const HEARD_MAX: usize = 4096;
+
 /// What it does apart from what it is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Habits {
     /// Ends at once, with something to say on stderr.
     exits: bool,
@@ -21,6 +31,8 @@ struct Habits {
     mute: bool,
     /// Does not end on `exit`.
     stays: bool,
+    /// Where it writes down that it has started, and every `test/serial` at once: what a killed server has heard.
+    record: Record,
 }
 
 /// Runs it, if the command line asks for it; the verb is not in the help.
@@ -31,11 +43,12 @@ pub fn early() -> Option<ExitCode> {
         return None;
     }
     let mut habits = Habits::default();
-    for arg in args {
+    while let Some(arg) = args.next() {
         match arg.as_str() {
             "--exits" => habits.exits = true,
             "--mute" => habits.mute = true,
             "--stays" => habits.stays = true,
+            "--record" => habits.record = Record::open(args.next()?.as_ref()),
             _ => return Some(ExitCode::from(2)),
         }
     }
@@ -61,7 +74,8 @@ fn run(habits: Habits) -> ExitCode {
         }
         // All answers to what came in one read leave in one write.
         server.flush();
-        match stdin.read(&mut buffer) {
+        let room = if server.is_slow() { 1 } else { buffer.len() };
+        match stdin.read(&mut buffer[..room]) {
             Ok(0) | Err(_) => return ExitCode::FAILURE,
             Ok(bytes) => codec.push(&buffer[..bytes]),
         }
@@ -74,14 +88,19 @@ struct Server {
     out: bytes::BytesMut,
     exit: Option<ExitCode>,
     shutdown: bool,
-    /// Open documents: version and text. Only whole texts are understood.
-    documents: BTreeMap<String, (i64, String)>,
+    documents: Documents,
     /// Methods of the notifications that came, in order.
     heard: Vec<String>,
     settings: Value,
     /// Requests to the client, by our id: the request that is answered with the answer.
     asked: BTreeMap<String, Id>,
+    /// Answers to what it has not asked, or had an answer to.
+    strays: u64,
     hung: Vec<Id>,
+    /// Tokens of progress that it has begun and not ended.
+    progress: BTreeSet<String>,
+    /// Until when it reads one byte in a millisecond.
+    slow_until: Option<Instant>,
 }
 
 impl Server {
@@ -91,12 +110,24 @@ impl Server {
             out: bytes::BytesMut::new(),
             exit: None,
             shutdown: false,
-            documents: BTreeMap::new(),
+            documents: Documents::default(),
             heard: Vec::new(),
             settings: Value::Null,
             asked: BTreeMap::new(),
+            strays: 0,
             hung: Vec::new(),
+            progress: BTreeSet::new(),
+            slow_until: None,
         }
+    }
+
+    /// Whether it is to read only one byte now; waits a millisecond if so.
+    fn is_slow(&mut self) -> bool {
+        let slow = self.slow_until.is_some_and(|until| Instant::now() < until);
+        if slow {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        slow
     }
 
     fn message(&mut self, envelope: &Envelope) {
@@ -107,6 +138,8 @@ impl Server {
                 if let Some(asker) = self.asked.remove(id.raw()) {
                     let body = String::from_utf8_lossy(&envelope.body).into_owned();
                     self.answer(&asker, &json!(body));
+                } else {
+                    self.strays += 1;
                 }
             }
         }
@@ -174,7 +207,22 @@ impl Server {
             // A notification, as it is given.
             "test/say" => {
                 let method = params["method"].as_str().unwrap_or("test/note").to_owned();
+                if method == "$/progress" {
+                    self.note_progress(&params["params"]);
+                }
                 self.send(&Envelope::notification(&method, &params["params"]));
+                self.answer(id, &Value::Null);
+            }
+            // `count` sets of diagnostics for `documents` documents in turn, numbered by their versions.
+            "test/flood" => {
+                let (count, documents) = (params["count"].as_u64(), params["documents"].as_u64());
+                self.flood(count.unwrap_or(0), documents.unwrap_or(1).max(1));
+                self.answer(id, &Value::Null);
+            }
+            // Reads one byte in a millisecond, for so many milliseconds.
+            "test/slow" => {
+                let time = Duration::from_millis(params["ms"].as_u64().unwrap_or(100));
+                self.slow_until = Some(Instant::now() + time);
                 self.answer(id, &Value::Null);
             }
             // Bytes on stdout, outside of any message or as a broken one.
@@ -200,10 +248,13 @@ impl Server {
                 let state = json!({
                     "pid": std::process::id(),
                     "cwd": std::env::current_dir().unwrap_or_default(),
-                    "documents": self.documents,
+                    "documents": self.documents.all(),
                     "heard": self.heard,
                     "settings": self.settings,
                     "hung": self.hung.len(),
+                    "asked": self.asked.len(),
+                    "strays": self.strays,
+                    "progress": self.progress,
                 });
                 self.answer(id, &state);
             }
@@ -216,25 +267,25 @@ impl Server {
 
     fn notification(&mut self, method: &str, envelope: &Envelope) {
         let params = || envelope.params_as::<Value>().unwrap_or_default();
-        self.heard.push(method.to_owned());
+        if self.heard.len() < HEARD_MAX {
+            self.heard.push(method.to_owned());
+        }
         match method {
             "exit" if !self.habits.stays => {
                 self.exit = Some(if self.shutdown { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
             "workspace/didChangeConfiguration" => self.settings = params()["settings"].take(),
             "textDocument/didOpen" => {
-                let mut params = params();
-                let document = params["textDocument"].take();
-                self.text(&document, document["text"].as_str().unwrap_or(""));
+                let uri = self.documents.open(&params());
+                self.publish(&uri);
             }
             "textDocument/didChange" => {
-                let params = params();
-                let text = params["contentChanges"][0]["text"].as_str().unwrap_or("");
-                self.text(&params["textDocument"], text);
+                let uri = self.documents.change(&params());
+                self.publish(&uri);
             }
+            "test/serial" => self.habits.record.serial(&params()),
             "textDocument/didClose" => {
-                let uri = params()["textDocument"]["uri"].as_str().unwrap_or("").to_owned();
-                self.documents.remove(&uri);
+                self.documents.close(&params());
             }
             "$/cancelRequest" => {
                 let id = params()["id"].to_string();
@@ -248,10 +299,9 @@ impl Server {
         }
     }
 
-    /// A document has this text now; every line that holds `bad` gets a diagnostic.
-    fn text(&mut self, document: &Value, text: &str) {
-        let uri = document["uri"].as_str().unwrap_or("").to_owned();
-        let version = document["version"].as_i64().unwrap_or(0);
+    /// Every line of a document that holds `bad` gets a diagnostic.
+    fn publish(&mut self, uri: &str) {
+        let Some((version, text)) = self.documents.get(uri) else { return };
         let diagnostics: Vec<Value> = text
             .lines()
             .enumerate()
@@ -261,9 +311,30 @@ impl Server {
                 json!({ "range": { "start": at, "end": at }, "severity": 1, "message": "bad" })
             })
             .collect();
-        self.documents.insert(uri.clone(), (version, text.to_owned()));
         let published = json!({ "uri": uri, "version": version, "diagnostics": diagnostics });
         self.send(&Envelope::notification("textDocument/publishDiagnostics", &published));
+    }
+
+    fn flood(&mut self, count: u64, documents: u64) {
+        let at = json!({ "line": 0, "character": 0 });
+        for number in 0..count {
+            let found = json!({ "range": { "start": at, "end": at }, "message": number });
+            let uri = format!("file:///flood/{}", number % documents);
+            let published = json!({ "uri": uri, "version": number, "diagnostics": [found] });
+            self.send(&Envelope::notification("textDocument/publishDiagnostics", &published));
+            if self.out.len() >= 1 << 16 {
+                self.flush();
+            }
+        }
+    }
+
+    fn note_progress(&mut self, params: &Value) {
+        let token = params["token"].to_string();
+        match params["value"]["kind"].as_str() {
+            Some("begin") => drop(self.progress.insert(token)),
+            Some("end") => drop(self.progress.remove(&token)),
+            _ => {}
+        }
     }
 
     fn answer(&mut self, id: &Id, result: &Value) {
