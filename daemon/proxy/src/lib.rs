@@ -22,3 +22,6 @@ pub use link::{
     CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, LinkOptions, Outbound, Reads, Route,
     SHUTDOWN_PATIENCE, ServerState,
 };
+pub mod merge;
+mod raw;
+pub mod positions;

@@ -6,20 +6,18 @@
 use std::ops::Range;
 
 /// How deep arrays and objects may nest.
-pub(crate) const DEPTH_MAX: usize = 512;
+pub const DEPTH_MAX: usize = 512;
 
 /// The text is not JSON, or not complete; `at` is the byte where that shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bad {
-    pub(crate) at: usize,
+pub struct Bad {
+    /// The byte where that shows.
+    pub at: usize,
 }
 
 /// Calls `each` with the spans of key (without quotes) and value of every member of the object that `bytes` is. What
 /// was reported before an error is to be trusted.
-pub(crate) fn members(
-    bytes: &[u8],
-    mut each: impl FnMut(Range<usize>, Range<usize>),
-) -> Result<(), Bad> {
+pub fn members(bytes: &[u8], mut each: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), Bad> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.expect(b'{')?;
     if !scanner.accept(b'}') {
@@ -38,7 +36,7 @@ pub(crate) fn members(
 }
 
 /// Calls `each` with the span of every element of the array that `bytes` is.
-pub(crate) fn elements(bytes: &[u8], mut each: impl FnMut(Range<usize>)) -> Result<(), Bad> {
+pub fn elements(bytes: &[u8], mut each: impl FnMut(Range<usize>)) -> Result<(), Bad> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.expect(b'[')?;
     if !scanner.accept(b']') {
@@ -55,12 +53,12 @@ pub(crate) fn elements(bytes: &[u8], mut each: impl FnMut(Range<usize>)) -> Resu
 }
 
 /// The end of the value that starts at `start`, if one does.
-pub(crate) fn value_end(bytes: &[u8], start: usize) -> Option<Range<usize>> {
+pub fn value_end(bytes: &[u8], start: usize) -> Option<Range<usize>> {
     Scanner { bytes, at: start }.spanned_value().ok()
 }
 
 /// The first byte that is not white space.
-pub(crate) fn first(bytes: &[u8]) -> Option<u8> {
+pub fn first(bytes: &[u8]) -> Option<u8> {
     bytes.iter().copied().find(|byte| !is_space(*byte))
 }
 

@@ -8,7 +8,7 @@
 //! It must not know what a message means beyond its envelope; that is the business of `proxy` and `demolish`.
 
 pub mod frame;
-mod json;
+pub mod json;
 mod envelope;
 pub use envelope::{
     Envelope, EnvelopeError, Id, Kind, Method, ResponseError, Salvaged, codes, parse, salvage,
