@@ -4,7 +4,7 @@
 //! again before the system says that there is more, and a writer writes at once: only one that finds no room asks to be
 //! told when there is. (Registered for both from the beginning, every message that the other side takes out would wake us.)
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,10 +15,12 @@ use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio::process::{ChildStdin, ChildStdout};
 
-/// How much is read at once: what a pipe holds.
-const READ_BYTES: usize = 64 * 1024;
+/// How much a pipe to or from a server may hold.
+#[cfg(target_os = "linux")]
+const PIPE_BYTES: usize = 256 * 1024;
 
 /// A descriptor that both ends may share. Gets its flags back in the end: whoever inherits it may not expect it not to
 /// block.
@@ -49,18 +51,17 @@ impl Drop for Shared {
 #[derive(Debug)]
 pub struct Reader {
     shared: Arc<Shared>,
-    /// `None`: a regular file, which cannot be polled and never waits for long.
-    polled: Option<AsyncFd<OwnedFd>>,
-    /// What is read lands here first: the caller's buffer would have to be filled with zeros for every read, which costs
-    /// more than copying the few bytes of a message.
-    scratch: Box<[u8]>,
+    /// `None`: a regular file, which cannot be polled and never waits for long. tokio calls it a pipe, but asks nothing of
+    /// it that a socket or a terminal could not do: it is told only when there is something to read, and reads into
+    /// memory that nobody had to fill with zeros.
+    polled: Option<pipe::Receiver>,
 }
 
 /// Where messages go to.
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
-    /// Only while there was no room.
+    /// From when there was no room until all is written.
     polled: Option<AsyncFd<OwnedFd>>,
 }
 
@@ -94,17 +95,18 @@ pub fn of_socket(stream: UnixStream) -> io::Result<(Reader, Writer)> {
 /// # Errors
 /// The system refuses to poll a pipe.
 pub fn of_child(stdin: ChildStdin, stdout: ChildStdout) -> io::Result<(Reader, Writer)> {
-    let reader = Reader::new(Shared::new(stdout.into_owned_fd()?)?)?;
-    Ok((reader, Writer::new(Shared::new(stdin.into_owned_fd()?)?)?))
+    let (stdin, stdout) = (stdin.into_owned_fd()?, stdout.into_owned_fd()?);
+    for pipe in [&stdin, &stdout] {
+        widen(pipe);
+    }
+    Ok((Reader::new(Shared::new(stdout)?)?, Writer::new(Shared::new(stdin)?)?))
 }
 
 impl Reader {
     fn new(shared: Arc<Shared>) -> io::Result<Reader> {
-        let polled = registered(&shared, Interest::READABLE).ok();
-        if polled.is_some() {
-            shared.do_not_block()?;
-        }
-        Ok(Reader { shared, polled, scratch: vec![0; READ_BYTES].into_boxed_slice() })
+        shared.do_not_block()?;
+        let polled = pipe::Receiver::from_owned_fd_unchecked(shared.fd.try_clone()?).ok();
+        Ok(Reader { shared, polled })
     }
 }
 
@@ -115,64 +117,48 @@ impl Writer {
     }
 }
 
-/// A registration of its own: a descriptor can be registered only once.
-#[expect(
-    deprecated,
-    reason = "an `OwnedFd` is always the same descriptor, which is what `with_interest` cannot know of its type"
-)]
-fn registered(shared: &Shared, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(shared.fd.try_clone()?, interest)
-}
-
 impl AsyncRead for Reader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Reader { shared, polled, scratch } = &mut *self;
-        let room = buffer.remaining().min(scratch.len());
-        let scratch = &mut scratch[..room];
-        loop {
-            let ready = match polled {
-                Some(polled) => Some(ready!(polled.poll_read_ready(cx))?),
-                None => None,
-            };
-            match rustix::io::read(&shared.fd, &mut *scratch) {
-                Ok(bytes) => {
-                    // Less than there was room for: there is no more, until the system says so.
-                    if let Some(mut ready) = ready.filter(|_| bytes < room) {
-                        ready.clear_ready();
-                    }
-                    buffer.put_slice(&scratch[..bytes]);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(Errno::AGAIN) => ready.into_iter().for_each(|mut ready| ready.clear_ready()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
+        if let Some(polled) = &mut self.polled {
+            return Pin::new(polled).poll_read(cx, buffer);
         }
+        let bytes = rustix::io::read(&self.shared.fd, buffer.initialize_unfilled())?;
+        buffer.advance(bytes);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Writer {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         loop {
-            match rustix::io::write(&self.shared.fd, bytes) {
-                Ok(written) => {
-                    self.polled = None;
-                    return Poll::Ready(Ok(written));
-                }
+            match rustix::io::writev(&self.shared.fd, slices) {
+                Ok(written) => return Poll::Ready(Ok(written)),
                 Err(Errno::AGAIN) => {}
                 Err(Errno::INTR) => continue,
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
             if self.polled.is_none() {
-                self.polled = Some(registered(&self.shared, Interest::WRITABLE)?);
+                self.polled = Some(registered(&self.shared)?);
             }
             if let Some(polled) = &self.polled {
                 ready!(polled.poll_write_ready(cx))?.clear_ready();
@@ -180,7 +166,8 @@ impl AsyncWrite for Writer {
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.polled = None;
         Poll::Ready(Ok(()))
     }
 
@@ -189,4 +176,23 @@ impl AsyncWrite for Writer {
         let _ = rustix::net::shutdown(&self.shared.fd, rustix::net::Shutdown::Write);
         Poll::Ready(Ok(()))
     }
+}
+
+/// A big message should not have to stop and go. A system that refuses has its reasons.
+#[cfg(target_os = "linux")]
+fn widen(pipe: &OwnedFd) {
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
+}
+
+/// Elsewhere pipes grow by themselves.
+#[cfg(not(target_os = "linux"))]
+fn widen(_pipe: &OwnedFd) {}
+
+/// A registration of its own: a descriptor can be registered only once.
+#[expect(
+    deprecated,
+    reason = "an `OwnedFd` is always the same descriptor, which is what `with_interest` cannot know of its type"
+)]
+fn registered(shared: &Shared) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(shared.fd.try_clone()?, Interest::WRITABLE)
 }

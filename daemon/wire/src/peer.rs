@@ -8,6 +8,7 @@
 mod queue;
 
 use std::future::Future;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,9 @@ use crate::codec::{Codec, Incoming};
 use crate::frame;
 pub use queue::{Lane, Level, Load, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, SendError, Sender};
 
-/// How much is read at once.
-const READ_BYTES: usize = 64 * 1024;
+/// How much room is made for what arrives: several times what one read brings, so that few messages lie across its end
+/// and have to be moved.
+const READ_BYTES: usize = 256 * 1024;
 /// How much room is made at most for a frame whose length is announced but which has not arrived.
 const READ_AHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How much is handed to the system in one write; a longer body is written without being copied.
@@ -135,7 +137,7 @@ where
         gate.passed().await;
         let room = codec.missing().clamp(READ_BYTES, READ_AHEAD_BYTES_MAX);
         let buffer = codec.buffer();
-        if buffer.capacity() - buffer.len() < READ_BYTES / 2 {
+        if buffer.capacity() - buffer.len() < READ_BYTES / 4 {
             buffer.reserve(room);
         }
         match reader.read_buf(buffer).await {
@@ -156,18 +158,17 @@ async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, queue: &Sender) -> std:
         for body in &batch {
             frame::encode_header(&mut buffer, body.len());
             if body.len() >= WRITE_BYTES {
-                write(&mut writer, &buffer, queue).await?;
+                write(&mut writer, &buffer, body, queue).await?;
                 buffer.clear();
-                write(&mut writer, body, queue).await?;
             } else {
                 buffer.extend_from_slice(body);
             }
             if buffer.len() >= WRITE_BYTES {
-                write(&mut writer, &buffer, queue).await?;
+                write(&mut writer, &buffer, &[], queue).await?;
                 buffer.clear();
             }
         }
-        write(&mut writer, &buffer, queue).await?;
+        write(&mut writer, &buffer, &[], queue).await?;
         buffer.clear();
         writer.flush().await?;
         queue.written();
@@ -175,18 +176,23 @@ async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, queue: &Sender) -> std:
     writer.shutdown().await
 }
 
-/// Writes all of `bytes`, and notes every step, so that a slow sink can be told from a dead one.
+/// Writes all of `head` and `body`, in one go if there is room, and notes every step, so that a slow sink can be told from
+/// a dead one.
 async fn write<W: AsyncWrite + Unpin>(
     writer: &mut W,
-    mut bytes: &[u8],
+    mut head: &[u8],
+    mut body: &[u8],
     queue: &Sender,
 ) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        let written = writer.write(bytes).await?;
+    while !head.is_empty() || !body.is_empty() {
+        let slices = [IoSlice::new(head), IoSlice::new(body)];
+        let written = writer.write_vectored(&slices[usize::from(head.is_empty())..]).await?;
         if written == 0 {
             return Err(std::io::ErrorKind::WriteZero.into());
         }
-        bytes = &bytes[written..];
+        let of_head = written.min(head.len());
+        head = &head[of_head..];
+        body = &body[written - of_head..];
         queue.note_progress();
     }
     Ok(())

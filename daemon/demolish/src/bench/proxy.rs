@@ -3,7 +3,7 @@
 //! One client talks to one echoing server, once directly and once through shim and daemon, in turns, so that both sides
 //! of the comparison see the same machine.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +13,10 @@ use tokio::sync::Semaphore;
 use wire::child::Child;
 use wire::client::{Client, Handler, default_answer};
 use wire::{Envelope, ResponseError};
+
+mod flood;
+
+use flood::{Raw, cpu_seconds};
 
 use super::report::{Report, Row, Samples};
 use super::sandbox::{Sandbox, program};
@@ -25,6 +29,21 @@ const TURN: usize = 100;
 const NOTES: u64 = 100_000;
 /// Messages that are out at once: more than a pipe holds, so that queues are in use.
 const NOTES_OUT_MAX: usize = 500;
+/// The text of an ordinary request: about that of a request for hover, which is answered with as much.
+const ASK_BYTES: usize = 400;
+/// The text of a big one, and how many there are.
+const BIG_BYTES: usize = 4 * 1024 * 1024;
+const BIG_REQUESTS: usize = 12;
+/// Floods in each direction and on each side: how many, of how many messages, of which length.
+const FLOODS: usize = 5;
+const FLOOD_MESSAGES: usize = 4000;
+const FLOOD_TEXT_BYTES: usize = 64 * 1024;
+/// Messages of the flood of small ones, in each direction.
+const SMALL_MESSAGES: usize = 300_000;
+/// Servers of the daemon that idles, and how long it does.
+const IDLE_SERVERS: usize = 3;
+const IDLE_TIME: Duration = Duration::from_secs(2);
+const MIB: f64 = 1024.0 * 1024.0;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -35,35 +54,127 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) async fn run() -> Result<Report, String> {
     let sandbox = Sandbox::new("proxy", "")?;
     let program = program();
-    let echo: Vec<&OsStr> = vec![&program, OsStr::new("bench"), OsStr::new("echo-server")];
-    let wrap: Vec<&OsStr> = [program.as_os_str(), OsStr::new("lsp"), OsStr::new("--")]
-        .into_iter()
-        .chain(echo.clone())
-        .collect();
-    let daemon: OsString = "daemon".into();
-    let (_daemon_client, mut daemon) = sandbox.start(&[&program, &daemon], Quiet).await?;
+    let word = |text: &'static str| OsStr::new(text);
+    let echo: Vec<&OsStr> = vec![&program, word("bench"), word("echo-server")];
+    let behind = |proxy: &[&'static str]| -> Vec<&OsStr> {
+        let words = proxy.iter().map(|text| OsStr::new(*text)).chain([OsStr::new("--")]);
+        std::iter::once(program.as_os_str()).chain(words).chain(echo.iter().copied()).collect()
+    };
+    let (wrap, copy) = (behind(&["lsp"]), behind(&["bench", "copy-proxy"]));
+    let (_daemon_client, mut daemon) = daemon(&sandbox, &program).await?;
     let daemon_pid = daemon.id().ok_or("the daemon did not start")?;
-    wait_for_socket(&sandbox).await?;
 
+    let mut rows = latency_rows(&sandbox, &echo, &wrap).await?;
+    rows.extend(flood_rows(&sandbox, &copy, &wrap, daemon_pid).await?);
+    let flooded = rss_mib(daemon_pid).ok_or("the daemon is gone")?;
+    rows.push(Row::new("rss_after_floods", flooded, "MiB"));
+    drop(sandbox);
+    let _ = tokio::time::timeout(Duration::from_millis(1), daemon.wait()).await;
+    rows.push(idle_row().await?);
+    Ok(Report::new("proxy", rows))
+}
+
+async fn latency_rows(
+    sandbox: &Sandbox,
+    echo: &[&OsStr],
+    wrap: &[&OsStr],
+) -> Result<Vec<Row>, String> {
     let notes = Arc::new(Notes::default());
-    let (direct, _direct_child) = begin(&sandbox, &echo, Quiet).await?;
-    let (through, _through_child) = begin(&sandbox, &wrap, Counting(notes.clone())).await?;
+    let (direct, _direct_child) = begin(sandbox, echo, Quiet).await?;
+    let (through, _through_child) = begin(sandbox, wrap, Counting(notes.clone())).await?;
     let (mut of_direct, mut of_through) = (Samples::default(), Samples::default());
     for turn in 0..=REQUESTS / TURN {
         // The first turn is not counted: caches, allocators and schedulers settle in it.
-        let (a, b) = (ping(&direct).await?, ping(&through).await?);
+        let (a, b) =
+            (ping(&direct, TURN, ASK_BYTES).await?, ping(&through, TURN, ASK_BYTES).await?);
         if turn > 0 {
             a.into_iter().for_each(|us| of_direct.push(us));
             b.into_iter().for_each(|us| of_through.push(us));
         }
     }
+    let (mut big_direct, mut big_through) = (Samples::default(), Samples::default());
+    for _ in 0..BIG_REQUESTS {
+        ping(&direct, 1, BIG_BYTES).await?.into_iter().for_each(|us| big_direct.push(us));
+        ping(&through, 1, BIG_BYTES).await?.into_iter().for_each(|us| big_through.push(us));
+    }
     let wrong = integrity(&through, &notes).await?;
-    let rss = rss_mib(daemon_pid).ok_or("the daemon is gone")?;
-    let _ = tokio::time::timeout(Duration::from_millis(1), daemon.wait()).await;
-    Ok(Report::new("proxy", rows(&of_direct, &of_through, &wrong, rss)))
+    let mut rows = rows(&of_direct, &of_through, &wrong);
+    // A big message goes there, and comes back as it was.
+    let mib = 2.0 * BIG_BYTES as f64 / MIB;
+    let (direct, through) = (big_direct.quantile(0.5), big_through.quantile(0.5));
+    rows.push(
+        Row::new("per_mib", (through - direct) / 1000.0 / mib, "ms/MiB")
+            .against("direct pipe", through / direct.max(f64::MIN_POSITIVE))
+            .at_most(2.0),
+    );
+    Ok(rows)
 }
 
-fn rows(direct: &Samples, through: &Samples, wrong: &Wrong, rss_mib: f64) -> Vec<Row> {
+async fn flood_rows(
+    sandbox: &Sandbox,
+    copy: &[&OsStr],
+    wrap: &[&OsStr],
+    daemon: u32,
+) -> Result<Vec<Row>, String> {
+    let mut copying = Raw::start(sandbox, copy).await?;
+    let mut ours = Raw::start(sandbox, wrap).await?;
+    let (mut of_copy, mut of_ours) = (Samples::default(), Samples::default());
+    for _ in 0..FLOODS {
+        for (raw, samples) in [(&mut copying, &mut of_copy), (&mut ours, &mut of_ours)] {
+            let there = raw.flood(FLOOD_MESSAGES, FLOOD_TEXT_BYTES).await?;
+            let back = raw.gush(FLOOD_MESSAGES, FLOOD_TEXT_BYTES).await?;
+            samples.push(there + back);
+        }
+    }
+    let bytes = 2.0 * (FLOOD_MESSAGES * FLOOD_TEXT_BYTES) as f64 / MIB;
+    let rate = |samples: &Samples| bytes / samples.quantile(0.5);
+    let (copied, passed) = (rate(&of_copy), rate(&of_ours));
+
+    let shim = ours.pid()?;
+    let spent = || Some(cpu_seconds(shim)? + cpu_seconds(daemon)?);
+    let before = spent().ok_or("the daemon is gone")?;
+    ours.flood(SMALL_MESSAGES, ASK_BYTES).await?;
+    ours.gush(SMALL_MESSAGES, ASK_BYTES).await?;
+    let spent = spent().ok_or("the daemon is gone")? - before;
+    Ok(vec![
+        Row::new("throughput", passed, "MiB/s"),
+        Row::new("throughput_share", passed / copied, "share")
+            .against("plain byte-copying proxy", passed / copied)
+            .at_least(0.7),
+        // Processor time of shim and daemon together: what one core would carry if it had nothing else to do.
+        Row::new("messages_per_s", 2.0 * SMALL_MESSAGES as f64 / spent, "messages/s on one core")
+            .at_least(50_000.0),
+    ])
+}
+
+/// What a daemon holds with three servers behind it and no model, once nothing happens any more.
+async fn idle_row() -> Result<Row, String> {
+    let sandbox = Sandbox::new("proxy-idle", "")?;
+    let program = program();
+    let (_daemon_client, daemon) = daemon(&sandbox, &program).await?;
+    let wrap: Vec<&OsStr> = ["lsp", "--"].map(OsStr::new).to_vec();
+    let echo: Vec<&OsStr> = ["bench", "echo-server"].map(OsStr::new).to_vec();
+    let command: Vec<&OsStr> =
+        [vec![program.as_os_str()], wrap, vec![program.as_os_str()], echo].concat();
+    let mut wrapped = Vec::new();
+    for _ in 0..IDLE_SERVERS {
+        let (client, child) = begin(&sandbox, &command, Quiet).await?;
+        ping(&client, TURN, ASK_BYTES).await?;
+        wrapped.push((client, child));
+    }
+    tokio::time::sleep(IDLE_TIME).await;
+    let rss = daemon.id().and_then(rss_mib).ok_or("the daemon is gone")?;
+    Ok(Row::new("idle_rss", rss, "MiB").at_most(25.0))
+}
+
+/// A daemon that listens.
+async fn daemon(sandbox: &Sandbox, program: &OsStr) -> Result<(Client, Child), String> {
+    let started = sandbox.start(&[program, OsStr::new("daemon")], Quiet).await?;
+    wait_for_socket(sandbox).await?;
+    Ok(started)
+}
+
+fn rows(direct: &Samples, through: &Samples, wrong: &Wrong) -> Vec<Row> {
     // Against the median of the direct pipe in both rows: the difference of two tails would mostly be the machine's noise.
     let median = direct.quantile(0.5);
     let added = |share: f64| through.quantile(share) - median;
@@ -75,10 +186,10 @@ fn rows(direct: &Samples, through: &Samples, wrong: &Wrong, rss_mib: f64) -> Vec
     vec![
         Row::new("added_latency_p50", added(0.5), "us")
             .against("direct pipe", ratio(0.5))
-            .at_most(100.0),
+            .at_most(30.0),
         Row::new("added_latency_p99", added(0.99), "us")
             .against("direct pipe's median", ratio(0.99))
-            .at_most(1000.0),
+            .at_most(200.0),
         Row::new("direct_latency_p50", direct.quantile(0.5), "us"),
         Row::new("direct_latency_p99", direct.quantile(0.99), "us"),
         Row::new("through_latency_p50", through.quantile(0.5), "us"),
@@ -87,7 +198,6 @@ fn rows(direct: &Samples, through: &Samples, wrong: &Wrong, rss_mib: f64) -> Vec
         count("messages_reordered", wrong.reordered),
         count("messages_altered", wrong.altered),
         Row::new("message_rate", wrong.per_second, "messages/s"),
-        Row::new("daemon_rss", rss_mib, "MiB").at_most(20.0),
     ]
 }
 
@@ -115,12 +225,12 @@ async fn wait_for_socket(sandbox: &Sandbox) -> Result<(), String> {
     Ok(())
 }
 
-/// One turn of requests, each after the answer to the one before: their latencies in microseconds.
-async fn ping(client: &Client) -> Result<Vec<f64>, String> {
-    // About as long as a request for hover, answered with as much.
-    let params = json!({"textDocument": {"uri": "file:///tmp/a.rs"}, "text": "x".repeat(400)});
-    let mut latencies = Vec::with_capacity(TURN);
-    for _ in 0..TURN {
+/// So many requests, each after the answer to the one before: their latencies in microseconds.
+async fn ping(client: &Client, count: usize, text_bytes: usize) -> Result<Vec<f64>, String> {
+    let params =
+        json!({"textDocument": {"uri": "file:///tmp/a.rs"}, "text": "x".repeat(text_bytes)});
+    let mut latencies = Vec::with_capacity(count);
+    for _ in 0..count {
         let started = Instant::now();
         client.request("echo/ask", &params, PATIENCE).await.map_err(|error| error.to_string())?;
         latencies.push(started.elapsed().as_secs_f64() * 1e6);

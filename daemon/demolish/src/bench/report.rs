@@ -63,6 +63,14 @@ impl Row {
         self
     }
 
+    /// The number must not be smaller than `limit`.
+    #[must_use]
+    pub fn at_least(mut self, limit: f64) -> Row {
+        self.goal = Some(format!(">= {limit}"));
+        self.holds = Some(self.value >= limit);
+        self
+    }
+
     /// The number must be `exact`.
     #[must_use]
     pub fn exactly(mut self, exact: f64) -> Row {
@@ -196,6 +204,7 @@ mod tests {
     fn goals_are_judged() {
         let row = Row::new("x", 12.3456, "us").at_most(12.3);
         assert_eq!((row.value, row.holds), (12.3, Some(true)));
+        assert_eq!(Row::new("share", 0.7, "").at_least(0.7).holds, Some(true));
         assert_eq!(Row::new("lost", 1.0, "").exactly(0.0).holds, Some(false));
     }
 }

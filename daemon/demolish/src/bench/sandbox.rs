@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use wire::child::{Child, ChildOptions};
 use wire::client::{Client, Handler};
+use wire::ends::{Reader, Writer};
 
 use crate::env_vars;
 
@@ -68,15 +69,22 @@ impl Sandbox {
         command: &[&OsStr],
         handler: impl Handler,
     ) -> Result<(Client, Child), String> {
+        let (child, stdin, stdout) = self.spawn(command).await?;
+        Ok((Client::start(stdout, stdin, handler), child))
+    }
+
+    /// Starts a child in the sandbox: it, its stdin and its stdout.
+    pub(super) async fn spawn(
+        &self,
+        command: &[&OsStr],
+    ) -> Result<(Child, Writer, Reader), String> {
         let options = ChildOptions {
             command: command.iter().map(|part| (*part).to_owned()).collect(),
             cwd: Some(self.folder.clone()),
             env: Some(self.env.clone()),
             log: None,
         };
-        let (child, stdin, stdout) =
-            Child::spawn(options).await.map_err(|error| error.to_string())?;
-        Ok((Client::start(stdout, stdin, handler), child))
+        Child::spawn(options).await.map_err(|error| error.to_string())
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! | state | what happens |
 //! |---|---|
-//! | below half | nothing |
-//! | above half ([`Level::High`]) | the sender may hold whoever feeds the queue until it is below a quarter |
+//! | low | nothing |
+//! | high ([`Level::High`]) | the sender may hold whoever feeds the queue until it is half as high |
 //! | full | `Log` is dropped and counted; `Latest` replaces its predecessor of the same key; `Keep` is queued |
 //! | twice full | the message is refused with [`SendError::Full`]: the peer is to be declared wedged |
 
@@ -21,15 +21,20 @@ pub use crate::Lane;
 pub const QUEUE_MESSAGES_MAX: usize = 8 * 1024;
 /// How many bytes a full queue holds: one largest frame always fits.
 pub const QUEUE_BYTES_MAX: usize = 160 * 1024 * 1024;
+/// How many messages make a queue high.
+const HIGH_MESSAGES: usize = QUEUE_MESSAGES_MAX / 2;
+/// How many bytes do: much more than a pipe holds, and little enough that a flood stays in the processor's cache and
+/// does not leave the process swollen.
+const HIGH_BYTES: usize = 2 * 1024 * 1024;
 /// How many messages the writer takes at once.
 const BATCH_MESSAGES_MAX: usize = 256;
 
 /// How full a queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Less than half.
+    /// Less than high.
     Normal,
-    /// More than half.
+    /// Whoever feeds it should be held.
     High,
 }
 
@@ -110,7 +115,7 @@ impl Sender {
         if queue.load.messages == 0 {
             queue.progress = Instant::now();
         }
-        if queue.load.exceeds(1, 1) {
+        if queue.load.reaches(QUEUE_MESSAGES_MAX, QUEUE_BYTES_MAX) {
             match &lane {
                 Lane::Log => {
                     queue.load.dropped += 1;
@@ -120,13 +125,14 @@ impl Sender {
                 Lane::Keep => {}
             }
         }
-        if queue.load.exceeds(2, 1) {
+        if queue.load.reaches(2 * QUEUE_MESSAGES_MAX, 2 * QUEUE_BYTES_MAX) {
             return Err(SendError::Full);
         }
         queue.load.messages += 1;
         queue.load.bytes += body.len();
         queue.items.push_back(Item { body, lane, tag });
-        let level = if queue.load.exceeds(1, 2) { Level::High } else { Level::Normal };
+        let level =
+            if queue.load.reaches(HIGH_MESSAGES, HIGH_BYTES) { Level::High } else { Level::Normal };
         drop(queue);
         self.0.ready.notify_one();
         Ok(level)
@@ -146,7 +152,7 @@ impl Sender {
         }
     }
 
-    /// Holds `gate` until the queue is below a quarter.
+    /// Holds `gate` until the queue is half as high as [`Level::High`].
     pub fn hold(&self, gate: &Gate) {
         let mut queue = self.lock();
         if !queue.closed && !queue.held.iter().any(|held| held.is(gate)) {
@@ -208,7 +214,7 @@ impl Sender {
         queue.load.bytes -= queue.in_flight.bytes;
         queue.in_flight = Load::default();
         queue.progress = Instant::now();
-        if !queue.load.exceeds(1, 4) {
+        if !queue.load.reaches(HIGH_MESSAGES / 2, HIGH_BYTES / 2) {
             queue.release();
         }
     }
@@ -241,9 +247,7 @@ impl Queue {
 }
 
 impl Load {
-    /// Whether it reaches `times / of` of a full queue.
-    fn exceeds(&self, times: usize, of: usize) -> bool {
-        self.messages >= QUEUE_MESSAGES_MAX * times / of
-            || self.bytes >= QUEUE_BYTES_MAX * times / of
+    fn reaches(&self, messages: usize, bytes: usize) -> bool {
+        self.messages >= messages || self.bytes >= bytes
     }
 }
