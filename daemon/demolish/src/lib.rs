@@ -17,6 +17,7 @@ pub mod env_vars;
 pub mod features;
 pub mod logging;
 pub mod model;
+pub mod redact;
 pub mod twin;
 
 /// The version of this build; shims and daemons must have the same.
