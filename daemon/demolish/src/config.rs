@@ -210,6 +210,12 @@ settings! {
         user idle_exit_s: u32 = 600, 1..=86400;
     }
 
+    /// The journal, in `$XDG_STATE_HOME/demolish/journal`: what an editor has open, should the machine crash.
+    journal: Journal {
+        /// Keep it. It stores *the text of open documents* and accepted edits, readable by you alone, and is removed when the editor closes; what a crash leaves is kept for 14 days (`demolish journal`).
+        user enabled: bool = true;
+    }
+
     /// The log, in `$XDG_STATE_HOME/demolish`.
     log: Log {
         /// What is written to it.

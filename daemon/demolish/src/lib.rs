@@ -15,6 +15,7 @@ pub mod fake_server;
 pub mod config;
 pub mod env_vars;
 pub mod features;
+pub mod journal;
 pub mod logging;
 pub mod model;
 pub mod redact;

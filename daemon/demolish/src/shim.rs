@@ -31,6 +31,10 @@ pub struct ShimOptions {
     pub daemon_log: PathBuf,
     /// The version that the daemon must have.
     pub version: String,
+    /// The folder of the journals.
+    pub journal_dir: PathBuf,
+    /// Whether the user wants one: asked off the path of the messages, once there is a document.
+    pub journal: fn() -> bool,
 }
 
 /// What a shim stands for.

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use super::{Failure, Outcome};
+use crate::config::{Layers, read};
 use crate::shim::{self, ShimMode, ShimOptions};
-use crate::{env_vars, logging};
+use crate::{env_vars, journal, logging};
 
 /// Stand between an editor and a language server; without a server: Demolish's own features
 #[derive(Debug, clap::Args)]
@@ -51,5 +52,7 @@ fn options(mode: ShimMode) -> ShimOptions {
         daemon: vec![program, "daemon".into()],
         daemon_log: logging::daemon_log(),
         version: crate::VERSION.to_owned(),
+        journal_dir: journal::dir(),
+        journal: || read::load(&Layers::of_process(None)).config.journal.enabled,
     }
 }

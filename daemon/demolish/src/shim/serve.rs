@@ -16,6 +16,7 @@ use wire::{Envelope, ResponseError, codes, ends};
 use super::connect::{self, AGAIN, Connection, NoDaemon};
 use super::{ShimMode, ShimOptions};
 use crate::handlers::routes::{self, FINISH_PATIENCE, Wedged};
+use crate::journal::{Head, Keeper};
 
 /// How many events may wait; readers wait for room.
 const INBOX_EVENTS_MAX: usize = 256;
@@ -57,6 +58,8 @@ struct Direct {
 struct Shim {
     options: Arc<ShimOptions>,
     link: Link,
+    /// What is open, on the disk.
+    keeper: Keeper,
     editor: Peer,
     behind: Option<Peer>,
     /// The real server, if that is what stands behind us.
@@ -115,9 +118,10 @@ async fn serve(options: Arc<ShimOptions>, beginning: Beginning) -> ExitCode {
         }
     }
     let clean = shim.link.is_shutdown();
-    let Shim { editor, child, .. } = shim;
+    let Shim { editor, child, keeper, .. } = shim;
     drop(child);
     editor.finish(FINISH_PATIENCE).await;
+    keeper.end(clean);
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -132,9 +136,11 @@ impl Shim {
         let server = server.unwrap_or_else(|| "demolish".to_owned());
         let mut link = Link::new(LinkOptions { server, reads: Reads::Retry });
         link.join(ClientId::ONLY);
+        let keeper = Keeper::new(options.journal_dir.clone(), head(&options), options.journal);
         Shim {
             options,
             link,
+            keeper,
             editor,
             behind: None,
             child: None,
@@ -175,6 +181,9 @@ impl Shim {
 
     fn editor_sent(&mut self, envelope: Envelope, now: Instant) {
         let exit = envelope.method() == Some("exit");
+        if let Some(mirror) = self.link.mirror_mut(ClientId::ONLY) {
+            self.keeper.editor_sent(&envelope, mirror);
+        }
         let routes = self.link.on_client(ClientId::ONLY, envelope, now);
         self.pass(routes);
         if exit {
@@ -208,7 +217,13 @@ impl Shim {
                     self.dismissed = true;
                     return;
                 }
-                self.link.on_server(envelope, now)
+                let edit = envelope.method() == Some("workspace/applyEdit");
+                let edit = edit.then(|| envelope.clone());
+                let routes = self.link.on_server(envelope, now);
+                if let (Some(edit), Some(id)) = (edit, asked_as(&routes)) {
+                    self.keeper.edit_asked(id, edit.params());
+                }
+                routes
             }
             PeerEvent::Incoming(Incoming::Malformed(bad)) => {
                 tracing::warn!(why = %bad.why, "malformed message of the server");
@@ -360,7 +375,8 @@ impl Shim {
     fn next_deadline(&self) -> Instant {
         let now = Instant::now();
         let look = routes::next_look(self.behind.as_ref(), now);
-        let due = [self.link.next_deadline(), self.retry_at, self.exit_at, look];
+        let journal = self.keeper.next_deadline();
+        let due = [self.link.next_deadline(), self.retry_at, self.exit_at, look, journal];
         due.into_iter().flatten().min().unwrap_or(now + LOOK_AROUND)
     }
 
@@ -370,6 +386,9 @@ impl Shim {
         let editor = std::iter::once(&self.editor);
         let server = routes::is_stalled(editor, self.behind.as_ref(), DAEMON_WEDGED_AFTER);
         self.unwedge(Wedged { client: false, server });
+        if let Some(mirror) = self.link.mirror_mut(ClientId::ONLY) {
+            self.keeper.tick(mirror, now);
+        }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry();
         }
@@ -384,4 +403,20 @@ impl Shim {
             ShimMode::Own => "demolish".to_owned(),
         }
     }
+}
+
+/// Whose journal a shim keeps.
+fn head(options: &ShimOptions) -> Head {
+    match &options.mode {
+        ShimMode::Wrap(command) => Head::of_process(command),
+        ShimMode::Own => Head::of_process(&[]),
+    }
+}
+
+/// The id under which the editor is asked.
+fn asked_as(routes: &[Route]) -> Option<u32> {
+    routes.iter().find_map(|route| match route {
+        Route::Client(_, asked) => asked.tag,
+        _ => None,
+    })
 }
