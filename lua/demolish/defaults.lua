@@ -7,6 +7,7 @@
 ---@field twin? demolish.Opts.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
 ---@field servers? demolish.Opts.Servers The language servers that are used where no editor has started one (`demolish complete`, `demolish fix`).
 ---@field daemon? demolish.Opts.Daemon The daemon.
+---@field journal? demolish.Opts.Journal The journal, in `$XDG_STATE_HOME/demolish/journal`: what an editor has open, should the machine crash.
 ---@field log? demolish.Opts.Log The log, in `$XDG_STATE_HOME/demolish`.
 ---@field editor? demolish.Opts.Editor The Neovim plugin: `require("demolish").setup { editor = { … } }`.
 
@@ -17,6 +18,7 @@
 ---@field twin demolish.Config.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
 ---@field servers demolish.Config.Servers The language servers that are used where no editor has started one (`demolish complete`, `demolish fix`).
 ---@field daemon demolish.Config.Daemon The daemon.
+---@field journal demolish.Config.Journal The journal, in `$XDG_STATE_HOME/demolish/journal`: what an editor has open, should the machine crash.
 ---@field log demolish.Config.Log The log, in `$XDG_STATE_HOME/demolish`.
 ---@field editor demolish.Config.Editor The Neovim plugin: `require("demolish").setup { editor = { … } }`.
 
@@ -88,6 +90,12 @@
 ---@class (exact) demolish.Config.Daemon
 ---@field idle_exit_s integer The daemon ends when no editor has been connected for this many seconds.
 
+---@class (exact) demolish.Opts.Journal
+---@field enabled? boolean Keep it. It stores *the text of open documents* and accepted edits, readable by you alone, and is removed when the editor closes; what a crash leaves is kept for 14 days (`demolish journal`).
+
+---@class (exact) demolish.Config.Journal
+---@field enabled boolean Keep it. It stores *the text of open documents* and accepted edits, readable by you alone, and is removed when the editor closes; what a crash leaves is kept for 14 days (`demolish journal`).
+
 ---@class (exact) demolish.Opts.Log
 ---@field level? "error"|"warn"|"info"|"debug"|"trace" What is written to it.
 
@@ -157,6 +165,9 @@ return {
   },
   daemon = {
     idle_exit_s = 600,
+  },
+  journal = {
+    enabled = true,
   },
   log = {
     level = "info",

@@ -109,6 +109,7 @@ function M.accept(part)
   local lines = vim.split(text, '\n', { plain = true })
   api.nvim_buf_set_text(bufnr, row, col, row, col + (rest == '' and item.after or 0), lines)
   api.nvim_win_set_cursor(0, { row + #lines, (#lines == 1 and col or 0) + #lines[#lines] })
+  H.tell_accepted(client_id, bufnr, text)
   if rest ~= '' then
     H.advance(c, index)
     return true
@@ -120,6 +121,18 @@ function M.accept(part)
     client:exec_cmd(command, { bufnr = bufnr })
   end
   return true
+end
+
+--- What was taken goes into the journal, which only our own server's shim keeps.
+---@param client_id integer
+---@param bufnr integer
+---@param text string
+function H.tell_accepted(client_id, bufnr, text)
+  local client = vim.lsp.get_client_by_id(client_id)
+  if client and client.name == require('demolish.server').NAME then
+    local document = { uri = vim.uri_from_bufnr(bufnr) }
+    client:notify('demolish/didAccept', { textDocument = document, text = text })
+  end
 end
 
 --- Shows the next suggestion.

@@ -62,6 +62,7 @@ fn every_verb_has_help_with_an_example() {
             "doctor",
             "config",
             "logs",
+            "journal",
             "model",
             "bench",
             "completions"

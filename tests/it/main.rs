@@ -19,3 +19,4 @@ mod own;
 mod real;
 mod cli;
 mod steering;
+mod observe;

@@ -6,12 +6,14 @@
 mod lsp;
 mod daemon;
 mod bench;
+mod clock;
 mod complete;
 mod completions;
 mod config;
 mod control;
 mod doctor;
 mod fix;
+mod journal;
 mod logs;
 mod model;
 mod place;
@@ -99,6 +101,7 @@ enum Verb {
     Doctor(doctor::Args),
     Config(config::Args),
     Logs(logs::Args),
+    Journal(journal::Args),
     Model(model::Args),
     Bench(bench::Args),
     Completions(completions::Args),
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Logs(args) => logs::run(&args),
+        Verb::Journal(args) => journal::run(&args),
         Verb::Model(args) => model::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Completions(args) => completions::run(&args),

@@ -34,7 +34,7 @@ pub const LEFT_MAX: usize = 32;
 /// How long they are kept.
 pub const LEFT_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// What the files end in.
-const EXTENSION: &str = "journal";
+pub(crate) const EXTENSION: &str = "journal";
 
 /// Whose journal it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,14 +1,18 @@
 //! The log: where it goes, and how much of it there is.
 //!
 //! Verbs log to stderr (warnings, unless asked for more). The daemon logs to a file of its own, which is turned over once
-//! it is full, so that a daemon that runs for months does not fill a disk.
+//! it is full, so that a daemon that runs for months does not fill a disk. A shim has one too, but only once there is
+//! something to say: a shim that has no trouble leaves no file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use std::time::{Duration, SystemTime};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogLevel;
@@ -16,6 +20,13 @@ use crate::env_vars;
 
 /// The daemon's log file is turned over at this size; one older file is kept beside it.
 pub const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The log of a shim is turned over at this size; one older file is kept beside it.
+pub const SHIM_LOG_BYTES_MAX: u64 = 256 * 1024;
+/// How many logs of shims are kept, with those that were turned over; the oldest goes first.
+pub const SHIM_LOGS_MAX: usize = 40;
+/// How long they are kept.
+pub const SHIM_LOG_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// The daemon's log.
 #[must_use]
@@ -27,6 +38,12 @@ pub fn daemon_log() -> PathBuf {
 #[must_use]
 pub fn servers_dir() -> PathBuf {
     env_vars::state_dir().join("servers")
+}
+
+/// The folder of the shims' logs, which are named after their processes.
+#[must_use]
+pub fn shims_dir() -> PathBuf {
+    env_vars::state_dir().join("shims")
 }
 
 fn filter(level: &str) -> EnvFilter {
@@ -53,7 +70,8 @@ pub fn to_stderr(level: LogLevel) {
 /// # Errors
 /// The file or its folder cannot be created.
 pub fn to_file(file: &Path, level: LogLevel) -> io::Result<()> {
-    let turning = Turning::open(file)?;
+    let turning = Turning::lazy(file.to_owned(), LOG_BYTES_MAX, || {});
+    turning.lock().open()?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter(level.as_str()))
         .with_ansi(false)
@@ -63,23 +81,64 @@ pub fn to_file(file: &Path, level: LogLevel) -> io::Result<()> {
     Ok(())
 }
 
-/// A log file that is renamed to `….old` when it is full.
+/// Logs what looks wrong to a file of this process below `dir` from now on; the file is made with its first line. The
+/// configuration is not read: a shim has no time for it.
+pub fn to_shim_log(dir: &Path) {
+    let path = dir.join(format!("{}.log", std::process::id()));
+    let folder = dir.to_owned();
+    let turning = Turning::lazy(path, SHIM_LOG_BYTES_MAX, move || prune(&folder));
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(turning);
+    let _ = match env_vars::log_filter() {
+        Some(_) => {
+            let subscriber = subscriber.with_env_filter(filter(LogLevel::Warn.as_str()));
+            tracing::subscriber::set_global_default(subscriber.finish())
+        }
+        None => {
+            let subscriber = subscriber.with_max_level(LevelFilter::WARN);
+            tracing::subscriber::set_global_default(subscriber.finish())
+        }
+    };
+}
+
+/// Removes logs of shims that are too old, or too many.
+fn prune(dir: &Path) {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut logs: Vec<(SystemTime, PathBuf)> = entries
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((meta.modified().ok()?, entry.path()))
+        })
+        .collect();
+    logs.sort_by(|one, other| other.cmp(one));
+    let now = SystemTime::now();
+    for (at, (modified, path)) in logs.iter().enumerate() {
+        let age = now.duration_since(*modified).unwrap_or_default();
+        if at >= SHIM_LOGS_MAX - 1 || age > SHIM_LOG_AGE_MAX {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A log file that is made with its first line, and renamed to `….old` when it is full.
 struct Turning(Mutex<Open>);
 
 struct Open {
     path: PathBuf,
-    file: File,
+    bytes_max: u64,
+    /// Done once, before the file is made.
+    before: Option<Box<dyn FnOnce() + Send>>,
+    file: Option<File>,
     len: u64,
 }
 
 impl Turning {
-    fn open(path: &Path) -> io::Result<Self> {
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir)?;
-        }
-        let file = append(path)?;
-        let len = file.metadata()?.len();
-        Ok(Turning(Mutex::new(Open { path: path.to_owned(), file, len })))
+    fn lazy(path: PathBuf, bytes_max: u64, before: impl FnOnce() + Send + 'static) -> Turning {
+        let before: Option<Box<dyn FnOnce() + Send>> = Some(Box::new(before));
+        Turning(Mutex::new(Open { path, bytes_max, before, file: None, len: 0 }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,12 +148,27 @@ fn append(path: &Path) -> io::Result<File> {
 }
 
 impl Open {
+    /// The file, made if it is not there.
+    fn open(&mut self) -> io::Result<&mut File> {
+        if self.file.is_none() {
+            if let Some(dir) = self.path.parent() {
+                std::fs::create_dir_all(dir)?;
+            }
+            if let Some(before) = self.before.take() {
+                before();
+            }
+            let file = append(&self.path)?;
+            self.len = file.metadata()?.len();
+            self.file = Some(file);
+        }
+        self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     fn turn(&mut self) -> io::Result<()> {
         let mut old = self.path.clone().into_os_string();
         old.push(".old");
         std::fs::rename(&self.path, &old)?;
-        self.file = append(&self.path)?;
-        self.len = 0;
+        self.file = None;
         Ok(())
     }
 }
@@ -104,11 +178,11 @@ struct Line<'t>(&'t Turning);
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len + bytes.len() as u64 > LOG_BYTES_MAX {
+        let mut open = self.0.lock();
+        if open.file.is_some() && open.len + bytes.len() as u64 > open.bytes_max {
             open.turn()?;
         }
-        open.file.write_all(bytes)?;
+        open.open()?.write_all(bytes)?;
         open.len += bytes.len() as u64;
         Ok(bytes.len())
     }
@@ -134,7 +208,8 @@ mod tests {
     fn a_full_log_is_turned_over_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/daemon.log");
-        let turning = Turning::open(&path).unwrap();
+        let turning = Turning::lazy(path.clone(), LOG_BYTES_MAX, || {});
+        assert!(!path.exists(), "nothing was said yet");
         let line = vec![b'x'; 1024 * 1024];
         for _ in 0..5 {
             turning.make_writer().write_all(&line).unwrap();
@@ -144,5 +219,20 @@ mod tests {
             std::fs::metadata(dir.path().join("deep/daemon.log.old")).unwrap().len(),
             4 * 1024 * 1024
         );
+    }
+
+    #[test]
+    fn old_logs_of_shims_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        for at in 0..SHIM_LOGS_MAX as u64 + 5 {
+            let file = File::create(dir.path().join(format!("{at}.log"))).unwrap();
+            file.set_modified(now - Duration::from_secs(60 * at)).unwrap();
+        }
+        let old = File::create(dir.path().join("1.log.old")).unwrap();
+        old.set_modified(now - SHIM_LOG_AGE_MAX * 2).unwrap();
+        prune(dir.path());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), SHIM_LOGS_MAX - 1);
+        assert!(dir.path().join("0.log").exists());
     }
 }

@@ -68,6 +68,7 @@ pub fn run(options: ShimOptions) -> ExitCode {
 }
 
 fn without_daemon(error: &NoDaemon, options: &ShimOptions) -> ExitCode {
+    tracing::warn!(%error, mode = ?options.mode, "no daemon");
     match &options.mode {
         ShimMode::Wrap(command) => step_aside(command, options),
         ShimMode::Own => {

@@ -13,10 +13,10 @@ const FOLLOW_MS: u64 = 200;
 /// Only this much of the end of a log is searched for the last lines.
 const TAIL_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Print the end of the daemon's log, or of a language server's stderr
+/// Print the end of the daemon's log, of a shim's, or of a language server's stderr
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  demolish logs\n  demolish logs -n 200 -f\n  demolish logs --server ty\n  demolish logs --path"
+    after_help = "Examples:\n  demolish logs\n  demolish logs -n 200 -f\n  demolish logs --server ty\n  demolish logs --shim\n  demolish logs --path"
 )]
 pub(super) struct Args {
     /// How many lines
@@ -28,15 +28,19 @@ pub(super) struct Args {
     /// The stderr of a language server (a part of its log's name), instead of the daemon's log
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
+    /// The log of a shim (its process; without one the latest), instead of the daemon's
+    #[arg(long, value_name = "PID", num_args = 0..=1, default_missing_value = "", conflicts_with = "server")]
+    shim: Option<String>,
     /// Print the log's path, not its content
     #[arg(long)]
     path: bool,
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let path = match &args.server {
-        None => logging::daemon_log(),
-        Some(name) => server_log(name)?,
+    let path = match (&args.server, &args.shim) {
+        (None, None) => logging::daemon_log(),
+        (Some(name), _) => named(&logging::servers_dir(), name, "a server")?,
+        (None, Some(pid)) => named(&logging::shims_dir(), pid, "a shim")?,
     };
     if args.path {
         super::print(&format!("{}\n", path.display()));
@@ -87,9 +91,9 @@ fn last_lines(text: &str, lines: usize) -> &str {
     }
 }
 
-fn server_log(name: &str) -> Result<PathBuf, Failure> {
-    let dir = logging::servers_dir();
-    let mut names: Vec<PathBuf> = std::fs::read_dir(&dir)
+/// The latest log in `dir` whose name has `name` in it.
+fn named(dir: &Path, name: &str, whose: &str) -> Result<PathBuf, Failure> {
+    let mut names: Vec<PathBuf> = std::fs::read_dir(dir)
         .into_iter()
         .flatten()
         .flatten()
@@ -104,8 +108,9 @@ fn server_log(name: &str) -> Result<PathBuf, Failure> {
         None => {
             let known: Vec<String> = names.iter().map(label).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let name = if name.is_empty() { String::new() } else { format!(" `{name}`") };
             Err(Failure::bad(format!(
-                "no log of a server `{name}` in {}; there are: {known}",
+                "no log of {whose}{name} in {}; there are: {known}",
                 dir.display()
             )))
         }

@@ -44,6 +44,7 @@ pub(super) fn run(args: &Args) -> Outcome {
 }
 
 fn options(mode: ShimMode) -> ShimOptions {
+    logging::to_shim_log(&logging::shims_dir());
     let program = std::env::current_exe().map(Into::into).unwrap_or_else(|_| "demolish".into());
     ShimOptions {
         mode,

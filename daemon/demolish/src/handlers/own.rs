@@ -21,7 +21,8 @@ pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope, now: Insta
             "$/cancelRequest" => cancel(state, id, &envelope),
             "exit" => super::finish(state, id, now),
             "textDocument/didChange" | "textDocument/didClose" => changed(state, id, &envelope),
-            "textDocument/willSave" => {}
+            // The journal, which the shim keeps, has heard of what was accepted.
+            "textDocument/willSave" | "demolish/didAccept" => {}
             _ => call(state, id, envelope),
         },
         Kind::Request { id: request, method } if &**method == GetStatus::METHOD => {
