@@ -226,3 +226,6 @@ fn range_of(value: Raw<'_>) -> Option<Range> {
         end: value.get("end").and_then(position_of)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

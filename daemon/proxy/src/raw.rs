@@ -178,13 +178,14 @@ impl<'a> Splice<'a> {
 
     /// Adds a member at the end of an object. Several are added to one object one directly after the other.
     pub(crate) fn insert(&mut self, object: Raw<'_>, name: &str, json: &[u8]) {
-        let member = [&quoted(name), &b":"[..], json].concat();
-        self.append(object, object.members().is_empty(), &member);
+        let last = object.members().last().map(|member| member.value.end);
+        self.append(object, last, &[&quoted(name), &b":"[..], json].concat());
     }
 
     /// Adds an element, or elements with commas between, at the end of an array.
     pub(crate) fn push(&mut self, array: Raw<'_>, json: &[u8]) {
-        self.append(array, array.elements().is_empty(), json);
+        let last = array.elements().last().map(|element| element.end);
+        self.append(array, last, json);
     }
 
     /// Takes a member out of its object.
@@ -217,14 +218,17 @@ impl<'a> Splice<'a> {
         out
     }
 
-    fn append(&mut self, within: Raw<'_>, empty: bool, json: &[u8]) {
-        let at = within.end - 1;
-        let first = empty && self.changes.last().is_none_or(|(span, _)| span.start != at);
+    /// Puts `json` behind the value that ends at `last`, or into what is empty.
+    fn append(&mut self, within: Raw<'_>, last: Option<usize>, json: &[u8]) {
+        let at = last.unwrap_or(within.end - 1);
+        let first = last.is_none() && self.changes.last().is_none_or(|(span, _)| span.start != at);
         let comma: &[u8] = if first { b"" } else { b"," };
         self.changes.push((at..at, [comma, json].concat()));
     }
 }
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 #[cfg(test)]
 mod tests {
     use super::*;

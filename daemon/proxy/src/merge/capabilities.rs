@@ -300,3 +300,6 @@ fn file_operations(given: &[&Value]) -> Value {
     }
     Value::Object(merged)
 }
+
+#[cfg(test)]
+mod tests;

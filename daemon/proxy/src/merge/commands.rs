@@ -77,3 +77,6 @@ fn commands(item: Raw<'_>, found: &mut impl FnMut(Raw<'_>)) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

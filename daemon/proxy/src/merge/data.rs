@@ -86,13 +86,9 @@ pub fn wrap_items(method: &str, raw: &[u8], child: usize, epoch: u32) -> Vec<u8>
 pub fn unwrap(params: &[u8]) -> Option<(usize, u32, Vec<u8>)> {
     let root = Raw::new(params);
     let mut splice = Splice::new(params);
-    let (child, epoch) = match root.get("item") {
-        Some(item) if root.get("data").is_none() => unwrap_item(&mut splice, item)?,
-        _ => match root.get("previousResultId") {
-            Some(id) => unwrap_result_id(&mut splice, id)?,
-            None => unwrap_item(&mut splice, root)?,
-        },
-    };
+    let (child, epoch) = unwrap_item(&mut splice, root)
+        .or_else(|| unwrap_item(&mut splice, root.get("item")?))
+        .or_else(|| unwrap_result_id(&mut splice, root.get("previousResultId")?))?;
     each_in(root, "diagnostics", |diagnostic| {
         unwrap_item(&mut splice, diagnostic);
     });
@@ -168,8 +164,9 @@ fn unwrap_result_id(splice: &mut Splice<'_>, id: Raw<'_>) -> Option<(usize, u32)
     let text = std::str::from_utf8(id.bytes()).ok()?;
     let (child, rest) = text.strip_prefix('"')?.strip_prefix(RESULT_ID)?.split_once(':')?;
     let (epoch, rest) = rest.split_once(':')?;
+    let owner = (child.parse().ok()?, epoch.parse().ok()?);
     splice.replace(id, format!("\"{rest}"));
-    Some((child.parse().ok()?, epoch.parse().ok()?))
+    Some(owner)
 }
 
 fn each(value: Raw<'_>, mut visit: impl FnMut(Raw<'_>)) {
@@ -185,3 +182,6 @@ fn each_in(object: Raw<'_>, name: &str, visit: impl FnMut(Raw<'_>)) {
         each(list, visit);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -222,3 +222,6 @@ fn union(parts: &[Part<'_>]) -> Vec<u8> {
     let lists: Vec<_> = parts.iter().map(|part| Raw::new(part.result).elements()).collect();
     array(lists.iter().flatten().map(|element| element.bytes()))
 }
+
+#[cfg(test)]
+mod tests;
