@@ -294,77 +294,80 @@ fn rule_4_23_what_ends_partial_results_is_empty_and_has_the_shape_of_its_method(
     }
 }
 
+/// Whether a server with these capabilities is asked.
+fn check_capable(method: &str, params: Value, capabilities: Value, expected: bool) {
+    let got = capable(method, &params, &capabilities, &[]);
+    assert_eq!(got, expected, "{method} {params} {capabilities}");
+}
+
 #[test]
 fn rule_4_11_only_servers_that_can_are_asked() {
-    let check = |method: &str, params: Value, capabilities: Value, expected: bool| {
-        assert_eq!(
-            capable(method, &params, &capabilities, &[]),
-            expected,
-            "{method} {params} {capabilities}"
-        );
-    };
     let none = || json!({});
-    check("textDocument/hover", none(), json!({"hoverProvider": true}), true);
-    check("textDocument/hover", none(), json!({"hoverProvider": {}}), true);
-    check("textDocument/hover", none(), json!({"hoverProvider": false}), false);
-    check("textDocument/hover", none(), none(), false);
-    check("textDocument/prepareRename", none(), json!({"renameProvider": true}), false);
-    check(
+    check_capable("textDocument/hover", none(), json!({"hoverProvider": true}), true);
+    check_capable("textDocument/hover", none(), json!({"hoverProvider": {}}), true);
+    check_capable("textDocument/hover", none(), json!({"hoverProvider": false}), false);
+    check_capable("textDocument/hover", none(), none(), false);
+    check_capable("textDocument/prepareRename", none(), json!({"renameProvider": true}), false);
+    check_capable(
         "textDocument/prepareRename",
         none(),
         json!({"renameProvider": {"prepareProvider": true}}),
         true,
     );
-    check(
+    check_capable(
         "textDocument/semanticTokens/full/delta",
         none(),
         json!({"semanticTokensProvider": {"full": true}}),
         false,
     );
-    check(
+    check_capable(
         "textDocument/semanticTokens/full/delta",
         none(),
         json!({"semanticTokensProvider": {"full": {"delta": true}}}),
         true,
     );
-    check(
+    check_capable(
         "textDocument/semanticTokens/full",
         none(),
         json!({"semanticTokensProvider": {"full": {}}}),
         true,
     );
-    check(
+    check_capable(
         "workspace/willRenameFiles",
         none(),
         json!({"workspace": {"fileOperations": {"willRename": {"filters": []}}}}),
         true,
     );
-    check("custom/method", none(), none(), true);
+    check_capable("custom/method", none(), none(), true);
+}
+
+#[test]
+fn rule_4_11_only_servers_whose_triggers_kinds_and_commands_fit_are_asked() {
     let typed =
         |character: &str| json!({"context": {"triggerKind": 2, "triggerCharacter": character}});
     let triggers = json!({"completionProvider": {"triggerCharacters": ["."]}, "signatureHelpProvider": {"triggerCharacters": ["("], "retriggerCharacters": [","]}});
-    check("textDocument/completion", typed("."), triggers.clone(), true);
-    check("textDocument/completion", typed(":"), triggers.clone(), false);
-    check(
+    check_capable("textDocument/completion", typed("."), triggers.clone(), true);
+    check_capable("textDocument/completion", typed(":"), triggers.clone(), false);
+    check_capable(
         "textDocument/completion",
         json!({"context": {"triggerKind": 1}}),
         triggers.clone(),
         true,
     );
-    check("textDocument/signatureHelp", typed(","), triggers.clone(), false);
+    check_capable("textDocument/signatureHelp", typed(","), triggers.clone(), false);
     let again =
         json!({"context": {"triggerKind": 2, "triggerCharacter": ",", "isRetrigger": true}});
-    check("textDocument/signatureHelp", again, triggers, true);
+    check_capable("textDocument/signatureHelp", again, triggers, true);
     let actions =
         json!({"codeActionProvider": {"codeActionKinds": ["quickfix", "source.fixAll.ruff"]}});
     let only = |kind: &str| json!({"context": {"only": [kind]}});
-    check("textDocument/codeAction", only("source.fixAll"), actions.clone(), true);
-    check("textDocument/codeAction", only("source.fixAll.ruff.x"), actions.clone(), true);
-    check("textDocument/codeAction", only("refactor"), actions.clone(), false);
-    check("textDocument/codeAction", only("quickfixes"), actions, false);
+    check_capable("textDocument/codeAction", only("source.fixAll"), actions.clone(), true);
+    check_capable("textDocument/codeAction", only("source.fixAll.ruff.x"), actions.clone(), true);
+    check_capable("textDocument/codeAction", only("refactor"), actions.clone(), false);
+    check_capable("textDocument/codeAction", only("quickfixes"), actions, false);
     let commands = json!({"executeCommandProvider": {"commands": ["fix"]}});
-    check("workspace/executeCommand", json!({"command": "fix"}), commands.clone(), true);
-    check("workspace/executeCommand", json!({"command": "fax"}), commands, false);
+    check_capable("workspace/executeCommand", json!({"command": "fix"}), commands.clone(), true);
+    check_capable("workspace/executeCommand", json!({"command": "fax"}), commands, false);
 }
 
 #[test]
