@@ -33,6 +33,8 @@ pub struct Pending {
     pub awaited: bool,
     /// What was asked for.
     pub method: Box<str>,
+    /// Since when a client waits for the answer.
+    pub since: Option<Instant>,
     /// When we answer it ourselves, if at all.
     pub deadline: Option<Instant>,
     /// Whether its asker has cancelled it.
@@ -62,6 +64,7 @@ impl Pending {
             asked: ClientId::NOBODY,
             awaited: false,
             method: method.into(),
+            since: None,
             deadline: None,
             cancelled: false,
             about: None,

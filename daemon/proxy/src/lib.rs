@@ -17,6 +17,8 @@ mod tap;
 pub use tap::{Published, Source, TAP_DOCUMENTS_MAX, Tap};
 mod back_off;
 pub use back_off::{BACK_OFF, BackOff, RESTARTS_MAX, RESTARTS_WINDOW};
+mod latency;
+pub use latency::{LATENCIES_MAX, Latencies, Quantiles};
 mod link;
 pub use link::{
     CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, LinkOptions, Outbound, Reads, Route,

@@ -11,6 +11,7 @@ mod from_server;
 mod life;
 mod members;
 mod own;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use wire::{Bytes, Envelope, Id, Lane, ResponseError, codes};
 
-use crate::{ClientId, IdTable, Pending, Tap};
+use crate::{ClientId, IdTable, Latencies, Pending, Tap};
 use members::Member;
 
 /// How long a server may take to answer a request that was cancelled, before we do (rule 4.17).
@@ -69,6 +70,8 @@ pub enum Route {
     WithdrawFromClient(ClientId, u32, Outbound),
     /// The answer to the request of our own that [`Link::ask_server`] gave this number: exactly one, whatever happens.
     Answered(u32, Envelope),
+    /// What the user has chosen, upon the question that [`Link::ask_user`] gave this number.
+    Chosen(u32, Envelope),
 }
 
 /// A message on its way out.
@@ -117,6 +120,8 @@ pub struct Link {
     registered: Vec<(String, String)>,
     /// What the client has answered to `workspace/configuration`, by the JSON text of the item.
     settings: Arc<BTreeMap<String, Box<RawValue>>>,
+    /// How long the server takes.
+    latencies: Latencies,
     /// Whether the user was told why the server is gone for good.
     told: bool,
 }
@@ -136,6 +141,7 @@ impl Link {
             progress: Vec::new(),
             registered: Vec::new(),
             settings: Arc::default(),
+            latencies: Latencies::default(),
             told: false,
         }
     }

@@ -176,6 +176,7 @@ fn step(state: &mut State, id: InstanceId, route: Route, wedged: &mut Wedged) {
                 deliver(state, client, otherwise, wedged);
             }
         }
+        Route::Chosen(ours, _) => tracing::debug!(instance = id.0, ours, "a choice of the user"),
         Route::Answered(ours, _) => {
             tracing::debug!(instance = id.0, ours, "an answer that nobody waits for");
         }

@@ -52,6 +52,7 @@ impl Link {
             return vec![to_client(client, Envelope::response(id.clone(), &()))];
         }
         let mut pending = Pending::of(client, id.clone(), method);
+        pending.since = Some(now);
         match method {
             "shutdown" => pending.deadline = Some(now + SHUTDOWN_PATIENCE),
             "textDocument/diagnostic" => pending.about = self.about(client, envelope),
@@ -112,13 +113,14 @@ impl Link {
     }
 
     fn client_response(&mut self, envelope: &Envelope, id: &Id) -> Vec<Route> {
-        let Some((_, pending)) = self.asked_client.answered(id) else {
+        let Some((ours, pending)) = self.asked_client.answered(id) else {
             tracing::debug!(%id, "an answer that nobody waits for");
             return Vec::new();
         };
         let Some(original) = pending.original else {
             // The answer to a request of our own.
-            return Vec::new();
+            let chosen = Route::Chosen(ours, envelope.clone());
+            return if pending.awaited { vec![chosen] } else { Vec::new() };
         };
         match (&*pending.method, &pending.body, envelope.outcome()) {
             ("workspace/configuration", Some(body), Ok(result)) => self.note_settings(body, result),

@@ -25,7 +25,7 @@ impl Link {
     pub fn on_server(&mut self, envelope: Envelope, now: Instant) -> Vec<Route> {
         match &envelope.kind {
             Kind::Request { id, method } => self.server_request(&envelope, id, method, now),
-            Kind::Response { id } => self.server_response(&envelope, id),
+            Kind::Response { id } => self.server_response(&envelope, id, now),
             Kind::Notification { method } => match &**method {
                 "$/cancelRequest" => self.server_cancel(&envelope, now),
                 "$/progress" => self.server_progress(&envelope),
@@ -114,11 +114,14 @@ impl Link {
         vec![Route::Client(client, Outbound { body, lane: Lane::Keep, tag: Some(ours) })]
     }
 
-    fn server_response(&mut self, envelope: &Envelope, id: &Id) -> Vec<Route> {
+    fn server_response(&mut self, envelope: &Envelope, id: &Id, now: Instant) -> Vec<Route> {
         let Some((ours, pending)) = self.asked_server.answered(id) else {
             tracing::debug!(%id, "an answer that nobody waits for");
             return Vec::new();
         };
+        if let Some(since) = pending.since {
+            self.latencies.note(now.saturating_duration_since(since));
+        }
         let Some(original) = pending.original else {
             return match pending.awaited {
                 true => vec![Route::Answered(ours, envelope.clone())],

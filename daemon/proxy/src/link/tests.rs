@@ -30,6 +30,7 @@ fn show(routes: &[Route]) -> Vec<String> {
         Route::WithdrawFromServer(tag, _) => format!("withdraw s {tag}"),
         Route::WithdrawFromClient(_, tag, _) => format!("withdraw c {tag}"),
         Route::Answered(ours, _) => format!("answered {ours}"),
+        Route::Chosen(ours, _) => format!("chosen {ours}"),
     });
     shown.collect()
 }
