@@ -6,8 +6,12 @@ use std::time::Instant;
 
 use wire::{Bytes, Id};
 
-/// Ids that we give are below this: some servers read them as signed 32-bit numbers.
-const IDS_END: u32 = 1 << 31;
+/// Ids are below this: some servers read them as signed 32-bit numbers.
+const SIGNED_END: u32 = 1 << 31;
+/// The ids of a table are below this; those above belong to [`crate::Lease`], which stands between a table and the server.
+const IDS_END: u32 = SIGNED_END - (1 << 16);
+/// The ids of requests that no table knows.
+pub(crate) const LEASE_IDS: std::ops::Range<u32> = IDS_END..SIGNED_END;
 
 /// The number of a client; counts up from 1, and a greater one came later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

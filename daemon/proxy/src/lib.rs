@@ -19,6 +19,11 @@ mod back_off;
 pub use back_off::{BACK_OFF, BackOff, RESTARTS_MAX, RESTARTS_WINDOW};
 mod latency;
 pub use latency::{LATENCIES_MAX, Latencies, Quantiles};
+mod lease;
+pub use lease::{
+    Ground, LEASE_DOCUMENTS_MAX, LEASE_IDLE, LEASE_SETTLE, LEASE_WINDOW_MAX, LEASES_WAITING_MAX,
+    Lease, Manner, Question, Refusal, Said, Step,
+};
 mod link;
 pub use link::{
     CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, LinkOptions, Outbound, Reads, Route,

@@ -56,6 +56,31 @@ pub fn apply_edits(text: &str, edits: &[Edit]) -> Result<String, EditError> {
     Ok(out)
 }
 
+/// The bytes of `old` that are replaced, and the bytes of `new` that replace them: what is left between the longest common
+/// start and the longest common end. Never cuts a character, nor a line end of two bytes, so that positions can name them.
+pub fn differing(old: &str, new: &str) -> (ops::Range<usize>, ops::Range<usize>) {
+    let (a, b) = (old.as_bytes(), new.as_bytes());
+    let mut start = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    while start > 0 && (!is_place(old, start) || !is_place(new, start)) {
+        start -= 1;
+    }
+    let most = (a.len() - start).min(b.len() - start);
+    let mut tail =
+        a.iter().rev().zip(b.iter().rev()).take(most).take_while(|(x, y)| x == y).count();
+    while tail > 0 && (!is_place(old, a.len() - tail) || !is_place(new, b.len() - tail)) {
+        tail -= 1;
+    }
+    (start..a.len() - tail, start..b.len() - tail)
+}
+
+/// Whether a position of the protocol can name this offset exactly.
+fn is_place(text: &str, offset: usize) -> bool {
+    let bytes = text.as_bytes();
+    let within_line_end =
+        offset > 0 && bytes[offset - 1] == b'\r' && bytes.get(offset) == Some(&b'\n');
+    text.is_char_boundary(offset) && !within_line_end
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -11,7 +11,7 @@ mod document;
 pub use document::{ApplyError, Change, DOCUMENT_BYTES_MAX, Document, Revision};
 
 mod edit;
-pub use edit::{Edit, EditError, apply_edits};
+pub use edit::{Edit, EditError, apply_edits, differing};
 
 mod diagnostic;
 pub use diagnostic::{Baseline, Diagnostic, Severity, line_at};

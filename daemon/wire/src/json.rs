@@ -57,6 +57,11 @@ pub fn value_end(bytes: &[u8], start: usize) -> Option<Range<usize>> {
     Scanner { bytes, at: start }.spanned_value().ok()
 }
 
+/// Whether `word` stands anywhere in `bytes`: the cheap question before the dear one.
+pub fn contains(bytes: &[u8], word: &[u8]) -> bool {
+    memchr::memmem::find(bytes, word).is_some()
+}
+
 /// The first byte that is not white space.
 pub fn first(bytes: &[u8]) -> Option<u8> {
     bytes.iter().copied().find(|byte| !is_space(*byte))

@@ -4,11 +4,10 @@
 //! texts only the part that differs is sent, where the server takes parts.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use text::{Change, Document, Encoding, Revision};
+use text::{Change, Document, Encoding, Revision, differing};
 
 /// A document as some client sees it: what the twin shall have open beside the one that is checked.
 #[derive(Debug, Clone)]
@@ -154,31 +153,6 @@ impl Held {
         let place = |position: text::Position| json!({"line": position.line, "character": position.character});
         json!({"range": {"start": place(range.start), "end": place(range.end)}, "text": part})
     }
-}
-
-/// The bytes of `old` that are replaced, and the bytes of `new` that replace them: what is left between the longest common
-/// start and the longest common end. Never cuts a character, nor a line end of two bytes.
-fn differing(old: &str, new: &str) -> (Range<usize>, Range<usize>) {
-    let (a, b) = (old.as_bytes(), new.as_bytes());
-    let mut start = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    while start > 0 && (!is_place(old, start) || !is_place(new, start)) {
-        start -= 1;
-    }
-    let most = (a.len() - start).min(b.len() - start);
-    let mut tail =
-        a.iter().rev().zip(b.iter().rev()).take(most).take_while(|(x, y)| x == y).count();
-    while tail > 0 && (!is_place(old, a.len() - tail) || !is_place(new, b.len() - tail)) {
-        tail -= 1;
-    }
-    (start..a.len() - tail, start..b.len() - tail)
-}
-
-/// Whether a position of the protocol can name this offset exactly.
-fn is_place(text: &str, offset: usize) -> bool {
-    let bytes = text.as_bytes();
-    let within_line_end =
-        offset > 0 && bytes[offset - 1] == b'\r' && bytes.get(offset) == Some(&b'\n');
-    text.is_char_boundary(offset) && !within_line_end
 }
 
 #[cfg(test)]
