@@ -12,6 +12,7 @@ mod order;
 mod cancel;
 mod fidelity;
 mod malformed;
+mod conformance;
 mod death;
 mod lifecycle;
 mod load;

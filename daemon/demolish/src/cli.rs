@@ -110,7 +110,8 @@ enum Verb {
 /// The program's entry.
 #[must_use]
 pub fn main() -> ExitCode {
-    if let Some(code) = lsp::early().or_else(crate::fake_server::early) {
+    let hidden = || crate::fake_server::early().or_else(crate::conformance_server::early);
+    if let Some(code) = lsp::early().or_else(hidden) {
         return code;
     }
     let outcome = match Cli::parse().verb {

@@ -11,6 +11,7 @@ pub mod handlers;
 pub mod tasks;
 pub mod daemon;
 pub mod shim;
+mod conformance_server;
 pub mod fake_server;
 pub mod config;
 pub mod env_vars;

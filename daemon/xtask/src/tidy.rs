@@ -6,6 +6,7 @@
 
 mod exceptions;
 mod rust;
+mod rules;
 mod words;
 mod documents;
 
@@ -69,9 +70,11 @@ impl Source<'_> {
 pub(crate) fn check() -> Result<Vec<String>> {
     let exceptions = Exceptions::read(&paths::root().join("daemon/xtask/tidy.toml"))?;
     let mut findings = Vec::new();
-    for path in files()? {
-        findings.extend(check_file(&path, &exceptions)?);
+    let files = files()?;
+    for path in &files {
+        findings.extend(check_file(path, &exceptions)?);
     }
+    findings.extend(rules::check(&files)?);
     findings.extend(exceptions.unused());
     Ok(findings.iter().map(ToString::to_string).collect())
 }

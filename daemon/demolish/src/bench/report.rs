@@ -38,6 +38,9 @@ pub struct Row {
     pub goal: Option<String>,
     /// Whether it is.
     pub holds: Option<bool>,
+    /// What there is to say about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Row {
@@ -52,6 +55,7 @@ impl Row {
             ratio: None,
             goal: None,
             holds: None,
+            note: None,
         }
     }
 

@@ -1,8 +1,11 @@
 //! `demolish bench NAME`
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 
 use super::{Exit, Failure, Outcome};
+use crate::bench::conformance::{self, RULES_MAX, Subject, Wanted};
 use crate::bench::report::Report;
 use crate::bench::{copy, echo, engine, proxy, steer};
 
@@ -30,6 +33,8 @@ enum What {
     /// How fast the model reads and writes, and how soon it stops
     #[command(after_help = "Example:\n  DEMOLISH_MODEL=~/models/other demolish bench engine")]
     Engine(Form),
+    /// The rules of a transparent proxy, against any stdio language-server proxy
+    Conformance(Suite),
     /// The server that says back what it is told
     #[command(hide = true)]
     EchoServer,
@@ -49,6 +54,94 @@ struct Form {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+In COMMAND, `{server}` is replaced by the words of the server's command; `{server-string}` by one word that a shell reads
+as that command, `{server-json}` by a JSON array, `{server-program}` by the program alone; `{server2}` and so on by further
+servers, for a proxy that takes several. `{dir}` is a fresh folder (HOME, XDG_*), `{port}` a free port.
+Without COMMAND: no proxy at all, and Demolish, side by side.
+
+Examples:
+  demolish bench conformance
+  demolish bench conformance --rule 4.17 -- demolish lsp -- {server}
+  demolish bench conformance --name rassumfrassum --json -- rass -- {server}
+  demolish bench conformance --beside 'lspmux server' \\
+    --file 'config/lspmux/config.toml=listen = [\"127.0.0.1\", {port}]
+  connect = [\"127.0.0.1\", {port}]' -- lspmux client --server-path {server-program} -- {server-args}
+
+Exits with 1 when a rule is broken.")]
+struct Suite {
+    /// Print an object: bench, date, machine, commit, rows (one per rule and proxy)
+    #[arg(long)]
+    json: bool,
+    /// Only this rule, such as 4.17
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    rule: Option<u8>,
+    /// Print what is checked, and run nothing
+    #[arg(long)]
+    list: bool,
+    /// What the proxy is called in the table
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// A command that runs beside the proxy, such as its daemon (repeatable)
+    #[arg(long, value_name = "COMMAND")]
+    beside: Vec<String>,
+    /// The socket, below {dir}, that appears when that command is ready
+    #[arg(long, value_name = "PATH")]
+    appears: Option<String>,
+    /// A file that the proxy reads, below {dir} (repeatable)
+    #[arg(long, value_name = "PATH=TEXT", value_parser = file)]
+    file: Vec<(String, String)>,
+    /// Checks that run at the same time
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    jobs: usize,
+    /// Say on stderr how each check ends
+    #[arg(long)]
+    verbose: bool,
+    /// The proxy and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+fn rule(text: &str) -> Result<u8, String> {
+    let number = text.strip_prefix("4.").unwrap_or(text).parse().ok();
+    number
+        .filter(|number| (1..=RULES_MAX).contains(number))
+        .ok_or_else(|| format!("there are rules 4.1 to 4.{RULES_MAX}"))
+}
+
+fn file(text: &str) -> Result<(String, String), String> {
+    let (path, text) = text.split_once('=').ok_or("it has the form PATH=TEXT")?;
+    Ok((path.to_owned(), text.to_owned()))
+}
+
+fn suite(args: &Suite) -> Outcome {
+    if args.list {
+        super::print(&conformance::list(args.rule));
+        return Ok(Exit::Done);
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("demolish"));
+    let subjects = match args.command.first() {
+        None => vec![Subject::direct(), Subject::ours(&program)],
+        Some(first) => vec![Subject {
+            name: args.name.clone().unwrap_or_else(|| first.clone()),
+            command: args.command.clone(),
+            besides: args.beside.clone(),
+            appears: args.appears.clone(),
+            files: args.file.clone(),
+            is_pipe: false,
+        }],
+    };
+    let wanted = Wanted { rule: args.rule, jobs: args.jobs, talks: args.verbose };
+    let found = super::block_on(conformance::run(&subjects, &wanted))?;
+    if args.json {
+        super::print_json(&serde_json::to_value(&found.report).map_err(Failure::bad)?);
+    } else {
+        super::print(&found.text);
+    }
+    Ok(if found.report.holds() { Exit::Done } else { Exit::No })
+}
+
 pub(super) fn run(args: &Args) -> Outcome {
     match &args.what {
         What::EchoServer => echo::serve().map(|()| Exit::Done).map_err(Failure::bad),
@@ -57,6 +150,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         }
         What::Proxy(form) => report(form, super::block_on(proxy::run())?),
         What::Steer(form) => report(form, super::block_on(steer::run())?),
+        What::Conformance(args) => suite(args),
         What::Engine(form) => report(form, super::block_on(engine::run())?),
     }
 }
