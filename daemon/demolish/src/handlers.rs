@@ -1,11 +1,12 @@
 //! What is done about each event. Everything here runs on the loop and returns at once.
 //!
 //! `greet`: a connection says what it is for · `wrap`: an editor and a language server · `life`: that server starts, dies
-//! and returns · `own`: an editor and our own features · `control`: command-line verbs · `time`: deadlines ·
+//! and returns · `own`: an editor and our own features · `control`: command-line verbs · `lease`: candidates on the user's servers · `time`: deadlines ·
 //! `order`: which event of a batch comes first · `routes`: into the queues, and what if they are full.
 
 pub mod control;
 pub mod greet;
+pub mod lease;
 pub mod life;
 pub mod order;
 pub mod own;

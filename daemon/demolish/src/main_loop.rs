@@ -37,6 +37,8 @@ pub enum Event {
     Own(LinkId, Envelope),
     /// A task has ended.
     Done(TaskId, Outcome),
+    /// Somebody wishes something of the lease of a server.
+    Lease(Box<handlers::lease::Wish>),
     /// A deadline has come.
     Tick,
     /// The daemon is told to end.
@@ -71,6 +73,7 @@ pub fn handle_event(state: &mut State, event: Event, now: Instant) {
         Event::Ended(server, how) => handlers::life::ended(state, server, how, now),
         Event::Own(link, envelope) => handlers::own::to_client(state, link, &envelope),
         Event::Done(task, outcome) => handlers::own::done(state, task, outcome),
+        Event::Lease(wish) => handlers::lease::wished(state, *wish, now),
         Event::Tick => handlers::time::tick(state, now),
         Event::Stop => state.over = true,
     }

@@ -17,6 +17,7 @@ use wire::ext::{HelloParams, Status};
 use wire::peer::Peer;
 use wire::{Bytes, Envelope};
 
+use crate::handlers::lease::Leased;
 use crate::main_loop::Event;
 use crate::tasks::Tasks;
 pub use snapshot::{Snapshot, WrappedServer};
@@ -163,6 +164,8 @@ pub(crate) struct Seat {
 pub(crate) struct Instance {
     /// The joint between them; knows who waits for what.
     pub(crate) link: proxy::Link,
+    /// What stands between the joint and the server: candidates of ours come and go there.
+    pub(crate) leased: Leased,
     /// The server and its arguments.
     pub(crate) command: Arc<[String]>,
     /// Where the editor started the shim.

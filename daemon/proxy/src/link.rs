@@ -166,6 +166,19 @@ impl Link {
         self.asked_server.entries().filter(|(_, pending)| pending.asker == client).count()
     }
 
+    /// Whether the server is there, nobody waits for anything from it, and it shows no progress.
+    pub fn is_quiet(&self) -> bool {
+        self.state == ServerState::Running
+            && self.asked_server.is_empty()
+            && self.held.is_empty()
+            && self.progress.is_empty()
+    }
+
+    /// Whether the server has registered for this method.
+    pub fn has_registered(&self, method: &str) -> bool {
+        self.registered.iter().any(|(_, registered)| registered == method)
+    }
+
     /// Whether a client waits for the answer to its `initialize`.
     pub fn is_initializing(&self) -> bool {
         self.asked_server.entries().any(|(_, pending)| is_client_initialize(pending))

@@ -100,6 +100,8 @@ fn user_server(server: &WrappedServer) -> UserServer {
         cwd: Some(server.cwd.clone()),
         env: Some(environment(&server.env)),
         initialize: parsed(&server.initialize),
+        pid: server.pid,
+        leaser: Some(server.leaser.clone()),
         settings: with_sections(settings["settings"].take(), configuration),
     }
 }

@@ -122,6 +122,7 @@ fn sign(state: &mut State, server: ServerId, how: Option<String>, now: Instant) 
 pub fn lost(state: &mut State, id: InstanceId, how: &str, now: Instant) {
     let Some(instance) = instance(state, id) else { return };
     let Some(server) = instance.server.take() else { return };
+    super::lease::died(instance, now);
     instance.last_words = server.log.tail();
     // From here on nothing counts that this life still says.
     instance.life += 1;

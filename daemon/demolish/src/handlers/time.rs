@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{life, routes, wrap};
+use super::{lease, life, routes, wrap};
 use crate::state::{InstanceId, LinkId, Role, State};
 
 /// The loop looks around at least this often; nothing depends on it.
@@ -19,7 +19,8 @@ pub fn next(state: &State) -> Instant {
     let instances = state.instances.values().filter_map(|instance| {
         let server = instance.server.as_ref().map(|server| &server.peer);
         let look = routes::next_look(server, now);
-        let due = [instance.link.next_deadline(), life::next_deadline(instance), look];
+        let leased = lease::next_deadline(instance);
+        let due = [instance.link.next_deadline(), life::next_deadline(instance), look, leased];
         due.into_iter().flatten().min()
     });
     links.chain(instances).chain(idle).chain([now + LOOK_AROUND]).min().unwrap_or(now)
@@ -57,5 +58,6 @@ fn of_instance(state: &mut State, id: InstanceId, now: Instant) {
     if stalled {
         wrap::unwedge(state, id, now);
     }
+    lease::look(state, id, now);
     life::tick(state, id, now);
 }

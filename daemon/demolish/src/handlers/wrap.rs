@@ -13,6 +13,7 @@ use wire::Envelope;
 use wire::codec::{Incoming, Malformed};
 use wire::peer::{Peer, PeerEvent};
 
+use super::lease::{self, Leased};
 use super::{life, routes};
 use crate::state::{Instance, InstanceId, LinkId, Seat, ServerId, State};
 
@@ -52,6 +53,7 @@ pub(crate) fn seat(state: &mut State, origin: Origin) -> ClientId {
     link.join(client);
     let instance = Instance {
         link,
+        leased: Leased::default(),
         command: origin.command,
         cwd: origin.cwd,
         env: origin.env,
@@ -115,7 +117,9 @@ pub fn from_server(state: &mut State, server: ServerId, event: PeerEvent, now: I
         return;
     };
     let routes = match event {
-        PeerEvent::Incoming(Incoming::Message(envelope)) => instance.link.on_server(envelope, now),
+        PeerEvent::Incoming(Incoming::Message(envelope)) => {
+            lease::from_server(instance, envelope, now)
+        }
         PeerEvent::Incoming(Incoming::Malformed(bad)) => malformed(instance, &bad, now),
         PeerEvent::Incoming(Incoming::Junk(bytes)) => {
             if let Some(server) = &instance.server {
@@ -194,7 +198,9 @@ fn deliver(state: &mut State, client: ClientId, message: Outbound, wedged: &mut 
 }
 
 /// Queues a message for the server of an instance. `true`: wedged.
-fn to_server(state: &State, id: InstanceId, message: Outbound) -> bool {
+fn to_server(state: &mut State, id: InstanceId, message: Outbound) -> bool {
+    let Some(instance) = state.instances.get_mut(&id) else { return false };
+    let Some(message) = lease::to_server(instance, message, Instant::now()) else { return false };
     let Some(instance) = state.instances.get(&id) else { return false };
     let Some(server) = &instance.server else { return false };
     let clients = instance.link.clients().filter_map(|client| client_peer(state, client));

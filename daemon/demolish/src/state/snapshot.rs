@@ -7,9 +7,12 @@ use std::sync::Arc;
 use proxy::{ClientId, OpenDocument, Published, ServerState};
 use serde_json::value::RawValue;
 use text::Encoding;
+use tokio::sync::mpsc;
 use wire::Bytes;
 
-use super::{Instance, LinkId, Role, State};
+use super::{Instance, LinkId, Role, Seat, State};
+use crate::handlers::lease::Leaser;
+use crate::main_loop::Event;
 
 /// The documents of a client by URI.
 type Documents = Arc<HashMap<Arc<str>, OpenDocument>>;
@@ -58,6 +61,10 @@ pub struct WrappedServer {
     pub settings: Option<Bytes>,
     /// What the editor has answered to its `workspace/configuration`, by the JSON text of the item.
     pub configuration: Arc<BTreeMap<String, Box<RawValue>>>,
+    /// Its process, while there is one.
+    pub pid: Option<u32>,
+    /// How candidates are shown to it.
+    pub leaser: Leaser,
     /// How it counts positions.
     pub encoding: Encoding,
     /// The documents that the editor has opened there.
@@ -97,7 +104,7 @@ impl State {
                 settings = own.mirror.settings().cloned();
             }
         }
-        let (links, instances) = (&self.links, &mut self.instances);
+        let (links, instances, inbox) = (&self.links, &mut self.instances, &self.inbox);
         let seen = |link: &LinkId| {
             let hello = links.get(link).and_then(|link| link.hello.as_ref());
             hello.is_some_and(|hello| all || hello.editor_pid == editor_pid)
@@ -107,7 +114,8 @@ impl State {
             .iter()
             .filter(|(_, seat)| seen(&seat.link))
             .filter_map(|(client, seat)| {
-                wrapped(seat.link, *client, instances.get_mut(&seat.instance)?)
+                let instance = instances.get_mut(&seat.instance)?;
+                wrapped(seat, *client, instance, inbox)
             })
             .collect();
         Snapshot { link, editor_pid, cwd, env, documents, initialize, settings, servers }
@@ -115,11 +123,16 @@ impl State {
 }
 
 /// A server as one of its clients sees it.
-fn wrapped(link: LinkId, client: ClientId, instance: &mut Instance) -> Option<WrappedServer> {
+fn wrapped(
+    seat: &Seat,
+    client: ClientId,
+    instance: &mut Instance,
+    inbox: &mpsc::Sender<Event>,
+) -> Option<WrappedServer> {
     let documents = instance.link.mirror_mut(client)?.documents();
     let mirror = instance.link.mirror(client)?;
     Some(WrappedServer {
-        link,
+        link: seat.link,
         command: Arc::clone(&instance.command),
         cwd: instance.cwd.clone(),
         env: Arc::clone(&instance.env),
@@ -128,6 +141,8 @@ fn wrapped(link: LinkId, client: ClientId, instance: &mut Instance) -> Option<Wr
         capabilities: mirror.capabilities().cloned(),
         settings: mirror.settings().cloned(),
         configuration: instance.link.settings(),
+        pid: instance.server.as_ref().and_then(|server| server.pid),
+        leaser: Leaser::new(seat.instance, inbox.clone()),
         encoding: mirror.encoding(),
         documents,
         pushed: instance.link.tap().pushed(),

@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 
 use crate::config::Config;
 use crate::env_vars;
+use crate::handlers::lease::Leaser;
 
 /// The environment of a process.
 pub type Environment = BTreeMap<OsString, OsString>;
@@ -28,6 +29,10 @@ pub struct UserServer {
     pub env: Option<Environment>,
     /// The parameters of the editor's `initialize`.
     pub initialize: Json,
+    /// Its process, while there is one.
+    pub pid: Option<u32>,
+    /// How candidates are shown to it.
+    pub leaser: Option<Leaser>,
     /// What the editor has told it with `workspace/didChangeConfiguration`, or answered to `workspace/configuration`.
     pub settings: Json,
 }

@@ -199,7 +199,7 @@ impl Rig {
                 Route::Client(_, message) | Route::WithdrawFromClient(_, _, message) => {
                     self.hear(&message.body)
                 }
-                Route::Answered(..) | Route::Chosen(..) => {}
+                _ => {}
             }
         }
     }
