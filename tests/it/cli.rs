@@ -57,6 +57,7 @@ fn every_verb_has_help_with_an_example() {
             "daemon",
             "complete",
             "fix",
+            "verdicts",
             "status",
             "stop",
             "doctor",

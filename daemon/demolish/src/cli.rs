@@ -19,6 +19,7 @@ mod model;
 mod place;
 mod status;
 mod stop;
+mod verdicts;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -96,6 +97,7 @@ enum Verb {
     Daemon(daemon::Args),
     Complete(complete::Args),
     Fix(fix::Args),
+    Verdicts(verdicts::Args),
     Status(status::Args),
     Stop(stop::Args),
     Doctor(doctor::Args),
@@ -119,6 +121,7 @@ pub fn main() -> ExitCode {
         Verb::Daemon(args) => daemon::run(&args),
         Verb::Complete(args) => complete::run(&args),
         Verb::Fix(args) => fix::run(&args),
+        Verb::Verdicts(args) => verdicts::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Stop(args) => stop::run(&args),
         Verb::Doctor(args) => doctor::run(&args),

@@ -1,8 +1,9 @@
 //! What is done about each event. Everything here runs on the loop and returns at once.
 //!
 //! `greet`: a connection says what it is for · `wrap`: an editor and a language server · `life`: that server starts, dies
-//! and returns · `own`: an editor and our own features · `control`: command-line verbs · `lease`: candidates on the user's servers · `time`: deadlines ·
-//! `order`: which event of a batch comes first · `routes`: into the queues, and what if they are full.
+//! and returns · `own`: an editor and our own features · `control`: command-line verbs · `lease`: candidates on the user's
+//! servers · `verdicts`: what servers provably say of documents · `time`: deadlines · `order`: which event of a batch
+//! comes first · `routes`: into the queues, and what if they are full.
 
 pub mod control;
 pub mod greet;
@@ -12,6 +13,7 @@ pub mod order;
 pub mod own;
 pub mod routes;
 pub mod time;
+pub mod verdicts;
 pub mod wrap;
 
 use std::time::Instant;
@@ -47,13 +49,14 @@ pub fn client(state: &mut State, id: LinkId, event: PeerEvent, now: Instant) {
         Role::Greeting(_) => greet::first(state, id, &envelope, now),
         Role::Wrap(client) => wrap::from_client(state, client, envelope, now),
         Role::Own(_) => own::from_client(state, id, envelope, now),
-        Role::Control => control::from_client(state, id, envelope),
+        Role::Control => control::from_client(state, id, envelope, now),
     }
 }
 
 /// Takes a link out: its tasks are cancelled, and its server is asked to end if nobody else needs it.
 pub fn remove(state: &mut State, id: LinkId, now: Instant) {
     state.tasks.cancel_link(id);
+    state.polls.forget(id);
     if let Some(LinkState { role: Role::Wrap(client), .. }) = state.links.remove(&id) {
         wrap::leave(state, client, now);
     }

@@ -18,6 +18,7 @@ use wire::peer::Peer;
 use wire::{Bytes, Envelope};
 
 use crate::handlers::lease::Leased;
+use crate::handlers::verdicts::Polls;
 use crate::main_loop::Event;
 use crate::tasks::Tasks;
 pub use snapshot::{Snapshot, WrappedServer};
@@ -119,6 +120,8 @@ pub struct State {
     pub(crate) seats: BTreeMap<ClientId, Seat>,
     /// Where client numbers come from.
     pub(crate) last_client: u32,
+    /// Verbs that wait for verdicts.
+    pub(crate) polls: Polls,
     /// Background work: requests to our own features. Dropping one cancels it.
     pub(crate) tasks: Tasks,
     /// When the daemon started.
@@ -232,6 +235,7 @@ impl State {
         State {
             options,
             features,
+            polls: Polls::default(),
             tasks: Tasks::new(inbox.clone()),
             inbox,
             links: BTreeMap::new(),

@@ -20,5 +20,5 @@ pub use language::{Comment, Language, all, by_id, detect, detect_shebang, server
 pub use lex::Open;
 pub use policy::{Blame, Class, Policy, Rule, Until};
 pub use repair::{On, Repair};
-pub use server::{Barrier, Evidence, Server, Twin};
+pub use server::{Ask, AskForm, Barrier, Evidence, Ready, Server, Twin};
 pub use syntax::{Context, Grammar, Syntax};

@@ -29,6 +29,10 @@ pub struct Server {
     #[serde(default)]
     barrier: Option<Barrier>,
     #[serde(default)]
+    ask: Option<Ask>,
+    #[serde(default)]
+    ready: Option<Ready>,
+    #[serde(default)]
     lease: bool,
     #[serde(default)]
     initialization_options: Option<Value>,
@@ -50,6 +54,42 @@ pub struct Barrier {
     /// the request has been applied. Without this an answer proves nothing.
     #[serde(default)]
     pub in_order: bool,
+}
+
+/// Commands of a server's own that check a document at once, for servers that can neither be pulled nor say which revision
+/// they publish about.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// The command (`workspace/executeCommand`).
+    pub command: String,
+    /// Its first argument, once for each request; what they find is joined.
+    pub arguments: Vec<String>,
+    /// The shape of its second argument and of the answer.
+    pub form: AskForm,
+}
+
+/// What such a command takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AskForm {
+    /// `tsserver`'s: the path of a file; diagnostics whose lines and offsets count from 1.
+    Tsserver,
+}
+
+/// How a server says that it has read the project, for servers that find nothing wrong before.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ready {
+    /// The notification whose `quiescent` says it, for clients that accept `experimental.serverStatusNotification`.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// How the tokens of the progress begin that it makes while it reads.
+    #[serde(default)]
+    pub progress: Vec<String>,
+    /// For how long there has to be no such progress before it is taken to be done.
+    #[serde(default)]
+    pub settle_ms: u32,
 }
 
 /// How a server's word about exactly one revision is had, the surest first.
@@ -138,6 +178,16 @@ impl Server {
     /// A cheap request whose answer tells how far it has come.
     pub fn barrier(&self) -> Option<&Barrier> {
         self.barrier.as_ref()
+    }
+
+    /// Commands of its own that check a document at once.
+    pub fn ask(&self) -> Option<&Ask> {
+        self.ask.as_ref()
+    }
+
+    /// How it says that it has read the project; `None`: it answers when it has.
+    pub fn ready(&self) -> Option<&Ready> {
+        self.ready.as_ref()
     }
 
     /// How its word about exactly one revision is had.

@@ -92,6 +92,11 @@ pub struct IdTable {
 }
 
 impl IdTable {
+    /// The id that was given last.
+    pub fn last(&self) -> u32 {
+        self.last
+    }
+
     /// Notes a request, and gives it an id of ours.
     pub fn insert(&mut self, pending: Pending) -> Result<u32, Duplicate> {
         let used = |id: &Id| self.ours(pending.asker, id).is_some();

@@ -5,7 +5,7 @@
 //! get right is numbered in the design's rule book; tests carry the numbers.
 //!
 //! The [`Mirror`] knows what a fresh server would have to be told to take over; the [`Tap`] what the server has said about
-//! documents; both only listen.
+//! documents; both only listen. A [`verdict`] is what the server provably says of one revision.
 
 mod classify;
 pub use classify::{is_read, lane_to_client};
@@ -32,3 +32,5 @@ pub use link::{
 pub mod merge;
 mod raw;
 pub mod positions;
+pub mod verdict;
+pub use verdict::Verdict;

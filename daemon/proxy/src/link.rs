@@ -4,7 +4,8 @@
 //! kept by construction (rule 4.8). What a link cannot do itself, because it holds no queues, is in the [`Route`].
 //!
 //! The parts: `from_client` and `from_server` for what arrives, `life` for a server that starts, dies and returns,
-//! `members` for clients that come and go, `own` for requests of our own to the server.
+//! `members` for clients that come and go, `own` for requests of our own to the server, `verdicts` for what the server
+//! provably says of a revision.
 
 mod from_client;
 mod from_server;
@@ -12,14 +13,16 @@ mod life;
 mod members;
 mod own;
 mod watch;
+mod verdicts;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 use wire::{Bytes, Envelope, Id, Lane, ResponseError, codes};
 
+use crate::verdict::{Barrier, Habits, Ticket, Verdict};
 use crate::{ClientId, IdTable, Latencies, Pending, Tap};
 use members::Member;
 
@@ -54,6 +57,8 @@ pub struct LinkOptions {
     pub server: String,
     /// What becomes of unanswered reads.
     pub reads: Reads,
+    /// What is known of how the server lets itself be asked for verdicts.
+    pub habits: Habits,
 }
 
 /// What to do with a message.
@@ -72,6 +77,8 @@ pub enum Route {
     Answered(u32, Envelope),
     /// What the user has chosen, upon the question that [`Link::ask_user`] gave this number.
     Chosen(u32, Envelope),
+    /// The verdict that [`Link::verdict`] was asked for under this ticket: exactly one, whatever happens.
+    Verdict(Ticket, Verdict),
 }
 
 /// A message on its way out.
@@ -124,13 +131,19 @@ pub struct Link {
     latencies: Latencies,
     /// Whether the user was told why the server is gone for good.
     told: bool,
+    barrier: Barrier,
+    /// The barrier's questions that are out, by our id.
+    questions: HashMap<u32, u32>,
 }
 
 impl Link {
     /// A link whose server is on its way, and that nobody has joined.
     pub fn new(options: LinkOptions) -> Link {
+        let barrier = Barrier::new(options.habits.clone().name_or(&options.server));
         Link {
             options,
+            barrier,
+            questions: HashMap::new(),
             state: ServerState::Starting,
             members: BTreeMap::new(),
             tap: Tap::default(),
@@ -188,7 +201,7 @@ impl Link {
     pub fn next_deadline(&self) -> Option<Instant> {
         let (server, client) =
             (self.asked_server.next_deadline(), self.asked_client.next_deadline());
-        [server, client].into_iter().flatten().min()
+        [server, client, self.barrier.next_deadline()].into_iter().flatten().min()
     }
 
     /// The same message for every client.

@@ -34,6 +34,17 @@ pub struct OpenDocument {
     waiting_bytes: usize,
 }
 
+/// What a message says of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is open.
+    Opened(Arc<str>, Revision),
+    /// It has another text.
+    Changed(Arc<str>, Revision),
+    /// It is closed.
+    Closed(Arc<str>),
+}
+
 /// The parameters of the three document notifications, as far as they are read. The protocol's own types are stricter
 /// about URIs than servers and editors are.
 #[derive(Deserialize)]
@@ -88,13 +99,12 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Listens to a message from the client.
-    pub fn on_client(&mut self, envelope: &Envelope) {
-        let Some(method) = envelope.method() else { return };
-        match method {
-            "textDocument/didChange" => self.did_change(envelope),
-            "textDocument/didOpen" => self.did_open(envelope),
-            "textDocument/didClose" => self.did_close(envelope),
+    /// Listens to a message from the client; returns what it says of a document.
+    pub fn on_client(&mut self, envelope: &Envelope) -> Option<Told> {
+        match envelope.method()? {
+            "textDocument/didChange" => return self.did_change(envelope),
+            "textDocument/didOpen" => return self.did_open(envelope),
+            "textDocument/didClose" => return self.did_close(envelope),
             "initialize" => self.initialize = Some(copy(envelope.params())),
             "initialized" => self.initialized = true,
             "workspace/didChangeConfiguration" => self.settings = Some(copy(&envelope.body)),
@@ -109,6 +119,7 @@ impl Mirror {
             "exit" => self.exited = true,
             _ => {}
         }
+        None
     }
 
     /// Listens to the result of `initialize`: from now on positions are counted as it says.
@@ -171,6 +182,11 @@ impl Mirror {
         self.documents.get(uri).map(|open| open.latest)
     }
 
+    /// The open documents, in no order.
+    pub fn uris(&self) -> impl Iterator<Item = Arc<str>> + '_ {
+        self.documents.keys().cloned()
+    }
+
     /// How many documents are open.
     pub fn documents_len(&self) -> usize {
         self.documents.len()
@@ -211,11 +227,15 @@ impl Mirror {
         self.exited
     }
 
-    fn did_open(&mut self, envelope: &Envelope) {
+    fn did_open(&mut self, envelope: &Envelope) -> Option<Told> {
         let item = match envelope.params_as::<About<Opened>>() {
             Ok(params) => params.text_document,
-            Err(error) => return tracing::warn!(%error, "a didOpen that cannot be read"),
+            Err(error) => {
+                tracing::warn!(%error, "a didOpen that cannot be read");
+                return None;
+            }
         };
+        let uri: Arc<str> = item.uri.into();
         self.opened += 1;
         let open = OpenDocument {
             language_id: item.language_id.into(),
@@ -226,22 +246,25 @@ impl Mirror {
             waiting: Vec::new(),
             waiting_bytes: 0,
         };
-        Arc::make_mut(&mut self.documents).insert(item.uri.into(), open);
+        Arc::make_mut(&mut self.documents).insert(Arc::clone(&uri), open);
+        Some(Told::Opened(uri, Revision(item.version)))
     }
 
-    fn did_close(&mut self, envelope: &Envelope) {
-        if let Ok(params) = envelope.params_as::<About<Which>>() {
-            Arc::make_mut(&mut self.documents).remove(params.text_document.uri.as_str());
-        }
+    fn did_close(&mut self, envelope: &Envelope) -> Option<Told> {
+        let uri = envelope.params_as::<About<Which>>().ok()?.text_document.uri;
+        let (uri, _) = Arc::make_mut(&mut self.documents).remove_entry(uri.as_str())?;
+        Some(Told::Closed(uri))
     }
 
     /// Notes the change; the rope follows when somebody looks, off the path of the message.
-    fn did_change(&mut self, envelope: &Envelope) {
+    fn did_change(&mut self, envelope: &Envelope) -> Option<Told> {
         let Ok(which) = envelope.params_as::<About<Which>>() else {
-            return tracing::warn!("a didChange that cannot be read");
+            tracing::warn!("a didChange that cannot be read");
+            return None;
         };
-        let documents = Arc::make_mut(&mut self.documents);
-        let Some(open) = documents.get_mut(which.text_document.uri.as_str()) else { return };
+        let uri = which.text_document.uri.as_str();
+        let uri = Arc::clone(self.documents.get_key_value(uri)?.0);
+        let open = Arc::make_mut(&mut self.documents).get_mut(&uri)?;
         open.latest = which.text_document.version.map_or(open.latest, Revision);
         open.waiting_bytes += envelope.body.len();
         open.waiting.push(envelope.clone());
@@ -249,6 +272,7 @@ impl Mirror {
         if many || open.waiting_bytes >= WAITING_BYTES_MAX {
             open.settle();
         }
+        Some(Told::Changed(uri, open.latest))
     }
 }
 

@@ -110,6 +110,11 @@ impl Tap {
         }
     }
 
+    /// The latest pushed set of a document.
+    pub fn last_pushed(&self, uri: &str) -> Option<&Published> {
+        self.pushed.get(uri)
+    }
+
     /// All pushed sets; cheap.
     pub fn pushed(&self) -> Arc<HashMap<Arc<str>, Published>> {
         Arc::clone(&self.pushed)

@@ -195,6 +195,66 @@ pub struct ModelStatus {
     pub bytes_resident: u64,
 }
 
+/// Asks what the editors' language servers say of open documents, as they stand in the editors now.
+#[derive(Debug)]
+pub enum GetVerdicts {}
+
+impl Request for GetVerdicts {
+    type Params = VerdictsParams;
+    type Result = VerdictsResult;
+    const METHOD: &'static str = "demolish/verdicts";
+}
+
+/// Which documents, and for how long to wait.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VerdictsParams {
+    /// Their URIs; none: all that are open.
+    pub documents: Vec<String>,
+    /// For how long a server may take to have an answer.
+    pub wait_ms: u64,
+}
+
+/// What the servers say.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct VerdictsResult {
+    /// One for every server and document, ordered by document.
+    pub verdicts: Vec<DocumentVerdict>,
+}
+
+/// What one server says of one document.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DocumentVerdict {
+    /// The document, as the editor spells it.
+    pub uri: String,
+    /// The version that the verdict is about, as the editor counts.
+    pub revision: Option<i32>,
+    /// The server's name.
+    pub server: String,
+    /// Which of the daemon's servers it is.
+    pub instance: u32,
+    /// `clean`, `findings` or `unknown`.
+    pub state: String,
+    /// Why nothing is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Everything that the server says, if any of it is an error or a warning.
+    pub findings: Vec<Finding>,
+    /// How long it took.
+    pub ms: f64,
+}
+
+/// An objection of a server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Finding {
+    /// The diagnostic, as the server gave it.
+    pub diagnostic: serde_json::Value,
+    /// The line on which it begins: with it two findings can be told to be the same although the text moved.
+    pub line: String,
+}
+
 /// Ends the daemon: links are closed, and shims go on with servers of their own.
 #[derive(Debug)]
 pub enum Stop {}

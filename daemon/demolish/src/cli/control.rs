@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value as Json;
 use wire::client::{Client, Quiet, RequestError};
-use wire::ext::{Hello, HelloParams, Mode, PROTOCOL};
+use wire::ext::{GetVerdicts, Hello, HelloParams, Mode, PROTOCOL, VerdictsParams, VerdictsResult};
 use wire::lsp::request::Request;
 use wire::{ResponseError, codes};
 
@@ -62,6 +62,21 @@ where
         let Some(client) = connect().await? else { return Ok(None) };
         match client.call::<R>(params, SOON).await {
             Ok(answer) => Ok(Some(answer)),
+            Err(error) => Err(Failure::missing(format!("the daemon does not answer ({error})"))),
+        }
+    })?
+}
+
+/// Asks the running daemon for verdicts, which takes as long as the servers may take; `None` if there is none.
+pub(super) fn verdicts(
+    params: VerdictsParams,
+    wait: Duration,
+) -> Result<Option<VerdictsResult>, Failure> {
+    super::block_on(async {
+        let Some(client) = connect().await? else { return Ok(None) };
+        match client.call::<GetVerdicts>(params, wait + SOON).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(RequestError::Response(error)) => Err(Failure::missing(error.message)),
             Err(error) => Err(Failure::missing(format!("the daemon does not answer ({error})"))),
         }
     })?

@@ -1,15 +1,17 @@
 //! Command-line verbs: what the loop can answer itself, and what it hands to the features.
 
-use wire::ext::{GetStatus, Goodbye, Stop};
+use std::time::Instant;
+
+use wire::ext::{GetStatus, GetVerdicts, Goodbye, Stop};
 use wire::lsp::notification::Notification as _;
 use wire::lsp::request::Request as _;
 use wire::{Envelope, Kind};
 
-use super::{own, send};
+use super::{own, send, verdicts};
 use crate::state::{LinkId, State};
 
 /// A message from a command-line verb.
-pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope) {
+pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope, now: Instant) {
     let Kind::Request { id: request, method } = &envelope.kind else {
         if envelope.method() == Some("$/cancelRequest") {
             own::cancel(state, id, &envelope);
@@ -34,6 +36,7 @@ pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope) {
             }
             state.over = true;
         }
+        GetVerdicts::METHOD => verdicts::asked(state, id, request, &envelope, now),
         _ => own::call(state, id, envelope),
     }
 }

@@ -72,7 +72,7 @@ pub fn started(
             });
             tokio::spawn(watch(child, stopped, server, inbox));
             instance.server = Some(Server { peer, pid, log, _stop: stop, dying: None });
-            instance.link.on_server_up()
+            instance.link.on_server_up(now)
         }
         Err(error) => {
             let remedy = "install it, or correct the command in the editor's configuration";

@@ -52,7 +52,7 @@ pub fn apply(link: &mut Link, client: &Peer, server: Option<&Peer>, routes: Vec<
                 }
             }
             // Nobody asks questions of its own here.
-            Route::Answered(..) | Route::Chosen(..) => {}
+            Route::Answered(..) | Route::Verdict(..) | Route::Chosen(..) => {}
         }
     }
     wedged

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{lease, life, routes, wrap};
+use super::{lease, life, routes, verdicts, wrap};
 use crate::state::{InstanceId, LinkId, Role, State};
 
 /// The loop looks around at least this often; nothing depends on it.
@@ -23,7 +23,8 @@ pub fn next(state: &State) -> Instant {
         let due = [instance.link.next_deadline(), life::next_deadline(instance), look, leased];
         due.into_iter().flatten().min()
     });
-    links.chain(instances).chain(idle).chain([now + LOOK_AROUND]).min().unwrap_or(now)
+    let polls = state.polls.next_deadline();
+    links.chain(instances).chain(idle).chain(polls).chain([now + LOOK_AROUND]).min().unwrap_or(now)
 }
 
 /// Does what is due.
@@ -40,6 +41,7 @@ pub fn tick(state: &mut State, now: Instant) {
     for id in ids {
         of_instance(state, id, now);
     }
+    verdicts::tick(state, now);
 }
 
 fn of_link(state: &mut State, id: LinkId, now: Instant) {

@@ -14,7 +14,7 @@ use wire::codec::{Incoming, Malformed};
 use wire::peer::{Peer, PeerEvent};
 
 use super::lease::{self, Leased};
-use super::{life, routes};
+use super::{life, routes, verdicts};
 use crate::state::{Instance, InstanceId, LinkId, Seat, ServerId, State};
 
 /// How many malformed messages in [`MALFORMED_WINDOW`] make a server be restarted (rule 4.2).
@@ -49,7 +49,8 @@ pub(crate) fn seat(state: &mut State, origin: Origin) -> ClientId {
     state.last_instance += 1;
     let (client, id) = (ClientId(state.last_client), InstanceId(state.last_instance));
     let server = origin.command.first().cloned().unwrap_or_default();
-    let mut link = Link::new(LinkOptions { server, reads: Reads::Fail });
+    let habits = verdicts::habits(&origin.command);
+    let mut link = Link::new(LinkOptions { server, reads: Reads::Fail, habits });
     link.join(client);
     let instance = Instance {
         link,
@@ -142,7 +143,11 @@ pub fn from_server(state: &mut State, server: ServerId, event: PeerEvent, now: I
 pub fn pass(state: &mut State, id: InstanceId, routes: Vec<Route>, now: Instant) {
     let mut wedged = Wedged::default();
     for route in routes {
-        step(state, id, route, &mut wedged);
+        match route {
+            Route::Answered(ours, answer) => verdicts::answered(state, id, ours, &answer, now),
+            Route::Verdict(ticket, verdict) => verdicts::arrived(state, id, ticket, &verdict, now),
+            route => step(state, id, route, &mut wedged),
+        }
     }
     for link in wedged.clients {
         tracing::error!(link = link.0, "the client does not read: its link is closed");
@@ -181,8 +186,8 @@ fn step(state: &mut State, id: InstanceId, route: Route, wedged: &mut Wedged) {
             }
         }
         Route::Chosen(ours, _) => tracing::debug!(instance = id.0, ours, "a choice of the user"),
-        Route::Answered(ours, _) => {
-            tracing::debug!(instance = id.0, ours, "an answer that nobody waits for");
+        Route::Answered(..) | Route::Verdict(..) => {
+            tracing::error!(instance = id.0, "an answer out of place");
         }
     }
 }

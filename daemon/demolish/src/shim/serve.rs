@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proxy::verdict::Habits;
 use proxy::{BackOff, ClientId, Link, LinkOptions, Reads, Route};
 use tokio::sync::mpsc;
 use wire::child::{Child, ChildOptions, SpawnError};
@@ -134,7 +135,8 @@ impl Shim {
             ShimMode::Own => None,
         };
         let server = server.unwrap_or_else(|| "demolish".to_owned());
-        let mut link = Link::new(LinkOptions { server, reads: Reads::Retry });
+        let mut link =
+            Link::new(LinkOptions { server, reads: Reads::Retry, habits: Habits::default() });
         link.join(ClientId::ONLY);
         let keeper = Keeper::new(options.journal_dir.clone(), head(&options), options.journal);
         Shim {
@@ -368,7 +370,7 @@ impl Shim {
                 let _ = inbox.send(Event::Behind(life, event)).await;
             }
         }));
-        let routes = self.link.on_server_up();
+        let routes = self.link.on_server_up(Instant::now());
         self.pass(routes);
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
+use crate::verdict::Habits;
 use crate::{ClientId, Link, LinkOptions, Reads, Route};
 
 const A: &str = "file:///p/a";
@@ -149,7 +150,11 @@ struct Rig {
 
 impl Rig {
     fn new(ways: Ways) -> Rig {
-        let mut link = Link::new(LinkOptions { server: "ls".to_owned(), reads: Reads::Fail });
+        let mut link = Link::new(LinkOptions {
+            server: "ls".to_owned(),
+            reads: Reads::Fail,
+            habits: Habits::default(),
+        });
         link.join(ClientId::ONLY);
         let server = Server {
             ways,
@@ -170,7 +175,7 @@ impl Rig {
             asked: 0,
             busy: false,
         };
-        let routes = rig.link.on_server_up();
+        let routes = rig.link.on_server_up(rig.now);
         rig.routes(routes);
         rig.editor(json!({"id": 0, "method": "initialize", "params": {"capabilities": {}}}));
         rig.pump();
@@ -199,7 +204,7 @@ impl Rig {
                 Route::Client(_, message) | Route::WithdrawFromClient(_, _, message) => {
                     self.hear(&message.body)
                 }
-                _ => {}
+                Route::Answered(..) | Route::Chosen(..) | Route::Verdict(..) => {}
             }
         }
     }
@@ -427,7 +432,7 @@ fn rule_4_34_a_server_that_dies_with_a_candidate_comes_back_without_it() {
     rig.server.inbox.clear();
     rig.server.outbox.clear();
     rig.server.open.clear();
-    let routes = rig.link.on_server_up();
+    let routes = rig.link.on_server_up(rig.now);
     rig.routes(routes);
     rig.pass(1000);
     rig.check_texts();

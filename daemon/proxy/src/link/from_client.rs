@@ -18,15 +18,17 @@ impl Link {
     /// A message from a client.
     pub fn on_client(&mut self, client: ClientId, envelope: Envelope, now: Instant) -> Vec<Route> {
         let Some(member) = self.members.get_mut(&client) else { return Vec::new() };
-        member.mirror.on_client(&envelope);
-        match &envelope.kind {
+        let told = member.mirror.on_client(&envelope);
+        let mut routes = match &envelope.kind {
             Kind::Request { id, method } => self.client_request(client, &envelope, id, method, now),
             Kind::Notification { method } if *method == "$/cancelRequest" => {
                 self.client_cancel(client, &envelope, now)
             }
             Kind::Notification { .. } => self.client_notification(&envelope),
-            Kind::Response { id } => self.client_response(&envelope, id),
-        }
+            Kind::Response { id } => self.client_response(&envelope, id, now),
+        };
+        routes.extend(self.barrier_on_client(&envelope, told, now));
+        routes
     }
 
     /// The request `ours` was taken out of the server's queue before it was written.
@@ -112,7 +114,7 @@ impl Link {
         vec![Route::WithdrawFromServer(ours, cancel(ours))]
     }
 
-    fn client_response(&mut self, envelope: &Envelope, id: &Id) -> Vec<Route> {
+    fn client_response(&mut self, envelope: &Envelope, id: &Id, now: Instant) -> Vec<Route> {
         let Some((ours, pending)) = self.asked_client.answered(id) else {
             tracing::debug!(%id, "an answer that nobody waits for");
             return Vec::new();
@@ -122,14 +124,20 @@ impl Link {
             let chosen = Route::Chosen(ours, envelope.clone());
             return if pending.awaited { vec![chosen] } else { Vec::new() };
         };
+        let mut after = Vec::new();
         match (&*pending.method, &pending.body, envelope.outcome()) {
             ("workspace/configuration", Some(body), Ok(result)) => self.note_settings(body, result),
-            ("client/registerCapability", Some(body), Ok(_)) => self.note_registered(body),
+            ("client/registerCapability", Some(body), Ok(_)) => {
+                after = self.note_registered(body, now);
+            }
             ("client/unregisterCapability", Some(body), Ok(_)) => self.note_unregistered(body),
             _ => {}
         }
         let body = envelope.with_id(original).body;
-        self.server_or_hold(Outbound { body, lane: Lane::Keep, tag: None }).unwrap_or_default()
+        let outbound = Outbound { body, lane: Lane::Keep, tag: None };
+        let mut routes = self.server_or_hold(outbound).unwrap_or_default();
+        routes.extend(after);
+        routes
     }
 
     /// The route to the server if it is there; otherwise the message is held, or given back if there is no room.
@@ -192,17 +200,20 @@ impl Link {
         }
     }
 
-    fn note_registered(&mut self, request: &Bytes) {
+    fn note_registered(&mut self, request: &Bytes, now: Instant) -> Vec<Route> {
         #[derive(serde::Deserialize)]
         struct Registrations {
             registrations: Vec<Registration>,
         }
-        let params = Envelope::read(request.clone()).ok().map(|e| e.params_as::<Registrations>());
-        for registration in params.into_iter().flatten().flat_map(|params| params.registrations) {
+        let Ok(request) = Envelope::read(request.clone()) else { return Vec::new() };
+        let params = request.params_as::<Registrations>();
+        for registration in params.into_iter().flat_map(|params| params.registrations) {
             if self.registered.len() < REGISTRATIONS_MAX {
                 self.registered.push((registration.id, registration.method));
             }
         }
+        let steps = self.barrier.on_register(request.params(), now);
+        self.barrier_routes(steps)
     }
 
     fn note_unregistered(&mut self, request: &Bytes) {
@@ -211,10 +222,12 @@ impl Link {
             #[serde(alias = "unregistrations")]
             unregisterations: Vec<Registration>,
         }
-        let params = Envelope::read(request.clone()).ok().map(|e| e.params_as::<Unregistrations>());
-        for gone in params.into_iter().flatten().flat_map(|params| params.unregisterations) {
+        let Ok(request) = Envelope::read(request.clone()) else { return };
+        let params = request.params_as::<Unregistrations>();
+        for gone in params.into_iter().flat_map(|params| params.unregisterations) {
             self.registered.retain(|(id, _)| *id != gone.id);
         }
+        self.barrier.on_unregister(request.params());
     }
 }
 

@@ -28,15 +28,25 @@ impl Link {
             Kind::Response { id } => self.server_response(&envelope, id, now),
             Kind::Notification { method } => match &**method {
                 "$/cancelRequest" => self.server_cancel(&envelope, now),
-                "$/progress" => self.server_progress(&envelope),
+                "$/progress" => {
+                    let mut routes = self.server_progress(&envelope);
+                    routes.extend(self.barrier_on_notification(&envelope, now));
+                    routes
+                }
                 "textDocument/publishDiagnostics" => {
-                    let uri = self.tap.on_publish(&envelope);
-                    let lane = uri.map_or(Lane::Keep, |uri| Lane::Latest(format!("d{uri}").into()));
-                    self.to_all(&envelope, &lane)
+                    let Some(uri) = self.tap.on_publish(&envelope) else {
+                        return self.to_all(&envelope, &Lane::Keep);
+                    };
+                    let lane = Lane::Latest(format!("d{uri}").into());
+                    let mut routes = self.to_all(&envelope, &lane);
+                    routes.extend(self.barrier_on_publish(&uri, now));
+                    routes
                 }
                 _ => {
                     let lane = lane_to_client(&envelope);
-                    self.to_all(&envelope, &lane)
+                    let mut routes = self.to_all(&envelope, &lane);
+                    routes.extend(self.barrier_on_notification(&envelope, now));
+                    routes
                 }
             },
         }
@@ -81,6 +91,8 @@ impl Link {
         for (_, pending) in self.asked_client.expired(now) {
             routes.extend(give_fallback(pending).map(to_server));
         }
+        let steps = self.barrier.expire(now);
+        routes.extend(self.barrier_routes(steps));
         routes
     }
 
@@ -122,10 +134,13 @@ impl Link {
         if let Some(since) = pending.since {
             self.latencies.note(now.saturating_duration_since(since));
         }
+        if envelope.outcome().is_ok() {
+            self.barrier.on_any_answer(ours, now);
+        }
         let Some(original) = pending.original else {
             return match pending.awaited {
                 true => vec![Route::Answered(ours, envelope.clone())],
-                false => self.greeted(envelope),
+                false => self.greeted(envelope, now),
             };
         };
         match (&*pending.method, envelope.outcome()) {
@@ -133,6 +148,7 @@ impl Link {
                 for member in self.members.values_mut() {
                     member.mirror.on_initialize_result(result);
                 }
+                self.barrier.on_capabilities(result);
             }
             ("textDocument/diagnostic", Ok(result)) => {
                 if let Some((uri, version)) = &pending.about {
@@ -146,12 +162,17 @@ impl Link {
     }
 
     /// The answer to the `initialize` with which we greeted a fresh server.
-    fn greeted(&mut self, envelope: &Envelope) -> Vec<Route> {
+    fn greeted(&mut self, envelope: &Envelope, now: Instant) -> Vec<Route> {
         if self.state != ServerState::Greeting {
             return Vec::new();
         }
         match envelope.outcome() {
-            Ok(_) => self.take_over(),
+            Ok(result) => {
+                self.barrier.on_capabilities(result);
+                let mut routes = self.take_over();
+                routes.extend(self.barrier_on_up(now));
+                routes
+            }
             Err(error) => {
                 let reason = format!("{} did not come back: {error}", self.options.server);
                 self.give_up(&reason)

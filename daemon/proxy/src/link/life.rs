@@ -1,5 +1,7 @@
 //! A server that starts, dies and comes back.
 
+use std::time::Instant;
+
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use wire::lsp::MessageType;
@@ -24,7 +26,7 @@ const REFRESHES: [(&str, &str); 5] = [
 
 impl Link {
     /// A server process is there. The first one is given what was held; later ones are greeted in the client's name.
-    pub fn on_server_up(&mut self) -> Vec<Route> {
+    pub fn on_server_up(&mut self, now: Instant) -> Vec<Route> {
         let greet = match self.state {
             ServerState::Starting => false,
             ServerState::Away => {
@@ -50,6 +52,7 @@ impl Link {
         self.state = ServerState::Running;
         let mut routes = self.ask_again();
         routes.extend(self.release());
+        routes.extend(self.barrier_on_up(now));
         routes
     }
 
@@ -77,6 +80,7 @@ impl Link {
             }
         }
         routes.extend(self.clear_screen());
+        routes.extend(self.barrier_on_gone(true));
         if self.state != ServerState::Starting {
             self.state = ServerState::Away;
         }
@@ -94,6 +98,7 @@ impl Link {
         }
         routes.extend(self.on_server_death());
         self.state = ServerState::Stopped(reason.to_owned());
+        routes.extend(self.barrier_on_gone(false));
         self.held.clear();
         self.held_bytes = 0;
         for (ours, pending) in self.asked_server.drain() {

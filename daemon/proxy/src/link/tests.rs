@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use wire::Kind;
 
 use super::*;
+use crate::verdict::Habits;
 
 /// A link with the time, and what went where.
 struct Rig {
@@ -31,6 +32,7 @@ fn show(routes: &[Route]) -> Vec<String> {
         Route::WithdrawFromClient(_, tag, _) => format!("withdraw c {tag}"),
         Route::Answered(ours, _) => format!("answered {ours}"),
         Route::Chosen(ours, _) => format!("chosen {ours}"),
+        Route::Verdict(ticket, verdict) => format!("verdict {} {}", ticket.0, verdict.word()),
     });
     shown.collect()
 }
@@ -48,7 +50,8 @@ fn body(route: &Route) -> Value {
 
 impl Rig {
     fn new(reads: Reads) -> Rig {
-        let mut link = Link::new(LinkOptions { server: "ls".to_owned(), reads });
+        let mut link =
+            Link::new(LinkOptions { server: "ls".to_owned(), reads, habits: Habits::default() });
         link.join(ClientId::ONLY);
         Rig { link, now: Instant::now() }
     }
@@ -56,7 +59,7 @@ impl Rig {
     /// Up, and greeted by a client that can refresh hints.
     fn running(reads: Reads) -> Rig {
         let mut rig = Rig::new(reads);
-        rig.link.on_server_up();
+        rig.link.on_server_up(rig.now);
         let capabilities = json!({ "workspace": { "inlayHint": { "refreshSupport": true } } });
         rig.client(json!({ "id": "i", "method": "initialize", "params": { "capabilities": capabilities } }));
         rig.server(json!({ "id": 1, "result": { "capabilities": {} } }));
@@ -98,7 +101,7 @@ fn rule_4_10_what_is_sent_before_the_server_is_there_waits_in_order() {
     assert!(rig.client(request(json!("i"), "initialize")).is_empty());
     assert!(rig.client(json!({ "method": "a" })).is_empty());
     assert!(rig.client(request(json!(5), "m")).is_empty());
-    assert_eq!(show(&rig.link.on_server_up()), ["s 1 initialize", "s a", "s 2 m"]);
+    assert_eq!(show(&rig.link.on_server_up(rig.now)), ["s 1 initialize", "s a", "s 2 m"]);
     assert_eq!(rig.client(json!({ "method": "b" })), ["s b"]);
 }
 
@@ -206,7 +209,7 @@ fn rule_4_14_what_is_asked_meanwhile_waits_and_documents_are_replayed() {
     assert!(rig.client(open("file:///b")).is_empty());
     assert!(rig.client(request(json!(7), "textDocument/hover")).is_empty());
     assert!(rig.client(json!({ "method": "custom/note" })).is_empty());
-    assert_eq!(show(&rig.link.on_server_up()), ["s 3 initialize"]);
+    assert_eq!(show(&rig.link.on_server_up(rig.now)), ["s 3 initialize"]);
     assert_eq!(*rig.link.state(), ServerState::Greeting);
     let routes = rig.server(json!({ "id": 3, "result": {} }));
     let expected = [
@@ -231,7 +234,7 @@ fn rule_4_48_a_shim_asks_again_what_only_reads() {
     rig.client(request(json!(3), "workspace/executeCommand"));
     rig.client(json!({ "method": "$/cancelRequest", "params": { "id": 2 } }));
     assert_eq!(show(&rig.link.on_server_death()), ["c 2!-32800", "c 3!-32803"]);
-    rig.link.on_server_up();
+    rig.link.on_server_up(rig.now);
     let routes = rig.server(json!({ "id": 5, "result": {} }));
     let expected = ["s initialized", "s 2 textDocument/hover", "c 1 workspace/inlayHint/refresh"];
     assert_eq!(routes, expected);
@@ -241,11 +244,11 @@ fn rule_4_48_a_shim_asks_again_what_only_reads() {
 #[test]
 fn rule_4_48_an_unanswered_initialize_is_asked_again_by_the_client_s_own_request() {
     let mut rig = Rig::new(Reads::Retry);
-    rig.link.on_server_up();
+    rig.link.on_server_up(rig.now);
     rig.client(request(json!("i"), "initialize"));
     assert!(rig.link.is_initializing());
     assert!(rig.link.on_server_death().is_empty());
-    assert_eq!(show(&rig.link.on_server_up()), ["s 1 initialize"]);
+    assert_eq!(show(&rig.link.on_server_up(rig.now)), ["s 1 initialize"]);
     assert_eq!(rig.server(json!({ "id": 1, "result": {} })), ["c \"i\"="]);
 }
 
@@ -257,7 +260,7 @@ fn a_server_given_up_is_told_of_once_and_refuses() {
     assert_eq!(rig.client(request(json!(2), "m")), ["c 2!-32803"]);
     assert!(rig.client(json!({ "method": "n" })).is_empty());
     assert_eq!(rig.client(request(json!(3), "shutdown")), ["c 3="]);
-    assert!(rig.link.on_server_up().is_empty());
+    assert!(rig.link.on_server_up(rig.now).is_empty());
 }
 
 #[test]
@@ -411,7 +414,7 @@ proptest! {
                     rig.link.expire(rig.now)
                 }
                 Step::Die => { at_server.clear(); rig.link.on_server_death() }
-                Step::Return => rig.link.on_server_up(),
+                Step::Return => rig.link.on_server_up(rig.now),
             };
             // What a queue would do: half of the withdrawals are in time.
             let withdrawn: Vec<u32> = routes.iter().filter_map(|route| match route {

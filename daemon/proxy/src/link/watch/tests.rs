@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use super::*;
+use crate::verdict::Habits;
 use crate::{LinkOptions, Reads};
 
 const CLIENT: ClientId = ClientId::ONLY;
 
 fn link(capabilities: &Value, now: Instant) -> Link {
-    let mut link = Link::new(LinkOptions { server: "ls".to_owned(), reads: Reads::Fail });
+    let mut link = Link::new(LinkOptions {
+        server: "ls".to_owned(),
+        reads: Reads::Fail,
+        habits: Habits::default(),
+    });
     link.join(CLIENT);
-    link.on_server_up();
+    link.on_server_up(now);
     let params = json!({ "capabilities": capabilities });
     link.on_client(CLIENT, Envelope::request(Id::number(1), "initialize", &params), now);
     link
@@ -65,7 +70,7 @@ fn rule_4_14_a_server_that_was_given_up_can_be_had_back() {
     let routes = link.on_client(client, answer, now);
     assert!(matches!(&routes[..], [Route::Chosen(id, _)] if *id == ours), "{routes:?}");
     assert!(link.revive());
-    let Route::Server(greeting) = &link.on_server_up()[0] else { panic!("greeted") };
+    let Route::Server(greeting) = &link.on_server_up(now)[0] else { panic!("greeted") };
     assert_eq!(Envelope::read(greeting.body.clone()).unwrap().method(), Some("initialize"));
 }
 
