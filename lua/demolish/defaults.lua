@@ -80,9 +80,11 @@
 
 ---@class (exact) demolish.Opts.Servers
 ---@field command? table<string, string[]> The command of a language's server, by language: `command.python = ["ty", "server"]`. Languages that are not named use their own table.
+---@field memory_max_mib? integer The most memory that a language server, wrapped or not, and what it starts may take, in MiB; one that takes more is ended and started again. `0`: three quarters of what the machine has.
 
 ---@class (exact) demolish.Config.Servers
 ---@field command table<string, string[]> The command of a language's server, by language: `command.python = ["ty", "server"]`. Languages that are not named use their own table.
+---@field memory_max_mib integer The most memory that a language server, wrapped or not, and what it starts may take, in MiB; one that takes more is ended and started again. `0`: three quarters of what the machine has.
 
 ---@class (exact) demolish.Opts.Daemon
 ---@field idle_exit_s? integer The daemon ends when no editor has been connected for this many seconds.
@@ -162,6 +164,7 @@ return {
   },
   servers = {
     command = {},
+    memory_max_mib = 0,
   },
   daemon = {
     idle_exit_s = 600,

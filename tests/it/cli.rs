@@ -59,6 +59,7 @@ fn every_verb_has_help_with_an_example() {
             "fix",
             "verdicts",
             "status",
+            "restart",
             "stop",
             "doctor",
             "config",

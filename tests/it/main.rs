@@ -21,3 +21,4 @@ mod real;
 mod cli;
 mod steering;
 mod observe;
+mod watch;

@@ -67,6 +67,7 @@ async fn connected() -> FakePeer {
         idle_exit: Duration::from_secs(60),
         servers_log_dir: None,
         version: "test".to_owned(),
+        memory_max: None,
     };
     inbox.send(Event::Accepted(far)).await.unwrap();
     tokio::spawn(async move {
@@ -157,6 +158,7 @@ async fn another_version_is_refused() {
         idle_exit: Duration::from_secs(60),
         servers_log_dir: None,
         version: "new".to_owned(),
+        memory_max: None,
     };
     inbox.send(Event::Accepted(far)).await.unwrap();
     let daemon = tokio::spawn(async move {

@@ -17,6 +17,7 @@ mod journal;
 mod logs;
 mod model;
 mod place;
+mod restart;
 mod status;
 mod stop;
 mod verdicts;
@@ -99,6 +100,7 @@ enum Verb {
     Fix(fix::Args),
     Verdicts(verdicts::Args),
     Status(status::Args),
+    Restart(restart::Args),
     Stop(stop::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -123,6 +125,7 @@ pub fn main() -> ExitCode {
         Verb::Fix(args) => fix::run(&args),
         Verb::Verdicts(args) => verdicts::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::Restart(args) => restart::run(&args),
         Verb::Stop(args) => stop::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Config(args) => config::run(&args),

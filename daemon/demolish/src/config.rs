@@ -202,6 +202,8 @@ settings! {
     servers: Servers {
         /// The command of a language's server, by language: `command.python = ["ty", "server"]`. Languages that are not named use their own table.
         user command: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        /// The most memory that a language server, wrapped or not, and what it starts may take, in MiB; one that takes more is ended and started again. `0`: three quarters of what the machine has.
+        user memory_max_mib: u32 = 0, 0..=16777216;
     }
 
     /// The daemon.

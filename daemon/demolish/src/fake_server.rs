@@ -97,6 +97,8 @@ struct Server {
     /// Answers to what it has not asked, or had an answer to.
     strays: u64,
     hung: Vec<Id>,
+    /// Memory that it has taken because it was told to.
+    ballast: Vec<u8>,
     /// Tokens of progress that it has begun and not ended.
     progress: BTreeSet<String>,
     /// Until when it reads one byte in a millisecond.
@@ -116,6 +118,7 @@ impl Server {
             asked: BTreeMap::new(),
             strays: 0,
             hung: Vec::new(),
+            ballast: Vec::new(),
             progress: BTreeSet::new(),
             slow_until: None,
         }
@@ -240,29 +243,39 @@ impl Server {
             }
             // Dies without a word.
             "test/die" => self.exit = Some(ExitCode::from(9)),
+            // Takes so much memory, and keeps it.
+            "test/allocate" => {
+                let bytes = params["mib"].as_u64().unwrap_or(0) as usize * 1024 * 1024;
+                self.ballast = vec![1; bytes];
+                self.answer(id, &Value::Null);
+            }
             // Stops reading for ever.
             "test/deaf" => loop {
                 std::thread::sleep(std::time::Duration::from_secs(60));
             },
-            "test/state" => {
-                let state = json!({
-                    "pid": std::process::id(),
-                    "cwd": std::env::current_dir().unwrap_or_default(),
-                    "documents": self.documents.all(),
-                    "heard": self.heard,
-                    "settings": self.settings,
-                    "hung": self.hung.len(),
-                    "asked": self.asked.len(),
-                    "strays": self.strays,
-                    "progress": self.progress,
-                });
-                self.answer(id, &state);
-            }
+            "test/state" => self.tell_state(id),
             _ => {
                 let error = ResponseError::new(codes::METHOD_NOT_FOUND, method);
                 self.send(&Envelope::error(id.clone(), &error));
             }
         }
+    }
+
+    /// What it knows.
+    fn tell_state(&mut self, id: &Id) {
+        let state = json!({
+            "pid": std::process::id(),
+            "cwd": std::env::current_dir().unwrap_or_default(),
+            "documents": self.documents.all(),
+            "heard": self.heard,
+            "settings": self.settings,
+            "hung": self.hung.len(),
+            "ballast": self.ballast.len(),
+            "asked": self.asked.len(),
+            "strays": self.strays,
+            "progress": self.progress,
+        });
+        self.answer(id, &state);
     }
 
     fn notification(&mut self, method: &str, envelope: &Envelope) {

@@ -1,9 +1,9 @@
 //! What is done about each event. Everything here runs on the loop and returns at once.
 //!
 //! `greet`: a connection says what it is for · `wrap`: an editor and a language server · `life`: that server starts, dies
-//! and returns · `own`: an editor and our own features · `control`: command-line verbs · `lease`: candidates on the user's
-//! servers · `verdicts`: what servers provably say of documents · `time`: deadlines · `order`: which event of a batch
-//! comes first · `routes`: into the queues, and what if they are full.
+//! and returns · `watch`: whether it is well · `own`: an editor and our own features · `control`: command-line verbs ·
+//! `lease`: candidates on the user's servers · `verdicts`: what servers provably say of documents · `time`: deadlines ·
+//! `order`: which event of a batch comes first · `routes`: into the queues, and what if they are full.
 
 pub mod control;
 pub mod greet;
@@ -14,6 +14,7 @@ pub mod own;
 pub mod routes;
 pub mod time;
 pub mod verdicts;
+pub mod watch;
 pub mod wrap;
 
 use std::time::Instant;

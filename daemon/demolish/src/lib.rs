@@ -18,6 +18,7 @@ pub mod env_vars;
 pub mod features;
 pub mod journal;
 pub mod logging;
+pub mod memory;
 pub mod model;
 pub mod redact;
 pub mod twin;

@@ -33,6 +33,8 @@ pub enum Event {
     Started(ServerId, Box<Result<handlers::Started, SpawnError>>),
     /// A server's process has ended; how, in words.
     Ended(ServerId, String),
+    /// The memory of servers and what they have started, in bytes.
+    Sampled(Vec<(ServerId, u64)>),
     /// A message of our own features to their editor.
     Own(LinkId, Envelope),
     /// A task has ended.
@@ -71,6 +73,7 @@ pub fn handle_event(state: &mut State, event: Event, now: Instant) {
         Event::Server(server, event) => handlers::wrap::from_server(state, server, event, now),
         Event::Started(server, outcome) => handlers::life::started(state, server, *outcome, now),
         Event::Ended(server, how) => handlers::life::ended(state, server, how, now),
+        Event::Sampled(samples) => handlers::watch::sampled(state, samples, now),
         Event::Own(link, envelope) => handlers::own::to_client(state, link, &envelope),
         Event::Done(task, outcome) => handlers::own::done(state, task, outcome),
         Event::Lease(wish) => handlers::lease::wished(state, *wish, now),

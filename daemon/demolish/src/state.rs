@@ -19,6 +19,7 @@ use wire::{Bytes, Envelope};
 
 use crate::handlers::lease::Leased;
 use crate::handlers::verdicts::Polls;
+use crate::handlers::watch::Watch;
 use crate::main_loop::Event;
 use crate::tasks::Tasks;
 pub use snapshot::{Snapshot, WrappedServer};
@@ -97,6 +98,8 @@ pub struct DaemonOptions {
     pub servers_log_dir: Option<PathBuf>,
     /// The version that shims must have.
     pub version: String,
+    /// How many bytes of memory a server may have; `None`: as many as it likes.
+    pub memory_max: Option<u64>,
 }
 
 /// Everything the daemon knows.
@@ -126,6 +129,10 @@ pub struct State {
     pub(crate) tasks: Tasks,
     /// When the daemon started.
     pub(crate) started: Instant,
+    /// When servers are looked at next, while there are any.
+    pub(crate) watch_at: Instant,
+    /// Whether their memory is being looked at.
+    pub(crate) sampling: bool,
     /// Since when there has been no link; `None` while there is one.
     pub(crate) idle_since: Option<Instant>,
     /// Set when the loop is to end: a signal, `demolish stop`, or nobody there for too long.
@@ -189,6 +196,8 @@ pub(crate) struct Instance {
     pub(crate) malformed: VecDeque<Instant>,
     /// How many of them there have been.
     pub(crate) malformed_total: u64,
+    /// What is known of the server for the watch over it.
+    pub(crate) watch: Watch,
     /// The last lines of the stderr of the server that died last.
     pub(crate) last_words: Vec<String>,
 }
@@ -245,6 +254,8 @@ impl State {
             seats: BTreeMap::new(),
             last_client: 0,
             started: now,
+            watch_at: now,
+            sampling: false,
             idle_since: Some(now),
             over: false,
         }

@@ -37,6 +37,11 @@ impl BackOff {
         Some(wait)
     }
 
+    /// The user wants it started again, whatever has happened: it has all its chances anew.
+    pub fn forgive(&mut self) {
+        self.recent.clear();
+    }
+
     /// How often it was started again.
     pub fn total(&self) -> u32 {
         self.total

@@ -265,6 +265,34 @@ impl Request for Stop {
     const METHOD: &'static str = "demolish/stop";
 }
 
+/// Starts language servers anew, whatever happened to them before.
+#[derive(Debug)]
+pub enum Restart {}
+
+impl Request for Restart {
+    type Params = RestartParams;
+    type Result = RestartResult;
+    const METHOD: &'static str = "demolish/restart";
+}
+
+/// Which servers to restart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartParams {
+    /// The number of a link, the name of a server's program, or a part of its command.
+    pub which: String,
+}
+
+/// Which servers were restarted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartResult {
+    /// Their commands.
+    pub restarted: Vec<String>,
+    /// The commands of all servers.
+    pub known: Vec<String>,
+}
+
 /// The daemon ends because the user said so: shims look for no other, and run their servers themselves.
 #[derive(Debug)]
 pub enum Goodbye {}

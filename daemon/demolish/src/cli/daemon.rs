@@ -10,7 +10,7 @@ use crate::config::{Layers, read};
 use crate::daemon::{self, DaemonError};
 use crate::features::Shared;
 use crate::state::DaemonOptions;
-use crate::{env_vars, logging};
+use crate::{env_vars, logging, memory};
 
 /// Run the daemon in the foreground; editors start one by themselves when they need it
 #[derive(Debug, clap::Args)]
@@ -31,6 +31,10 @@ pub(super) fn run(_args: &Args) -> Outcome {
         idle_exit: Duration::from_secs(loaded.config.daemon.idle_exit_s.into()),
         servers_log_dir: Some(logging::servers_dir()),
         version: crate::VERSION.to_owned(),
+        memory_max: match loaded.config.servers.memory_max_mib {
+            0 => memory::of_machine().map(|bytes| bytes / 4 * 3),
+            mib => Some(u64::from(mib) << 20),
+        },
     };
     match daemon::run(options, Arc::new(Shared::new(&loaded.config))) {
         Ok(()) => Ok(Exit::Done),

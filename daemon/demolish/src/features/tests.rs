@@ -63,6 +63,7 @@ async fn connect(shared: Shared) -> FakePeer {
         idle_exit: Duration::from_secs(60),
         servers_log_dir: None,
         version: "test".to_owned(),
+        memory_max: None,
     };
     inbox.send(Event::Accepted(far)).await.unwrap();
     tokio::spawn(async move {

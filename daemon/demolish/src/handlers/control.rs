@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use wire::ext::{GetStatus, GetVerdicts, Goodbye, Stop};
+use wire::ext::{GetStatus, GetVerdicts, Goodbye, Restart, RestartParams, Stop};
 use wire::lsp::notification::Notification as _;
 use wire::lsp::request::Request as _;
 use wire::{Envelope, Kind};
 
-use super::{own, send, verdicts};
+use super::{own, send, verdicts, watch};
 use crate::state::{LinkId, State};
 
 /// A message from a command-line verb.
@@ -37,6 +37,13 @@ pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope, now: Insta
             state.over = true;
         }
         GetVerdicts::METHOD => verdicts::asked(state, id, request, &envelope, now),
+        Restart::METHOD => {
+            let which = envelope.params_as::<RestartParams>().map(|params| params.which);
+            let result = watch::restart_all(state, &which.unwrap_or_default(), now);
+            if let Some(link) = state.links.get(&id) {
+                send(&link.client, Envelope::response(request, &result));
+            }
+        }
         _ => own::call(state, id, envelope),
     }
 }

@@ -71,6 +71,7 @@ pub fn started(
                 }
             });
             tokio::spawn(watch(child, stopped, server, inbox));
+            instance.watch.started(now);
             instance.server = Some(Server { peer, pid, log, _stop: stop, dying: None });
             instance.link.on_server_up(now)
         }
@@ -144,7 +145,7 @@ pub fn lost(state: &mut State, id: InstanceId, how: &str, now: Instant) {
         instance.link.on_server_death()
     } else {
         let reason = gave_up(instance, how);
-        instance.link.give_up(&reason)
+        super::watch::give_up(instance, &reason)
     };
     pass(state, id, routes, now);
 }

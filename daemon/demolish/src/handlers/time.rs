@@ -24,7 +24,9 @@ pub fn next(state: &State) -> Instant {
         due.into_iter().flatten().min()
     });
     let polls = state.polls.next_deadline();
-    links.chain(instances).chain(idle).chain(polls).chain([now + LOOK_AROUND]).min().unwrap_or(now)
+    let watch = super::watch::next_deadline(state);
+    let due = links.chain(instances).chain(idle).chain(polls).chain(watch);
+    due.chain([now + LOOK_AROUND]).min().unwrap_or(now)
 }
 
 /// Does what is due.
@@ -42,6 +44,7 @@ pub fn tick(state: &mut State, now: Instant) {
         of_instance(state, id, now);
     }
     verdicts::tick(state, now);
+    super::watch::tick(state, now);
 }
 
 fn of_link(state: &mut State, id: LinkId, now: Instant) {

@@ -14,6 +14,7 @@ use wire::codec::{Incoming, Malformed};
 use wire::peer::{Peer, PeerEvent};
 
 use super::lease::{self, Leased};
+use super::watch::{self, Watch};
 use super::{life, routes, verdicts};
 use crate::state::{Instance, InstanceId, LinkId, Seat, ServerId, State};
 
@@ -65,6 +66,7 @@ pub(crate) fn seat(state: &mut State, origin: Origin) -> ClientId {
         closing: None,
         malformed: VecDeque::new(),
         malformed_total: 0,
+        watch: Watch::default(),
         last_words: Vec::new(),
     };
     state.instances.insert(id, instance);
@@ -117,6 +119,7 @@ pub fn from_server(state: &mut State, server: ServerId, event: PeerEvent, now: I
     let Some(instance) = instance(state, id).filter(|instance| instance.life == life) else {
         return;
     };
+    instance.watch.heard(now);
     let routes = match event {
         PeerEvent::Incoming(Incoming::Message(envelope)) => {
             lease::from_server(instance, envelope, now)
@@ -146,6 +149,7 @@ pub fn pass(state: &mut State, id: InstanceId, routes: Vec<Route>, now: Instant)
         match route {
             Route::Answered(ours, answer) => verdicts::answered(state, id, ours, &answer, now),
             Route::Verdict(ticket, verdict) => verdicts::arrived(state, id, ticket, &verdict, now),
+            Route::Chosen(ours, answer) => watch::chosen(state, id, ours, &answer, now),
             route => step(state, id, route, &mut wedged),
         }
     }
@@ -185,8 +189,7 @@ fn step(state: &mut State, id: InstanceId, route: Route, wedged: &mut Wedged) {
                 deliver(state, client, otherwise, wedged);
             }
         }
-        Route::Chosen(ours, _) => tracing::debug!(instance = id.0, ours, "a choice of the user"),
-        Route::Answered(..) | Route::Verdict(..) => {
+        Route::Answered(..) | Route::Chosen(..) | Route::Verdict(..) => {
             tracing::error!(instance = id.0, "an answer out of place");
         }
     }
@@ -224,6 +227,13 @@ pub fn is_stalled(state: &State, id: InstanceId) -> bool {
     let clients = instance.link.clients().filter_map(|client| client_peer(state, client));
     let server = instance.server.as_ref().map(|server| &server.peer);
     routes::is_stalled(clients, server, routes::WEDGED_AFTER)
+}
+
+/// Whether a client holds an instance's server because it does not read.
+pub fn is_held(state: &State, id: InstanceId) -> bool {
+    let Some(instance) = state.instances.get(&id) else { return false };
+    let mut clients = instance.link.clients().filter_map(|client| client_peer(state, client));
+    clients.any(|client| client.sender().is_holding())
 }
 
 /// What happens to a server that takes nothing.

@@ -4,6 +4,8 @@ use proxy::ServerState;
 use wire::ext::{LinkStatus, QueueStatus, ServerStatus, Status};
 use wire::peer::Peer;
 
+use crate::memory;
+
 use super::{Instance, LinkId, LinkState, Role, State};
 
 impl State {
@@ -14,7 +16,7 @@ impl State {
             pid: std::process::id(),
             socket: self.options.socket.display().to_string(),
             uptime_s: self.started.elapsed().as_secs_f64(),
-            rss_bytes: rss_bytes().unwrap_or_default(),
+            rss_bytes: memory::of_self().unwrap_or_default(),
             links: self.links.iter().filter_map(|(id, link)| self.link_status(*id, link)).collect(),
             tasks: self.tasks.methods(),
             ..Status::default()
@@ -77,12 +79,4 @@ fn queue(peer: &Peer) -> QueueStatus {
         dropped: load.dropped,
         coalesced: load.coalesced,
     }
-}
-
-/// The resident memory of this process; `None` where the system does not say it in `/proc`.
-fn rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

@@ -60,6 +60,26 @@ impl Link {
         Some((ours, Route::Client(client, Outbound { body, lane: Lane::Keep, tag: Some(ours) })))
     }
 
+    /// The server will not come back by itself; the user who can choose is asked, others are told. The number of the
+    /// question, if one was asked, and what to do.
+    pub fn give_up_asking(&mut self, reason: &str, actions: &[&str]) -> (Option<u32>, Vec<Route>) {
+        let asked = self.clients().find(|client| self.shows_actions(*client));
+        let Some(asked) = asked.filter(|_| self.is_initialized() && !self.is_shutdown()) else {
+            return (None, self.give_up(reason));
+        };
+        self.told = true;
+        let mut routes = self.give_up(reason);
+        let said = self.say(MessageType::ERROR, reason);
+        routes.extend(
+            said.into_iter()
+                .filter(|route| !matches!(route, Route::Client(client, _) if *client == asked)),
+        );
+        let question = self.ask_user(MessageType::ERROR, reason, actions);
+        let number = question.as_ref().map(|(number, _)| *number);
+        routes.extend(question.map(|(_, route)| route));
+        (number, routes)
+    }
+
     /// A server that was given up may come again: call [`Link::on_server_up`] when it is there. `false`: it was not given
     /// up, or its clients know it as one that failed.
     pub fn revive(&mut self) -> bool {
