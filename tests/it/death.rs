@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wire::codes;
 
-use crate::house::{House, is_alive, kill, until};
+use rustix::process::Signal;
+
+use crate::house::{House, is_alive, kill, signal, until};
 
 #[tokio::test]
 async fn rule_4_14_a_server_that_is_killed_comes_back_with_everything_it_knew() {
@@ -96,6 +98,50 @@ async fn rule_4_48_a_daemon_that_is_killed_while_initializing_is_not_noticed() {
     until("another daemon", || house.daemon_pid() != before).await;
     // The server is mute, so nothing comes; but it was asked again, and nothing was refused.
     editor.wire.expect_silence(Duration::from_millis(300)).await;
+}
+
+#[tokio::test]
+async fn rule_4_48_a_server_that_dies_before_a_fresh_daemon_has_greeted_it_is_started_again() {
+    let house = House::new();
+    house.daemon().await;
+    let record = house.dir.path().join("record");
+    let mut editor = house.editor(&["--record", record.to_str().unwrap(), "--stumbles"]).await;
+    editor.initialize().await;
+    editor.open("file:///a", "text");
+    let server = editor.server_pid().await;
+    house.kill_daemon();
+    // The second server, of the second daemon, dies before it has said anything; that is no reason to give it up.
+    let state = editor.state().await;
+    assert_ne!(state["pid"], server);
+    assert_eq!(state["documents"], json!({ "file:///a": [1, "text"] }));
+    let starts = std::fs::read_to_string(&record).unwrap();
+    assert_eq!(starts.lines().count(), 3, "{starts}");
+}
+
+#[tokio::test]
+async fn rule_4_48_a_daemon_that_hangs_is_given_up_and_nothing_is_lost() {
+    let house = House::new();
+    let mut editor = house.ready_editor().await;
+    editor.open("file:///a", "old");
+    let (daemon, server) = (house.daemon_pid().unwrap(), editor.server_pid().await);
+    signal(daemon, Signal::STOP);
+    editor.change("file:///a", 2, "new 😀");
+    let read = editor.wire.request("textDocument/hover", &json!({ "n": 1 }));
+    let write = editor.wire.request("workspace/executeCommand", &json!({ "n": 2 }));
+    editor.change("file:///a", 3, "newer 😀");
+    // What only reads is asked again, of the server itself; the rest has failed.
+    assert_eq!(editor.answer(&write).await.unwrap_err().code, codes::REQUEST_FAILED);
+    assert_eq!(editor.answer(&read).await.unwrap()["n"], 1);
+    let state = editor.state().await;
+    assert_ne!(state["pid"], server);
+    assert_eq!(state["documents"], json!({ "file:///a": [3, "newer 😀"] }));
+    // The daemon wakes up, and finds that nobody is there any more.
+    signal(daemon, Signal::CONT);
+    until("its server has ended", || !is_alive(server)).await;
+    assert!(house.status().await.links.is_empty());
+    let again = editor.state().await;
+    assert_eq!((&again["pid"], &again["strays"]), (&state["pid"], &json!(0)));
+    assert!(is_alive(daemon));
 }
 
 #[tokio::test]

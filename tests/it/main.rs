@@ -14,6 +14,7 @@ mod fidelity;
 mod malformed;
 mod conformance;
 mod death;
+mod faults;
 mod lifecycle;
 mod load;
 mod own;

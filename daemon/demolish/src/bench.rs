@@ -5,6 +5,7 @@ pub(crate) mod copy;
 pub(crate) mod conformance;
 pub(crate) mod echo;
 pub(crate) mod engine;
+pub(crate) mod faults;
 mod machine;
 pub(crate) mod proxy;
 pub mod report;

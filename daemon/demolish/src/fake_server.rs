@@ -31,6 +31,8 @@ struct Habits {
     mute: bool,
     /// Does not end on `exit`.
     stays: bool,
+    /// Ends at once when it is started for the second time, of which its record knows.
+    stumbles: bool,
     /// Where it writes down that it has started, and every `test/serial` at once: what a killed server has heard.
     record: Record,
 }
@@ -48,6 +50,7 @@ pub fn early() -> Option<ExitCode> {
             "--exits" => habits.exits = true,
             "--mute" => habits.mute = true,
             "--stays" => habits.stays = true,
+            "--stumbles" => habits.stumbles = true,
             "--record" => habits.record = Record::open(args.next()?.as_ref()),
             _ => return Some(ExitCode::from(2)),
         }
@@ -59,6 +62,9 @@ fn run(habits: Habits) -> ExitCode {
     if habits.exits {
         let _ = writeln!(io::stderr(), "\u{1b}[31mfake-server: no licence found\u{1b}[0m");
         return ExitCode::from(7);
+    }
+    if habits.stumbles && habits.record.starts() == 2 {
+        return ExitCode::from(9);
     }
     let mut server = Server::new(habits);
     let (mut stdin, mut codec) = (io::stdin().lock(), Codec::default());

@@ -2,10 +2,11 @@
 //!
 //! A shim is a [`proxy::Link`] between the editor and the daemon. If there is no daemon to be had when it starts, it
 //! becomes the real server (rule 4.48). If the daemon dies later, it finds another, which is told what the old one knew;
-//! if none can be had, it runs the real server itself. Nothing here touches the engine, the configuration or the network.
+//! if none can be had, or the daemon hangs, it runs the real server itself. Nothing here touches the engine, the configuration or the network.
 
 mod connect;
 mod serve;
+mod suspicion;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -55,7 +56,7 @@ pub fn run(options: ShimOptions) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return without_daemon(&NoDaemon::Io(error), &options),
     };
-    let code = match runtime.block_on(connect::connect(&options, connect::FIRST)) {
+    let code = match runtime.block_on(connect::connect(&options, connect::FIRST, false)) {
         Ok(connection) => runtime.block_on(serve::run(&options, Beginning::Connected(connection))),
         Err(error) => {
             drop(runtime);

@@ -182,6 +182,9 @@ pub(crate) struct Instance {
     pub(crate) cwd: PathBuf,
     /// The environment in which it did.
     pub(crate) env: Arc<BTreeMap<String, String>>,
+    /// Whether such a server has been greeted before, at a daemon that died: one that is not greeted yet is then no reason to
+    /// give it up.
+    pub(crate) proven: bool,
     /// The server's process, while there is one.
     pub(crate) server: Option<Server>,
     /// Which start that is; see [`ServerId`].

@@ -20,9 +20,16 @@ pub const RESTARTS_WINDOW: Duration = Duration::from_secs(180);
 pub struct BackOff {
     recent: VecDeque<Instant>,
     total: u32,
+    eager: bool,
 }
 
 impl BackOff {
+    /// For what starts in no time, and whose death is seldom its own fault: the first restart is at once, and each further one
+    /// waits as long as one before it would have.
+    pub fn eager() -> BackOff {
+        BackOff { eager: true, ..BackOff::default() }
+    }
+
     /// The server died at `now`: how long to wait before it is started again, or `None` if it has had its chances.
     pub fn died(&mut self, now: Instant) -> Option<Duration> {
         while self.recent.front().is_some_and(|at| now.duration_since(*at) >= RESTARTS_WINDOW) {
@@ -31,7 +38,8 @@ impl BackOff {
         if self.recent.len() >= RESTARTS_MAX {
             return None;
         }
-        let wait = BACK_OFF[self.recent.len().min(BACK_OFF.len() - 1)];
+        let step = self.recent.len().checked_sub(usize::from(self.eager));
+        let wait = step.map_or(Duration::ZERO, |step| BACK_OFF[step.min(BACK_OFF.len() - 1)]);
         self.recent.push_back(now);
         self.total += 1;
         Some(wait)
@@ -62,6 +70,10 @@ mod tests {
             })
             .collect();
         assert_eq!(waits, [Some(250), Some(1000), Some(4000), Some(15_000), Some(15_000), None]);
+        let mut eager = BackOff::eager();
+        let waits: Vec<_> =
+            (0..6).map(|_| eager.died(start).map(|wait| wait.as_millis())).collect();
+        assert_eq!(waits, [Some(0), Some(250), Some(1000), Some(4000), Some(15_000), None]);
         let later = start + RESTARTS_WINDOW + Duration::from_secs(9);
         assert_eq!(back_off.died(later), Some(BACK_OFF[0]));
         assert_eq!(back_off.total(), 6);

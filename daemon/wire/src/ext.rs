@@ -44,6 +44,10 @@ pub struct HelloParams {
     /// The process that started the shim: links of one editor have it in common.
     #[serde(default)]
     pub editor_pid: u32,
+    /// Whether the editor has had its answer to `initialize` from a daemon before this one: the server is known to work, and is
+    /// started again if it dies before it is greeted.
+    #[serde(default)]
+    pub resumed: bool,
 }
 
 /// What a connection becomes.

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::{Exit, Failure, Outcome};
 use crate::bench::conformance::{self, RULES_MAX, Subject, Wanted};
 use crate::bench::report::Report;
-use crate::bench::{copy, echo, engine, proxy, steer};
+use crate::bench::{copy, echo, engine, faults, proxy, steer};
 
 /// Measure this machine: what the proxy adds, how long a suggestion takes, how fast the model is
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,14 @@ enum What {
     Engine(Form),
     /// The rules of a transparent proxy, against any stdio language-server proxy
     Conformance(Suite),
+    /// Servers, daemons and shims are killed, stopped and slowed in mid-traffic: nothing may be lost
+    #[command(after_help = "\
+Examples:
+  demolish bench faults --runs 300
+  demolish bench faults --runs 1 --seed 42 --verbose
+
+A run that fails is printed; it is repeated alone by its seed.")]
+    Faults(Faults),
     /// The server that says back what it is told
     #[command(hide = true)]
     EchoServer,
@@ -45,6 +53,24 @@ enum What {
         #[arg(last = true)]
         server: Vec<std::ffi::OsString>,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct Faults {
+    /// How many runs
+    #[arg(long, default_value_t = 300)]
+    runs: u64,
+    /// The seed of the first run; the others follow
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many runs at once
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
+    /// Print what happened in every run
+    #[arg(long)]
+    verbose: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 #[derive(Debug, clap::Args)]
@@ -151,6 +177,11 @@ pub(super) fn run(args: &Args) -> Outcome {
         What::Proxy(form) => report(form, super::block_on(proxy::run())?),
         What::Steer(form) => report(form, super::block_on(steer::run())?),
         What::Conformance(args) => suite(args),
+        What::Faults(Faults { runs, seed, jobs, verbose, form }) => {
+            let options =
+                faults::Options { runs: *runs, seed: *seed, jobs: *jobs, verbose: *verbose };
+            report(form, super::block_on(faults::run(options))?)
+        }
         What::Engine(form) => report(form, super::block_on(engine::run())?),
     }
 }

@@ -38,6 +38,7 @@ pub(super) async fn connect() -> Result<Option<Client>, Failure> {
         pid: std::process::id(),
         env: env_vars::whole(),
         editor_pid: std::os::unix::process::parent_id(),
+        resumed: false,
     };
     match client.call::<Hello>(hello, GREETING).await {
         Ok(_) => Ok(Some(client)),

@@ -4,20 +4,27 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 /// A file that several servers may append to; none if nobody asked for it.
 #[derive(Debug, Default)]
-pub(super) struct Record(Option<File>);
+pub(super) struct Record(Option<(File, PathBuf)>);
 
 impl Record {
     /// Appends to `path` from now on.
     pub(super) fn open(path: &Path) -> Record {
-        let mut record = Record(OpenOptions::new().create(true).append(true).open(path).ok());
+        let file = OpenOptions::new().create(true).append(true).open(path).ok();
+        let mut record = Record(file.map(|file| (file, path.to_owned())));
         record.line("start", 0);
         record
+    }
+
+    /// How many servers have begun with this record, this one too.
+    pub(super) fn starts(&self) -> usize {
+        let text = self.0.as_ref().and_then(|(_, path)| std::fs::read_to_string(path).ok());
+        text.unwrap_or_default().lines().filter(|line| line.starts_with("start ")).count()
     }
 
     /// `test/serial`.
@@ -27,7 +34,7 @@ impl Record {
     }
 
     fn line(&mut self, name: &str, number: u64) {
-        if let Some(file) = &mut self.0 {
+        if let Some((file, _)) = &mut self.0 {
             // One write each: appends of several servers do not mix.
             let _ = file.write_all(format!("{name} {} {number}\n", std::process::id()).as_bytes());
         }

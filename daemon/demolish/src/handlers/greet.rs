@@ -78,6 +78,7 @@ pub fn first(state: &mut State, id: LinkId, envelope: &Envelope, now: Instant) {
                 command: command.as_slice().into(),
                 cwd: hello.cwd.clone().into(),
                 env: hello.env.clone().into(),
+                resumed: hello.resumed,
             };
             Role::Wrap(wrap::seat(state, origin))
         }

@@ -134,7 +134,7 @@ pub fn lost(state: &mut State, id: InstanceId, how: &str, now: Instant) {
         return super::wrap::over(state, id, now);
     }
     tracing::warn!(instance = id.0, command = ?instance.command, how, "the server is gone");
-    let greeted = instance.link.is_initialized();
+    let greeted = instance.link.is_initialized() || instance.proven;
     let routes = if instance.link.is_shutdown() {
         instance.link.on_server_death()
     } else if !greeted {

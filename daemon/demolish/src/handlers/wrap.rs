@@ -35,6 +35,8 @@ pub(crate) struct Origin {
     pub(crate) cwd: PathBuf,
     /// Its environment.
     pub(crate) env: Arc<BTreeMap<String, String>>,
+    /// Whether its server has worked at a daemon before this one.
+    pub(crate) resumed: bool,
 }
 
 /// Which peers take nothing any more.
@@ -59,6 +61,7 @@ pub(crate) fn seat(state: &mut State, origin: Origin) -> ClientId {
         command: origin.command,
         cwd: origin.cwd,
         env: origin.env,
+        proven: origin.resumed,
         server: None,
         life: 0,
         back_off: BackOff::default(),

@@ -27,6 +27,8 @@ const PATIENCE_MAX: Duration = Duration::from_secs(5);
 const OTHER_MAX: Duration = Duration::from_millis(200);
 /// How many daemons are started in the hope that one stays.
 const STARTS_MAX: u32 = 3;
+/// How long a daemon may take to answer when it is asked whether it still does.
+pub(super) const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a daemon that we started is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -70,23 +72,32 @@ pub(super) enum NoDaemon {
     Io(#[from] io::Error),
 }
 
-/// Connects to the daemon; starts one if there is none.
+/// Connects to the daemon; starts one if there is none. `resumed`: the editor has had a server from another one before.
 pub(super) async fn connect(
     options: &ShimOptions,
     patience: Patience,
+    resumed: bool,
 ) -> Result<Connection, NoDaemon> {
     let patience = match options.mode {
         ShimMode::Wrap(_) => patience,
         ShimMode::Own => AGAIN,
     };
+    let mode = match &options.mode {
+        ShimMode::Wrap(command) => Mode::Wrap {
+            command: command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        },
+        ShimMode::Own => Mode::Own,
+    };
     let until = Instant::now() + patience.start;
     loop {
         let stream = match socket::connect(&options.socket).await {
             Ok(stream) => stream,
-            Err(SocketError::Io(_)) => start(options, patience.start).await?,
+            Err(SocketError::Io(_)) => start(options, until).await?,
             Err(error) => return Err(error.into()),
         };
-        match tokio::time::timeout(patience.silence, hello(stream, options)).await {
+        match tokio::time::timeout(patience.silence, hello(stream, mode.clone(), resumed, options))
+            .await
+        {
             // A daemon that is only just dying still takes connections.
             Ok(Err(NoDaemon::Gone | NoDaemon::Io(_))) if Instant::now() < until => {
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -97,10 +108,25 @@ pub(super) async fn connect(
     }
 }
 
+/// Whether the daemon still answers, or has at least not stopped to: asked over a connection of its own, because the one that
+/// messages pass on may be held for good reasons. A daemon that is gone is noticed elsewhere.
+pub(super) async fn answers(options: &ShimOptions) -> bool {
+    let ask = async {
+        let stream = match socket::connect(&options.socket).await {
+            Ok(stream) => stream,
+            // So many connections wait already that there is no room for another.
+            Err(SocketError::Io(error)) => return error.kind() != io::ErrorKind::WouldBlock,
+            Err(_) => return true,
+        };
+        let _ = hello(stream, Mode::Control, false, options).await;
+        true
+    };
+    tokio::time::timeout(PROBE_PATIENCE, ask).await.unwrap_or(false)
+}
+
 /// Starts a daemon and waits until it listens. Of several that are started at once, one stays; and one that finds the lock of a
 /// daemon that is only just dying ends, so that another has to be started.
-async fn start(options: &ShimOptions, patience: Duration) -> Result<UnixStream, NoDaemon> {
-    let until = Instant::now() + patience;
+async fn start(options: &ShimOptions, until: Instant) -> Result<UnixStream, NoDaemon> {
     for _ in 0..STARTS_MAX {
         if let Some(stream) = start_once(options, until).await? {
             return Ok(stream);
@@ -142,22 +168,23 @@ fn log_file(path: &Path) -> io::Result<std::fs::File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-async fn hello(stream: UnixStream, options: &ShimOptions) -> Result<Connection, NoDaemon> {
+async fn hello(
+    stream: UnixStream,
+    mode: Mode,
+    resumed: bool,
+    options: &ShimOptions,
+) -> Result<Connection, NoDaemon> {
     let (mut reader, mut writer) = ends::of_socket(stream)?;
     let cwd = std::env::current_dir().unwrap_or_default();
     let params = HelloParams {
         protocol: PROTOCOL,
         version: options.version.clone(),
-        mode: match &options.mode {
-            ShimMode::Wrap(command) => Mode::Wrap {
-                command: command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-            },
-            ShimMode::Own => Mode::Own,
-        },
+        mode,
         cwd: cwd.to_string_lossy().into_owned(),
         pid: std::process::id(),
         env: env_vars::whole(),
         editor_pid: std::os::unix::process::parent_id(),
+        resumed,
     };
     let request = Envelope::request(Id::number(1), Hello::METHOD, &params);
     writer.write_all(&frame::encode(&request.body)).await?;

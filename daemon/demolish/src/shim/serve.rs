@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy::verdict::Habits;
-use proxy::{BackOff, ClientId, Link, LinkOptions, Reads, Route};
+use proxy::{BackOff, ClientId, Link, LinkOptions, Reads, Route, ServerState};
 use tokio::sync::mpsc;
 use wire::child::{Child, ChildOptions, SpawnError};
 use wire::codec::{Incoming, Malformed, Why};
@@ -15,6 +15,7 @@ use wire::peer::{Peer, PeerEvent};
 use wire::{Envelope, ResponseError, codes, ends};
 
 use super::connect::{self, AGAIN, Connection, NoDaemon};
+use super::suspicion::Suspicion;
 use super::{ShimMode, ShimOptions};
 use crate::handlers::routes::{self, FINISH_PATIENCE, Wedged};
 use crate::journal::{Head, Keeper};
@@ -42,6 +43,8 @@ enum Event {
     Editor(PeerEvent),
     /// Something from what stands behind us; the number says in which life.
     Behind(u32, PeerEvent),
+    /// The daemon, in this life, was asked whether it still answers: whether it does.
+    Asked(u32, bool),
     /// A daemon was found again, or not.
     Connected(Result<Connection, NoDaemon>),
     /// The real server was started, or not.
@@ -67,9 +70,12 @@ struct Shim {
     child: Option<Child>,
     life: u32,
     inbox: mpsc::Sender<Event>,
+    /// When what stands behind us may be started again after it died: the daemon, and later the real server.
     back_off: BackOff,
-    /// Whether the daemon has said that the user wants none.
+    /// Whether no other daemon is to be looked for: this one has said that the user wants none, or it hangs and is in the way.
     dismissed: bool,
+    /// Whether the daemon hangs.
+    suspicion: Suspicion,
     /// Whether the daemon has had its chances.
     direct: bool,
     /// When to look for a daemon again.
@@ -148,8 +154,9 @@ impl Shim {
             child: None,
             life: 0,
             inbox,
-            back_off: BackOff::default(),
+            back_off: BackOff::eager(),
             dismissed: false,
+            suspicion: Suspicion::new(),
             direct: false,
             retry_at: None,
             exit_at: None,
@@ -172,6 +179,8 @@ impl Shim {
             Event::Editor(PeerEvent::Closed(_)) => self.over = true,
             Event::Behind(life, event) if life == self.life => self.behind_sent(event, now),
             Event::Behind(..) => {}
+            Event::Asked(life, alive) if life == self.life => self.daemon_asked(alive, now),
+            Event::Asked(..) => {}
             Event::Connected(Ok(connection)) => self.connected(connection),
             Event::Connected(Err(error)) => {
                 tracing::warn!(%error, "no daemon");
@@ -185,6 +194,9 @@ impl Shim {
         let exit = envelope.method() == Some("exit");
         if let Some(mirror) = self.link.mirror_mut(ClientId::ONLY) {
             self.keeper.editor_sent(&envelope, mirror);
+        }
+        if envelope.id().is_some() && envelope.method().is_some() && self.child.is_none() {
+            self.suspicion.asked(now);
         }
         let routes = self.link.on_client(ClientId::ONLY, envelope, now);
         self.pass(routes);
@@ -245,6 +257,33 @@ impl Shim {
             PeerEvent::Closed(_) => return self.lost(now),
         };
         self.pass(routes);
+        if self.child.is_none() {
+            self.suspicion.heard(self.is_waiting(), now);
+        }
+    }
+
+    /// Whether something is waited for that a daemon which hangs would never send.
+    fn is_waiting(&self) -> bool {
+        let greeting = *self.link.state() == ServerState::Greeting;
+        self.behind.is_some() && (greeting || self.link.pending_len(ClientId::ONLY) > 0)
+    }
+
+    /// Asks the daemon, in the background, whether it still answers.
+    fn ask_daemon(&self) {
+        let (options, inbox, life) = (Arc::clone(&self.options), self.inbox.clone(), self.life);
+        tokio::spawn(async move {
+            let alive = connect::answers(&options).await;
+            let _ = inbox.send(Event::Asked(life, alive)).await;
+        });
+    }
+
+    /// A daemon that hangs is left alone: it holds the lock, so there can be no other.
+    fn daemon_asked(&mut self, alive: bool, now: Instant) {
+        if self.suspicion.answered(alive, self.is_waiting(), now) {
+            tracing::error!("the daemon does not answer: it is given up");
+            self.dismissed = true;
+            self.lost(now);
+        }
     }
 
     fn pass(&mut self, routes: Vec<Route>) {
@@ -279,9 +318,7 @@ impl Shim {
         match (self.back_off.died(now), last_words) {
             (Some(wait), None) => {
                 tracing::warn!("the daemon is gone; looking for another");
-                // The first time at once: a new daemon is up within a second.
-                let first = self.back_off.total() == 1;
-                self.retry_at = Some(if first { now } else { now + wait });
+                self.retry_at = Some(now + wait);
             }
             (Some(wait), Some(_)) => self.retry_at = Some(now + wait),
             (None, None) => self.go_direct(),
@@ -304,8 +341,9 @@ impl Shim {
             return self.go_direct();
         }
         let (options, inbox) = (Arc::clone(&self.options), self.inbox.clone());
+        let resumed = self.link.is_initialized();
         tokio::spawn(async move {
-            let outcome = connect::connect(&options, AGAIN).await;
+            let outcome = connect::connect(&options, AGAIN, resumed).await;
             let _ = inbox.send(Event::Connected(outcome)).await;
         });
     }
@@ -328,11 +366,15 @@ impl Shim {
     /// No daemon can be had: the user's language server works all the same.
     fn go_direct(&mut self) {
         let ShimMode::Wrap(command) = &self.options.mode else {
-            let routes =
-                self.link.give_up("Demolish: the daemon keeps ending; see `demolish logs`");
+            let routes = self
+                .link
+                .give_up("Demolish: the daemon keeps ending, or hangs; see `demolish logs`");
             return self.pass(routes);
         };
-        self.direct = true;
+        if !std::mem::replace(&mut self.direct, true) {
+            // The server has chances of its own.
+            self.back_off = BackOff::default();
+        }
         let options = ChildOptions { command: command.clone(), ..ChildOptions::default() };
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
@@ -372,13 +414,18 @@ impl Shim {
         }));
         let routes = self.link.on_server_up(Instant::now());
         self.pass(routes);
+        self.suspicion = Suspicion::new();
+        if self.child.is_none() && self.is_waiting() {
+            self.suspicion.asked(Instant::now());
+        }
     }
 
     fn next_deadline(&self) -> Instant {
         let now = Instant::now();
         let look = routes::next_look(self.behind.as_ref(), now);
+        let ask = self.suspicion.next().filter(|_| self.child.is_none());
         let journal = self.keeper.next_deadline();
-        let due = [self.link.next_deadline(), self.retry_at, self.exit_at, look, journal];
+        let due = [self.link.next_deadline(), self.retry_at, self.exit_at, look, ask, journal];
         due.into_iter().flatten().min().unwrap_or(now + LOOK_AROUND)
     }
 
@@ -390,6 +437,9 @@ impl Shim {
         self.unwedge(Wedged { client: false, server });
         if let Some(mirror) = self.link.mirror_mut(ClientId::ONLY) {
             self.keeper.tick(mirror, now);
+        }
+        if self.child.is_none() && self.suspicion.is_due(now) {
+            self.ask_daemon();
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry();
