@@ -16,6 +16,7 @@ mod conformance;
 mod death;
 mod faults;
 mod lifecycle;
+mod sharing;
 mod load;
 mod own;
 mod real;
