@@ -10,4 +10,5 @@ mod machine;
 pub(crate) mod proxy;
 pub mod report;
 mod sandbox;
+pub(crate) mod soak;
 pub(crate) mod steer;

@@ -6,7 +6,6 @@
 
 mod documents;
 mod record;
-mod tower;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -50,7 +49,6 @@ pub fn early() -> Option<ExitCode> {
         match arg.as_str() {
             "--exits" => habits.exits = true,
             "--mute" => habits.mute = true,
-            "--tower" => return Some(tower::run()),
             "--stays" => habits.stays = true,
             "--stumbles" => habits.stumbles = true,
             "--record" => habits.record = Record::open(args.next()?.as_ref()),
@@ -100,8 +98,6 @@ struct Server {
     /// Methods of the notifications that came, in order.
     heard: Vec<String>,
     settings: Value,
-    /// The process that it was told to watch.
-    process_id: Value,
     /// Requests to the client, by our id: the request that is answered with the answer.
     asked: BTreeMap<String, Id>,
     /// Answers to what it has not asked, or had an answer to.
@@ -125,7 +121,6 @@ impl Server {
             documents: Documents::default(),
             heard: Vec::new(),
             settings: Value::Null,
-            process_id: Value::Null,
             asked: BTreeMap::new(),
             strays: 0,
             hung: Vec::new(),
@@ -165,7 +160,6 @@ impl Server {
         match method {
             "initialize" if self.habits.mute => {}
             "initialize" => {
-                self.process_id = params()["processId"].take();
                 let sync = json!({ "openClose": true, "change": 1 });
                 let capabilities = json!({ "textDocumentSync": sync, "hoverProvider": true });
                 self.answer(id, &json!({ "capabilities": capabilities }));
@@ -281,7 +275,6 @@ impl Server {
             "documents": self.documents.all(),
             "heard": self.heard,
             "settings": self.settings,
-            "processId": self.process_id,
             "hung": self.hung.len(),
             "ballast": self.ballast.len(),
             "asked": self.asked.len(),

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -18,6 +18,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::config::LogLevel;
 use crate::env_vars;
 
+/// A log that cannot be written, because the disk is full, is tried again after this time.
+const RETRY_EVERY: Duration = Duration::from_secs(10);
 /// The daemon's log file is turned over at this size; one older file is kept beside it.
 pub const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -68,17 +70,17 @@ pub fn to_stderr(level: LogLevel) {
 /// Logs to `file` from now on.
 ///
 /// # Errors
-/// The file or its folder cannot be created.
+/// The file or its folder cannot be created. It is tried again with every line that is a while later.
 pub fn to_file(file: &Path, level: LogLevel) -> io::Result<()> {
     let turning = Turning::lazy(file.to_owned(), LOG_BYTES_MAX, || {});
-    turning.lock().open()?;
+    let opened = turning.lock().open().map(drop);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter(level.as_str()))
         .with_ansi(false)
         .with_writer(turning)
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber);
-    Ok(())
+    opened
 }
 
 /// Logs what looks wrong to a file of this process below `dir` from now on; the file is made with its first line. The
@@ -129,12 +131,24 @@ struct Open {
     before: Option<Box<dyn FnOnce() + Send>>,
     file: Option<File>,
     len: u64,
+    /// Since when nothing can be written, and how many lines that has cost.
+    failed: Option<(Instant, u64)>,
+    /// Whether it was said that nothing can be written.
+    told: bool,
 }
 
 impl Turning {
     fn lazy(path: PathBuf, bytes_max: u64, before: impl FnOnce() + Send + 'static) -> Turning {
         let before: Option<Box<dyn FnOnce() + Send>> = Some(Box::new(before));
-        Turning(Mutex::new(Open { path, bytes_max, before, file: None, len: 0 }))
+        Turning(Mutex::new(Open {
+            path,
+            bytes_max,
+            before,
+            file: None,
+            len: 0,
+            failed: None,
+            told: false,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -173,17 +187,49 @@ impl Open {
     }
 }
 
-/// One line on its way into the file.
+impl Open {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.file.is_some() && self.len + bytes.len() as u64 > self.bytes_max {
+            self.turn()?;
+        }
+        self.open()?.write_all(bytes)?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Writes a line, or does without: a disk that is full costs lines, and nothing else. It is tried again after a while.
+    fn line(&mut self, bytes: &[u8], now: Instant) {
+        if let Some((since, lost)) = &mut self.failed {
+            if now.duration_since(*since) < RETRY_EVERY {
+                *lost += 1;
+                return;
+            }
+            let note = format!("… {lost} lines could not be written\n");
+            if self.write(note.as_bytes()).is_ok() {
+                self.failed = None;
+            }
+        }
+        if let Err(error) = self.write(bytes) {
+            let lost = self.failed.map_or(0, |(_, lost)| lost);
+            self.failed = Some((now, lost + 1));
+            self.file = None;
+            if !std::mem::replace(&mut self.told, true) {
+                let path = self.path.display();
+                // Standard error may be the same full file.
+                let _ =
+                    writeln!(io::stderr(), "demolish: the log {path} cannot be written ({error})");
+            }
+        }
+    }
+}
+
+/// One line on its way into the file. It never fails: whoever logs would say so on standard error, for every line, and end
+/// the process if that cannot be written either.
 struct Line<'t>(&'t Turning);
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut open = self.0.lock();
-        if open.file.is_some() && open.len + bytes.len() as u64 > open.bytes_max {
-            open.turn()?;
-        }
-        open.open()?.write_all(bytes)?;
-        open.len += bytes.len() as u64;
+        self.0.lock().line(bytes, Instant::now());
         Ok(bytes.len())
     }
 
@@ -219,6 +265,23 @@ mod tests {
             std::fs::metadata(dir.path().join("deep/daemon.log.old")).unwrap().len(),
             4 * 1024 * 1024
         );
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.log");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let turning = Turning::lazy(path.clone(), LOG_BYTES_MAX, || {});
+        for _ in 0..3 {
+            turning.make_writer().write_all(b"lost\n").unwrap();
+        }
+        std::fs::remove_file(&path).unwrap();
+        let later = Instant::now() + RETRY_EVERY;
+        turning.lock().line(b"there is room again\n", later);
+        turning.lock().line(b"and again\n", later);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "… 3 lines could not be written\nthere is room again\nand again\n");
     }
 
     #[test]

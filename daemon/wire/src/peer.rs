@@ -47,23 +47,23 @@ pub struct Peer {
     writer: JoinHandle<()>,
 }
 
-/// Lets a reader run, or holds it before its next read. Several queues may hold it; it runs when the last lets go.
+/// Lets a reader run, or holds it before its next read.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<watch::Sender<u32>>);
+pub struct Gate(Arc<watch::Sender<bool>>);
 
 impl Gate {
     fn new() -> Gate {
-        Gate(Arc::new(watch::Sender::new(0)))
+        Gate(Arc::new(watch::Sender::new(true)))
     }
 
-    /// Holds the reader, until [`Gate::open`] was called as often.
+    /// Holds the reader.
     pub fn close(&self) {
-        self.0.send_modify(|held| *held += 1);
+        self.0.send_replace(false);
     }
 
-    /// Takes one [`Gate::close`] back.
+    /// Lets the reader run.
     pub fn open(&self) {
-        self.0.send_modify(|held| *held = held.saturating_sub(1));
+        self.0.send_replace(true);
     }
 
     fn is(&self, other: &Gate) -> bool {
@@ -71,8 +71,8 @@ impl Gate {
     }
 
     async fn passed(&self) {
-        if *self.0.borrow() > 0 {
-            let _ = self.0.subscribe().wait_for(|held| *held == 0).await;
+        if !*self.0.borrow() {
+            let _ = self.0.subscribe().wait_for(|open| *open).await;
         }
     }
 }

@@ -19,13 +19,15 @@ pub enum SocketError {
     #[error("another daemon is running at {}", .0.display())]
     Taken(PathBuf),
     /// The folder belongs to somebody else, or others may enter it.
-    #[error("{} is not private to this user: it must be a folder of theirs with mode 0700", .0.display())]
+    #[error("{dir} is not private to this user: run `chmod 700 {dir}` if it is yours, or set XDG_RUNTIME_DIR to a folder that is", dir = .0.display())]
     NotPrivate(PathBuf),
     /// The path does not fit into a socket address.
     #[error("the socket's path {} is longer than {PATH_BYTES_MAX} bytes; set XDG_RUNTIME_DIR to a shorter folder", .0.display())]
     TooLong(PathBuf),
     /// The other side of the connection is another user.
-    #[error("the other side of the socket is user {0}")]
+    #[error(
+        "the other side of the socket is user {0}; set XDG_RUNTIME_DIR to a folder that only you may enter"
+    )]
     Stranger(u32),
     /// The folder of the socket is not there and cannot be made.
     #[error("the socket's folder {dir} cannot be made ({why}); set XDG_RUNTIME_DIR to a folder that you may write to", dir = .0.display(), why = .1)]

@@ -326,7 +326,7 @@ async fn integrity(client: &Client, notes: &Notes) -> Result<Wrong, String> {
 }
 
 /// The resident memory of a process.
-fn rss_mib(pid: u32) -> Option<f64> {
+pub(super) fn rss_mib(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::{Exit, Failure, Outcome};
 use crate::bench::conformance::{self, RULES_MAX, Subject, Wanted};
 use crate::bench::report::Report;
-use crate::bench::{copy, echo, engine, faults, proxy, steer};
+use crate::bench::{copy, echo, engine, faults, proxy, soak, steer};
 
 /// Measure this machine: what the proxy adds, how long a suggestion takes, how fast the model is
 #[derive(Debug, clap::Args)]
@@ -43,6 +43,9 @@ Examples:
 
 A run that fails is printed; it is repeated alone by its seed.")]
     Faults(Faults),
+    /// Millions of messages between several editors and servers: none may be lost, and nothing may grow
+    #[command(after_help = "Example:\n  demolish bench soak --messages 2000000")]
+    Soak(Soak),
     /// The server that says back what it is told
     #[command(hide = true)]
     EchoServer,
@@ -53,6 +56,21 @@ A run that fails is printed; it is repeated alone by its seed.")]
         #[arg(last = true)]
         server: Vec<std::ffi::OsString>,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct Soak {
+    /// How many messages
+    #[arg(long, default_value_t = 200_000)]
+    messages: u64,
+    /// How many language servers
+    #[arg(long, default_value_t = 8)]
+    servers: usize,
+    /// How many editors
+    #[arg(long, default_value_t = 4)]
+    editors: usize,
+    #[command(flatten)]
+    form: Form,
 }
 
 #[derive(Debug, clap::Args)]
@@ -177,6 +195,11 @@ pub(super) fn run(args: &Args) -> Outcome {
         What::Proxy(form) => report(form, super::block_on(proxy::run())?),
         What::Steer(form) => report(form, super::block_on(steer::run())?),
         What::Conformance(args) => suite(args),
+        What::Soak(Soak { messages, servers, editors, form }) => {
+            let options =
+                soak::Options { messages: *messages, servers: *servers, editors: *editors };
+            report(form, super::block_on(soak::run(options))?)
+        }
         What::Faults(Faults { runs, seed, jobs, verbose, form }) => {
             let options =
                 faults::Options { runs: *runs, seed: *seed, jobs: *jobs, verbose: *verbose };

@@ -20,9 +20,8 @@ pub(super) struct Args {}
 pub(super) fn run(_args: &Args) -> Outcome {
     let loaded = read::load(&Layers::of_process(None));
     let log = logging::daemon_log();
-    logging::to_file(&log, loaded.config.log.level).map_err(|error| {
-        Failure::missing(format!("the log {} cannot be written ({error})", log.display()))
-    })?;
+    // A daemon without a log is better than none; that there is none is said on standard error, and by `demolish doctor`.
+    let _ = logging::to_file(&log, loaded.config.log.level);
     for problem in &loaded.problems {
         tracing::warn!(%problem, "a setting is ignored");
     }
@@ -30,8 +29,6 @@ pub(super) fn run(_args: &Args) -> Outcome {
         socket: env_vars::socket_path(),
         idle_exit: Duration::from_secs(loaded.config.daemon.idle_exit_s.into()),
         servers_log_dir: Some(logging::servers_dir()),
-        share: loaded.config.servers.share,
-        linger: Duration::from_secs(loaded.config.servers.linger_s.into()),
         version: crate::VERSION.to_owned(),
         memory_max: match loaded.config.servers.memory_max_mib {
             0 => memory::of_machine().map(|bytes| bytes / 4 * 3),

@@ -1,6 +1,6 @@
 //! The way to the daemon: connect, start one if there is none, and agree on the version.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -92,7 +92,11 @@ pub(super) async fn connect(
     loop {
         let stream = match socket::connect(&options.socket).await {
             Ok(stream) => stream,
-            Err(SocketError::Io(_)) => start(options, until).await?,
+            Err(SocketError::Io(_)) => {
+                // A daemon would refuse, and say why where nobody looks.
+                socket::private_dir(options.socket.parent().unwrap_or(Path::new(".")))?;
+                start(options, until).await?
+            }
             Err(error) => return Err(error.into()),
         };
         match tokio::time::timeout(patience.silence, hello(stream, mode.clone(), resumed, options))
@@ -142,7 +146,9 @@ async fn start(options: &ShimOptions, until: Instant) -> Result<UnixStream, NoDa
 async fn start_once(options: &ShimOptions, until: Instant) -> Result<Option<UnixStream>, NoDaemon> {
     let program = options.daemon.first().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let args: Vec<&std::ffi::OsStr> = options.daemon[1..].iter().map(AsRef::as_ref).collect();
-    let mut daemon = child::detach(Path::new(program), &args, log_file(&options.daemon_log)?)?;
+    // A disk without room for a log is no reason to do without the daemon.
+    let log = log_file(&options.daemon_log).or_else(|_| File::create("/dev/null"))?;
+    let mut daemon = child::detach(Path::new(program), &args, log)?;
     let mut until = until;
     let mut ended = false;
     loop {
@@ -161,7 +167,7 @@ async fn start_once(options: &ShimOptions, until: Instant) -> Result<Option<Unix
     }
 }
 
-fn log_file(path: &Path) -> io::Result<std::fs::File> {
+fn log_file(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }

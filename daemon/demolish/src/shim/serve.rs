@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proxy::verdict::Habits;
 use proxy::{BackOff, ClientId, Link, LinkOptions, Reads, Route, ServerState};
 use tokio::sync::mpsc;
 use wire::child::{Child, ChildOptions, SpawnError};
@@ -140,7 +141,8 @@ impl Shim {
             ShimMode::Own => None,
         };
         let server = server.unwrap_or_else(|| "demolish".to_owned());
-        let mut link = Link::new(LinkOptions::new(server, Reads::Retry));
+        let mut link =
+            Link::new(LinkOptions { server, reads: Reads::Retry, habits: Habits::default() });
         link.join(ClientId::ONLY);
         let keeper = Keeper::new(options.journal_dir.clone(), head(&options), options.journal);
         Shim {

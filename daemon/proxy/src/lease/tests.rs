@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
+use crate::verdict::Habits;
 use crate::{ClientId, Link, LinkOptions, Reads, Route};
 
 const A: &str = "file:///p/a";
@@ -149,7 +150,11 @@ struct Rig {
 
 impl Rig {
     fn new(ways: Ways) -> Rig {
-        let mut link = Link::new(LinkOptions::new("ls", Reads::Fail));
+        let mut link = Link::new(LinkOptions {
+            server: "ls".to_owned(),
+            reads: Reads::Fail,
+            habits: Habits::default(),
+        });
         link.join(ClientId::ONLY);
         let server = Server {
             ways,
@@ -199,7 +204,7 @@ impl Rig {
                 Route::Client(_, message) | Route::WithdrawFromClient(_, _, message) => {
                     self.hear(&message.body)
                 }
-                _ => {}
+                Route::Answered(..) | Route::Chosen(..) | Route::Verdict(..) => {}
             }
         }
     }

@@ -113,7 +113,9 @@ impl Inner {
             self.rotate();
         }
         if let Some(file) = &mut self.file {
-            if file.write_all(bytes).is_err() {
+            if let Err(error) = file.write_all(bytes) {
+                // The last lines are still kept; the file has another chance when the child is started anew.
+                tracing::error!(path = ?self.path, %error, "the log of a language server cannot be written");
                 self.file = None;
             }
             self.bytes += bytes.len() as u64;
