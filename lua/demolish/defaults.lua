@@ -65,14 +65,18 @@
 ---@field regenerations integer How often the model rewrites the offending lines.
 
 ---@class (exact) demolish.Opts.Twin
----@field enabled? boolean Start twins. Without them every verdict is *unknown*.
+---@field enabled? boolean Start twins. Without them only servers that may be leased are asked, and every other verdict is *unknown*.
+---@field speculation? "auto"|"twin"|"lease"|"off" Who is shown what nobody has typed yet: `twin` a second instance, `lease` the user's own server while nobody uses it, `auto` whichever is fit for it by memory and pace, `off` nobody.
+---@field memory_max_mib? integer The most memory that all twins together may take, in MiB; the least recently used one is stopped first, and one that is larger alone is not started again. `0`: no limit. Where the system does not tell how much memory processes take, there is no limit either.
 ---@field instances_max? integer The most twins that run at once; the least recently used one is stopped first.
 ---@field check_deadline_ms? integer How long one check may take, in milliseconds; after that its verdict is *unknown*.
 ---@field start_deadline_ms? integer How long a twin may take to start, in milliseconds.
 ---@field idle_s? integer A twin that nobody has asked for this many seconds is stopped.
 
 ---@class (exact) demolish.Config.Twin
----@field enabled boolean Start twins. Without them every verdict is *unknown*.
+---@field enabled boolean Start twins. Without them only servers that may be leased are asked, and every other verdict is *unknown*.
+---@field speculation "auto"|"twin"|"lease"|"off" Who is shown what nobody has typed yet: `twin` a second instance, `lease` the user's own server while nobody uses it, `auto` whichever is fit for it by memory and pace, `off` nobody.
+---@field memory_max_mib integer The most memory that all twins together may take, in MiB; the least recently used one is stopped first, and one that is larger alone is not started again. `0`: no limit. Where the system does not tell how much memory processes take, there is no limit either.
 ---@field instances_max integer The most twins that run at once; the least recently used one is stopped first.
 ---@field check_deadline_ms integer How long one check may take, in milliseconds; after that its verdict is *unknown*.
 ---@field start_deadline_ms integer How long a twin may take to start, in milliseconds.
@@ -157,6 +161,8 @@ return {
   },
   twin = {
     enabled = true,
+    speculation = "auto",
+    memory_max_mib = 3072,
     instances_max = 4,
     check_deadline_ms = 1500,
     start_deadline_ms = 15000,

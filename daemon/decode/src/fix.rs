@@ -326,7 +326,7 @@ impl<'a> Search<'a> {
             without(&self.before, &self.target).into_iter().cloned().collect();
         before.add(hole.start, &request.text, &others);
         let watch =
-            Watch::over(self.critic, before, self.left.min(STEER_CHECKS_MAX), self.deadline);
+            Watch::over(self.critic, &desk, before, self.left.min(STEER_CHECKS_MAX), self.deadline);
         let mut steer = Steer::new(&desk, &place, writer, watch, OnFindings::Withhold);
         let found = steer.candidate().await?;
         self.timings.prefill += steer.writer.prefill.unwrap_or_default();

@@ -211,7 +211,7 @@ impl<'a> Steer<'a> {
             End::Open if ended => return self.finish(self.writer.text().len()).await,
             End::Open => {}
         }
-        if reached == Reached::Line && self.look.is_none() && self.watch.affords(1) {
+        if reached == Reached::Line && self.look.is_none() && self.watch.affords_line() {
             self.start_look();
         }
         Outcome::Goes

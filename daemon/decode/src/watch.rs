@@ -12,6 +12,8 @@ use crate::{BoxFuture, Checked, Critic, Unknown};
 /// The checks of one answer.
 pub(crate) struct Watch<'a> {
     critic: &'a dyn Critic,
+    /// Whether the critic was measured as a judge of text that goes on; else it is asked about whole suggestions only.
+    steers: bool,
     before: State<'a>,
     last: Option<(Arc<str>, Checked)>,
     left: u32,
@@ -46,21 +48,23 @@ impl<'a> Watch<'a> {
             Some(reason) => State::Known(Err(reason)),
             None => State::Pending(Box::pin(look_before(critic, desk, layout))),
         };
-        Watch::start(critic, before, checks_max, deadline)
+        Watch::start(critic, desk, before, checks_max, deadline)
     }
 
     /// Starts with a baseline that is known.
     pub(crate) fn over(
         critic: &'a dyn Critic,
+        desk: &Desk,
         before: Before,
         checks_max: u32,
         deadline: Instant,
     ) -> Watch<'a> {
-        Watch::start(critic, State::Known(Ok(before)), checks_max, deadline)
+        Watch::start(critic, desk, State::Known(Ok(before)), checks_max, deadline)
     }
 
     fn start(
         critic: &'a dyn Critic,
+        desk: &Desk,
         before: State<'a>,
         checks_max: u32,
         deadline: Instant,
@@ -68,6 +72,7 @@ impl<'a> Watch<'a> {
         let none = Duration::ZERO;
         Watch {
             critic,
+            steers: server(critic, desk).is_none_or(lang::Server::steers),
             before,
             last: None,
             left: checks_max,
@@ -99,6 +104,11 @@ impl<'a> Watch<'a> {
     /// Whether checks make sense and `reserve` of them would be left after one more.
     pub(crate) fn affords(&self, reserve: u32) -> bool {
         self.left > reserve && !matches!(self.before(), Some(Err(_)))
+    }
+
+    /// The same for a text that goes on.
+    pub(crate) fn affords_line(&self) -> bool {
+        self.steers && self.affords(1)
     }
 
     /// Asks the critic; the answer comes from the [`Ask`].
@@ -152,13 +162,19 @@ impl<'a> Watch<'a> {
 
 /// Why no verdict can be had at all.
 fn unsupported(critic: &dyn Critic, desk: &Desk) -> Option<Unknown> {
-    let Some(grammar) = desk.grammar else { return Some(Unknown::NoLanguage) };
+    if desk.grammar.is_none() {
+        return Some(Unknown::NoLanguage);
+    }
     let name = critic.server();
     if name.is_empty() {
         return None; // Nobody to judge: the critic itself says why.
     }
-    let steers = grammar.language().server(name).is_some_and(lang::Server::steers);
-    (!steers).then(|| Unknown::NotSupported(name.to_owned()))
+    let judges = server(critic, desk).is_some_and(|server| server.steers() || server.judges());
+    (!judges).then(|| Unknown::NotSupported(name.to_owned()))
+}
+
+fn server<'s>(critic: &dyn Critic, desk: &Desk) -> Option<&'s lang::Server> {
+    desk.grammar?.language().server(critic.server())
 }
 
 /// Checks the document as it stands; once more with the cursor's half statement closed, and once without its line, where that makes a

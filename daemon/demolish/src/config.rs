@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use serde_json::Value as Json;
 
 pub use read::{Layers, Loaded, Problem};
-pub use value::{Kind, LogLevel, Value};
+pub use value::{Kind, LogLevel, Speculation, Value};
 
 /// Who may set a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,8 +186,12 @@ settings! {
 
     /// Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
     twin: Twin {
-        /// Start twins. Without them every verdict is *unknown*.
+        /// Start twins. Without them only servers that may be leased are asked, and every other verdict is *unknown*.
         project enabled: bool = true;
+        /// Who is shown what nobody has typed yet: `twin` a second instance, `lease` the user's own server while nobody uses it, `auto` whichever is fit for it by memory and pace, `off` nobody.
+        project speculation: Speculation = Speculation::Auto;
+        /// The most memory that all twins together may take, in MiB; the least recently used one is stopped first, and one that is larger alone is not started again. `0`: no limit. Where the system does not tell how much memory processes take, there is no limit either.
+        user memory_max_mib: u32 = 3072, 0..=1048576;
         /// The most twins that run at once; the least recently used one is stopped first.
         user instances_max: u32 = 4, 1..=64;
         /// How long one check may take, in milliseconds; after that its verdict is *unknown*.

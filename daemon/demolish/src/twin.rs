@@ -6,12 +6,15 @@
 //! A twin has the documents open that the client has open, unsaved as they are, and is asked one thing at a time, so that
 //! an answer is always of the text that was sent last. Silence, lateness and death are *unknown*, never *clean*.
 
+pub mod choice;
 mod convert;
 mod disk;
 mod documents;
 #[cfg(test)]
 pub(crate) mod fake;
 mod instance;
+mod ledger;
+mod memory;
 pub mod plan;
 mod pool;
 mod start;
@@ -24,19 +27,24 @@ mod start;
 )]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use decode::{BoxFuture, Checked, Unknown};
-use text::{Diagnostic, Edit};
+use proxy::Refusal;
+use text::{Diagnostic, Document, Edit, Revision};
 use tokio::time::Instant;
 
 pub use documents::Open;
+pub use ledger::SpeculationFacts;
 pub use plan::{Environment, Lack, Plan, UserServer};
 pub use pool::{Subject, TwinFacts, Twins};
 
+use crate::handlers::lease::Leaser;
+use choice::Backend;
 use instance::{Instance, Place};
+use ledger::Page;
 use start::Twin;
 
 /// How long things may take.
@@ -58,8 +66,15 @@ pub struct Critic {
 }
 
 struct Seat {
-    twin: Arc<Twin>,
+    checker: Checker,
     place: Place,
+    page: Arc<Mutex<Page>>,
+}
+
+/// Who is asked.
+enum Checker {
+    Twin(Arc<Twin>),
+    Lease(Leaser),
 }
 
 impl Critic {
@@ -75,19 +90,42 @@ impl Critic {
 
     /// Starts the server if it is not running; does not wait for it.
     pub fn warm(&self) {
-        if let Ok(seat) = &self.seat {
-            seat.twin.want(self.deadlines.start);
+        if let Ok(Seat { checker: Checker::Twin(twin), .. }) = &self.seat {
+            twin.want(self.deadlines.start);
         }
     }
 
-    async fn sit(&self) -> Result<(Arc<Instance>, &Seat), Unknown> {
+    /// The twin and the place; `None` where the user's own server is asked, which is shown whole candidates and nothing else.
+    async fn sit(&self) -> Result<Option<(Arc<Instance>, &Seat)>, Unknown> {
         let seat = self.seat.as_ref().map_err(|lack| lack.reason.clone())?;
-        Ok((seat.twin.instance(self.deadlines.start).await?, seat))
+        match &seat.checker {
+            Checker::Twin(twin) => Ok(Some((twin.instance(self.deadlines.start).await?, seat))),
+            Checker::Lease(_) => Ok(None),
+        }
+    }
+
+    async fn leased(
+        &self,
+        seat: &Seat,
+        leaser: &Leaser,
+        text: Arc<str>,
+    ) -> Result<Vec<Diagnostic>, Unknown> {
+        let found = leaser.ask(&seat.place.uri, text.clone(), self.deadlines.check).await;
+        let (said, encoding) = found.map_err(unknown)?;
+        seat.note(Backend::Lease, said.took);
+        let list: serde_json::Value = serde_json::from_slice(&said.diagnostics)
+            .map_err(|error| Unknown::Failed(error.to_string()))?;
+        let document = Document::new(Revision(0), &text);
+        let said = convert::diagnostics(&list, &document, encoding);
+        Ok(said.into_iter().map(|said| said.diagnostic).collect())
     }
 
     async fn checked(&self, text: Arc<str>) -> Result<Vec<Diagnostic>, Unknown> {
         let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
-        let (instance, seat) = self.sit().await?;
+        if let Ok(seat @ Seat { checker: Checker::Lease(leaser), .. }) = &self.seat {
+            return self.leased(seat, leaser, text).await;
+        }
+        let (instance, seat) = self.sit().await?.ok_or(Unknown::NoServer)?;
         let started = Instant::now();
         let until = started + self.deadlines.check;
         let _turn = instance.turn(until).await?;
@@ -95,7 +133,7 @@ impl Critic {
             return Err(Unknown::Stale);
         }
         let said = instance.check(&seat.place, &text, until).await?;
-        seat.twin.count(started.elapsed());
+        seat.note(Backend::Twin, started.elapsed());
         Ok(said.iter().map(|said| said.diagnostic.clone()).collect())
     }
 
@@ -104,7 +142,7 @@ impl Critic {
         text: Arc<str>,
         offset: usize,
     ) -> Result<Option<Vec<String>>, Unknown> {
-        let (instance, seat) = self.sit().await?;
+        let Some((instance, seat)) = self.sit().await? else { return Ok(None) };
         let until = Instant::now() + self.deadlines.check;
         let _turn = instance.turn(until).await?;
         instance.completions(&seat.place, &text, offset, until).await
@@ -115,10 +153,32 @@ impl Critic {
         text: Arc<str>,
         diagnostic: Diagnostic,
     ) -> Result<Vec<Vec<Edit>>, Unknown> {
-        let (instance, seat) = self.sit().await?;
+        let Some((instance, seat)) = self.sit().await? else { return Ok(Vec::new()) };
         let until = Instant::now() + self.deadlines.check;
         let _turn = instance.turn(until).await?;
         instance.quick_fixes(&seat.place, &text, &diagnostic, until).await
+    }
+}
+
+impl Seat {
+    fn note(&self, backend: Backend, took: Duration) {
+        if let Checker::Twin(twin) = &self.checker {
+            twin.count();
+        }
+        self.page.lock().unwrap_or_else(PoisonError::into_inner).note(backend, took);
+    }
+}
+
+/// Why a lease gave no answer, in the words of verdicts.
+fn unknown(refusal: Refusal) -> Unknown {
+    match refusal {
+        Refusal::Preempted => Unknown::Stale,
+        Refusal::Busy | Refusal::Timeout => Unknown::Timeout,
+        Refusal::Died => Unknown::Crashed,
+        Refusal::NotOpen => {
+            Unknown::Failed("the document is not open there, or in several editors".to_owned())
+        }
+        Refusal::Failed(why) => Unknown::Failed(why),
     }
 }
 

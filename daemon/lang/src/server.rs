@@ -21,6 +21,8 @@ pub struct Server {
     #[serde(default)]
     steer: bool,
     #[serde(default)]
+    linter: bool,
+    #[serde(default)]
     pull: bool,
     #[serde(default)]
     push_version: bool,
@@ -158,6 +160,12 @@ impl Server {
     /// Whether its diagnostics were measured well enough to steer decoding. Where not, it is asked only about whole suggestions.
     pub fn steers(&self) -> bool {
         self.steer
+    }
+
+    /// Whether it can judge a suggestion once that is whole: it looks at more than style, and its word about exactly one text can be
+    /// had. What was not measured may be wrong about text that goes on, and is not asked about that.
+    pub fn judges(&self) -> bool {
+        !self.linter && matches!(self.evidence(), Evidence::Pull | Evidence::Version)
     }
 
     /// Whether it answers `textDocument/diagnostic`, at least a client that says it can ask.

@@ -105,6 +105,8 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// Its speculative instances of servers.
     pub twins: Vec<TwinStatus>,
+    /// Who is shown what nobody has typed yet, server by server.
+    pub speculation: Vec<SpeculationStatus>,
     /// The model, if one is configured.
     pub model: Option<ModelStatus>,
     /// Background work that is running.
@@ -181,6 +183,30 @@ pub struct TwinStatus {
     pub checks: u64,
     /// The median time of a check.
     pub check_ms: Option<f64>,
+    /// The resident memory of its processes, where the system tells.
+    pub rss_bytes: Option<u64>,
+}
+
+/// Who is shown the candidates for one server, and why.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SpeculationStatus {
+    /// The server's name.
+    pub server: String,
+    /// Where it works.
+    pub root: String,
+    /// `twin`, `lease` or `none`.
+    pub backend: String,
+    /// Why, one phrase.
+    pub why: String,
+    /// How many checks that backend has answered.
+    pub checks: u64,
+    /// Half of the latest took no longer.
+    pub p50_ms: Option<f64>,
+    /// Nineteen of twenty took no longer.
+    pub p95_ms: Option<f64>,
+    /// The resident memory of its twin, when it was last seen.
+    pub twin_bytes: Option<u64>,
 }
 
 /// The model.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use wire::ext::{GetStatus, LinkStatus, Status};
+use wire::ext::{GetStatus, LinkStatus, SpeculationStatus, Status};
 
 use super::{Exit, Failure, Outcome, control};
 
@@ -67,10 +67,27 @@ fn told(status: &Status) -> String {
             twin.checks
         );
     }
+    for choice in &status.speculation {
+        let _ = writeln!(out, "checks {}", choice_in_words(choice));
+    }
     for task in &status.tasks {
         let _ = writeln!(out, "task   {task}");
     }
     out
+}
+
+fn choice_in_words(choice: &SpeculationStatus) -> String {
+    let pace = match (choice.p50_ms, choice.p95_ms) {
+        (Some(p50), Some(p95)) => format!(", p50 {p50:.1} ms, p95 {p95:.1} ms"),
+        _ => String::new(),
+    };
+    let memory = choice.twin_bytes.map(|bytes| format!(", twin {} MiB", bytes >> 20));
+    let (server, root, backend, why) = (&choice.server, &choice.root, &choice.backend, &choice.why);
+    format!(
+        "{server} in {root}: {backend} ({why}), {} checks{pace}{}",
+        choice.checks,
+        memory.unwrap_or_default()
+    )
 }
 
 fn link_in_words(link: &LinkStatus) -> String {

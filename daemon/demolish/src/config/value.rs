@@ -181,3 +181,36 @@ impl Value for LogLevel {
         Json::from(self.as_str())
     }
 }
+
+/// Who is shown what nobody has typed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speculation {
+    /// Whoever is fit for it, by memory and pace.
+    Auto,
+    /// A second instance, or nobody.
+    Twin,
+    /// The user's own server while nobody uses it, or nobody.
+    Lease,
+    /// Nobody.
+    Off,
+}
+
+const SPECULATIONS: &[&str] = &["auto", "twin", "lease", "off"];
+
+impl Value for Speculation {
+    fn kind() -> Kind {
+        Kind::Choice(SPECULATIONS)
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        match json.as_str() {
+            Some("auto") => Ok(Speculation::Auto),
+            Some("twin") => Ok(Speculation::Twin),
+            Some("lease") => Ok(Speculation::Lease),
+            Some("off") => Ok(Speculation::Off),
+            _ => Err(expected::<Self>()),
+        }
+    }
+    fn write(&self) -> Json {
+        Json::from(SPECULATIONS[*self as usize])
+    }
+}

@@ -40,6 +40,7 @@ impl state::Features for Shared {
 
     fn status(&self, status: &mut Status) {
         status.twins = facts::twins(self);
+        status.speculation = facts::speculation(self);
         status.model = Some(facts::model(self));
     }
 }

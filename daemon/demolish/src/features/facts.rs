@@ -1,7 +1,7 @@
 //! What the features know about themselves, for `demolish status`.
 
 use serde_json::{Value as Json, json};
-use wire::ext::{ModelStatus, TwinStatus};
+use wire::ext::{ModelStatus, SpeculationStatus, TwinStatus};
 
 use super::{Shared, answer};
 use crate::logging;
@@ -44,9 +44,26 @@ pub fn twins(shared: &Shared) -> Vec<TwinStatus> {
         pid: facts.pid,
         root: facts.plan.root.display().to_string(),
         checks: facts.checks,
-        check_ms: facts.median.and_then(|median| answer::ms(median).as_f64()),
+        check_ms: facts.pace.and_then(|pace| answer::ms(pace.p50).as_f64()),
+        rss_bytes: facts.bytes,
     };
     shared.twins.facts().into_iter().map(twin).collect()
+}
+
+/// Who is shown candidates, server by server.
+#[must_use]
+pub fn speculation(shared: &Shared) -> Vec<SpeculationStatus> {
+    let server = |facts: crate::twin::SpeculationFacts| SpeculationStatus {
+        server: facts.server,
+        root: facts.root.display().to_string(),
+        backend: facts.choice.backend.word().to_owned(),
+        why: facts.choice.why,
+        checks: facts.checks,
+        p50_ms: facts.pace.and_then(|pace| answer::ms(pace.p50).as_f64()),
+        p95_ms: facts.pace.and_then(|pace| answer::ms(pace.p95).as_f64()),
+        twin_bytes: facts.twin_bytes,
+    };
+    shared.twins.speculation().into_iter().map(server).collect()
 }
 
 /// All of it.
@@ -59,6 +76,7 @@ pub fn of(shared: &Shared) -> Json {
         "model_error": model.error,
         "model": model,
         "twins": twins(shared),
+        "speculation": speculation(shared),
         "log": logging::daemon_log(),
     })
 }

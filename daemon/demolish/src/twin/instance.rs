@@ -17,7 +17,7 @@ use wire::{Envelope, ResponseError, codes};
 use super::convert::{self, Said};
 use super::disk::Change;
 use super::documents::{Dialect, Documents, Open};
-use super::plan::Plan;
+use super::plan::{Plan, merged};
 
 /// How often one question is asked again after *content modified* or *server cancelled*.
 const ASK_AGAIN_MAX: u32 = 20;
@@ -34,6 +34,7 @@ pub(super) struct Instance {
     heard: Arc<Heard>,
     dialect: Dialect,
     resolves_actions: bool,
+    did_change: Option<&'static Json>,
     /// One permit: whoever holds it owns the conversation, so that an answer is of the text that was sent last.
     turn: Semaphore,
     talk: Mutex<Talk>,
@@ -163,6 +164,7 @@ impl Instance {
         Ok(Instance {
             dialect: Dialect { encoding, incremental: kind == Some(2) },
             resolves_actions: offered["codeActionProvider"]["resolveProvider"] == true,
+            did_change: plan.did_change,
             client,
             child,
             heard,
@@ -212,7 +214,10 @@ impl Instance {
             talk.last = None;
         }
         notes.extend(talk.documents.set(self.dialect, &place.uri, &place.language_id, text));
-        for note in notes {
+        for mut note in notes {
+            if note.method == "textDocument/didChange" {
+                note.params = merged(note.params, self.did_change);
+            }
             self.client.notify(note.method, &note.params).map_err(|_| Unknown::Crashed)?;
         }
         talk.documents.version(&place.uri).ok_or(Unknown::Stale)
@@ -241,7 +246,8 @@ impl Instance {
         let params = json!({"textDocument": {"uri": uri}});
         let mut report = self.ask("textDocument/diagnostic", &params, until).await?;
         match report["kind"].as_str() {
-            Some("full") => Ok(report["items"].take()),
+            // gopls leaves the kind empty.
+            Some("full" | "") if report["items"].is_array() => Ok(report["items"].take()),
             kind => Err(Unknown::Failed(format!("a diagnostic report of kind {kind:?}"))),
         }
     }

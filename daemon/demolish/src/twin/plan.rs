@@ -56,6 +56,12 @@ pub struct Plan {
     pub settings: Json,
     /// Whether the server can be asked for diagnostics, as the language data says; its own word counts too.
     pub pulls: bool,
+    /// Members that are added to every change.
+    pub did_change: Option<&'static Json>,
+    /// Its entry in the language data.
+    pub server: &'static Server,
+    /// The user's own instance: its process, and how candidates are shown to it.
+    pub users: (Option<u32>, Option<Leaser>),
 }
 
 /// Why there is no twin, and what would help.
@@ -121,15 +127,11 @@ pub fn plan(
     config: &Config,
 ) -> Result<Plan, Lack> {
     let language = language.ok_or_else(|| Lack::of(Unknown::NoLanguage))?;
-    if !config.twin.enabled {
-        let hint = Some("`twin.enabled` is off".to_owned());
-        return Err(Lack { hint, ..Lack::of(Unknown::NoServer) });
-    }
     let of_language = users.iter().filter_map(|user| Some((user, named(language, &user.command)?)));
     let holding = of_language
         .filter(|(user, _)| roots(&user.initialize).iter().all(|root| path.starts_with(root)));
     let mut users: Vec<_> = holding.collect();
-    users.sort_by_key(|(_, server)| !server.steers());
+    users.sort_by_key(|(_, server)| rank(server));
     if let Some((user, server)) = users.first() {
         return like_the_users(path, language, user, server);
     }
@@ -159,22 +161,25 @@ fn like_the_users(
     server: &'static Server,
 ) -> Result<Plan, Lack> {
     supported(server)?;
-    let root = roots(&user.initialize).pop().unwrap_or_else(|| root_of(path, language));
+    let root = roots(&user.initialize).pop().unwrap_or_else(|| root_for(path, language, server));
     let mut initialize = user.initialize.clone();
     let options = merged(
         initialize["initializationOptions"].take(),
         server.twin().initialization_options.as_ref(),
     );
-    complete_initialize(&mut initialize, &root, options);
+    complete_initialize(&mut initialize, &root, options, server);
     Ok(Plan {
         name: server.name().to_owned(),
         language: language.id(),
-        command: located(&user.command, server, user.env.as_ref())?,
+        command: with_args(located(&user.command, server, user.env.as_ref())?, server),
         root: user.cwd.clone().unwrap_or(root),
-        env: user.env.clone(),
+        env: with_env(user.env.as_ref(), server),
         initialize,
         settings: merged(user.settings.clone(), server.twin().settings.as_ref()),
         pulls: server.pulls(),
+        did_change: server.twin().did_change.as_ref(),
+        server,
+        users: (user.pid, user.leaser.clone()),
     })
 }
 
@@ -197,26 +202,30 @@ fn headless(
         None => found(language, env)?,
     };
     supported(server)?;
-    let root = root_of(path, language);
+    let root = root_for(path, language, server);
     let mut initialize = json!({});
     let options = server.initialization_options().cloned().unwrap_or(Json::Null);
     complete_initialize(
         &mut initialize,
         &root,
         merged(options, server.twin().initialization_options.as_ref()),
+        server,
     );
     Ok(Plan {
         name: server.name().to_owned(),
         language: language.id(),
-        command,
+        command: with_args(command, server),
         root,
-        env: env.cloned(),
+        env: with_env(env, server),
         initialize,
         settings: merged(
             server.settings().cloned().unwrap_or(Json::Null),
             server.twin().settings.as_ref(),
         ),
         pulls: server.pulls(),
+        did_change: server.twin().did_change.as_ref(),
+        server,
+        users: (None, None),
     })
 }
 
@@ -225,10 +234,10 @@ fn found(
     language: &'static Language,
     env: Option<&Environment>,
 ) -> Result<(&'static Server, Vec<String>), Lack> {
-    let (able, others): (Vec<_>, Vec<_>) =
-        language.servers().iter().partition(|server| server.steers());
+    let mut servers: Vec<&'static Server> = language.servers().iter().collect();
+    servers.sort_by_key(|server| rank(server));
     let mut first_lack = None;
-    for server in able.into_iter().chain(others) {
+    for server in servers {
         match located(server.command(), server, env) {
             Ok(command) => return Ok((server, command)),
             Err(lack) => first_lack = first_lack.or(Some(lack)),
@@ -237,12 +246,43 @@ fn found(
     Err(first_lack.unwrap_or_else(|| Lack::of(Unknown::NoServer)))
 }
 
+/// The better a server can judge, the earlier: those that were measured, those that can be taken at their word, the others.
+fn rank(server: &Server) -> u8 {
+    match (server.steers(), server.judges()) {
+        (true, _) => 0,
+        (false, true) => 1,
+        (false, false) => 2,
+    }
+}
+
+/// Whether its word about exactly one text can be had. Servers that were not measured do not steer, but they judge what is whole.
 fn supported(server: &'static Server) -> Result<(), Lack> {
-    if server.steers() {
+    if server.judges() {
         return Ok(());
     }
     let name = server.name().to_owned();
     Err(Lack { server: Some(name.clone()), ..Lack::of(Unknown::NotSupported(name)) })
+}
+
+/// The command with what a twin is told beyond the user's arguments.
+fn with_args(mut command: Vec<String>, server: &Server) -> Vec<String> {
+    for arg in &server.twin().args {
+        if !command.contains(arg) {
+            command.push(arg.clone());
+        }
+    }
+    command
+}
+
+/// The environment with what a twin is given beyond the user's.
+fn with_env(env: Option<&Environment>, server: &Server) -> Option<Environment> {
+    let more = &server.twin().env;
+    if more.is_empty() {
+        return env.cloned();
+    }
+    let mut env = env.cloned().unwrap_or_else(env_vars::everything);
+    env.extend(more.iter().map(|(name, value)| (name.into(), value.into())));
+    Some(env)
 }
 
 /// The command with its program as a path that exists.
@@ -290,6 +330,13 @@ pub fn root_of(path: &Path, language: &Language) -> PathBuf {
     folder.ancestors().find(marked).unwrap_or(folder).to_owned()
 }
 
+/// The same with the markers of the server's own, which come before those of the language.
+fn root_for(path: &Path, language: &Language, server: &Server) -> PathBuf {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let marked = |dir: &&Path| server.root_markers().iter().any(|name| dir.join(name).exists());
+    folder.ancestors().find(marked).map_or_else(|| root_of(path, language), Path::to_owned)
+}
+
 /// `over` laid on `base`: tables are merged, everything else is replaced.
 #[must_use]
 pub fn merged(base: Json, over: Option<&Json>) -> Json {
@@ -306,7 +353,7 @@ pub fn merged(base: Json, over: Option<&Json>) -> Json {
     }
 }
 
-fn complete_initialize(initialize: &mut Json, root: &Path, options: Json) {
+fn complete_initialize(initialize: &mut Json, root: &Path, options: Json, server: &Server) {
     if !initialize.is_object() {
         *initialize = json!({});
     }
@@ -324,7 +371,7 @@ fn complete_initialize(initialize: &mut Json, root: &Path, options: Json) {
     initialize["processId"] = Json::from(std::process::id());
     initialize["clientInfo"] = json!({"name": "demolish", "version": env!("CARGO_PKG_VERSION")});
     initialize["initializationOptions"] = options;
-    initialize["capabilities"] = capabilities();
+    initialize["capabilities"] = merged(capabilities(), server.twin().capabilities.as_ref());
 }
 
 /// What a twin says that it can do: no more than it does.

@@ -1,20 +1,25 @@
-//! The twins that run: at most a named number, the least recently used one goes first.
+//! The twins that run: at most a named number within a named memory, the least recently used one goes first; and who is asked
+//! where there is none.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use decode::Unknown;
 use lang::Language;
+use proxy::Quantiles;
 use tokio::time::Instant;
 
+use super::choice::{Backend, Facts, choose};
 use super::instance::Place;
+use super::ledger::{Ledger, Page, SpeculationFacts};
+use super::memory::{self, Remedy, remedies};
 use super::plan::{self, Environment, Lack, Plan, UserServer};
 use super::start::{self, Connect, Twin};
-use super::{Critic, Deadlines, Open, Seat};
+use super::{Checker, Critic, Deadlines, Open, Seat};
 use crate::config::Config;
-
-/// How often idle twins are looked for.
-const SWEEP: Duration = Duration::from_secs(15);
 
 /// All twins of this process. Cloning is cheap.
 #[derive(Clone)]
@@ -23,6 +28,9 @@ pub struct Twins(Arc<Pool>);
 struct Pool {
     connect: Connect,
     twins: Mutex<Vec<Used>>,
+    ledger: Ledger,
+    /// The most memory that all twins may take, in bytes; 0 is no limit.
+    budget: AtomicU64,
 }
 
 struct Used {
@@ -40,8 +48,10 @@ pub struct TwinFacts {
     pub pid: Option<u32>,
     /// How many checks it has answered.
     pub checks: u64,
-    /// The median duration of the latest ones.
-    pub median: Option<Duration>,
+    /// How fast its latest answers came.
+    pub pace: Option<Quantiles>,
+    /// What it takes, if the system tells.
+    pub bytes: Option<u64>,
 }
 
 /// A document to be judged, and who asks.
@@ -69,7 +79,8 @@ impl Default for Twins {
 
 impl Twins {
     pub(super) fn connecting(connect: Connect) -> Twins {
-        Twins(Arc::new(Pool { connect, twins: Mutex::default() }))
+        let (ledger, budget) = (Ledger::default(), AtomicU64::new(0));
+        Twins(Arc::new(Pool { connect, twins: Mutex::default(), ledger, budget }))
     }
 
     /// A critic for one request about `subject`. Starts nothing yet.
@@ -81,12 +92,74 @@ impl Twins {
         };
         match plan::plan(subject.path, subject.language, subject.users, subject.env, config) {
             Ok(plan) => {
-                let place = place(subject);
-                let (server, twin) = (plan.name.clone(), self.twin(plan, config));
-                Critic::new(server, Ok(Seat { twin, place }), deadlines)
+                let (server, place) = (plan.name.clone(), place(subject));
+                Critic::new(server, self.seat(plan, place, config), deadlines)
             }
             Err(lack) => Critic::new(lack.server.clone().unwrap_or_default(), Err(lack), deadlines),
         }
+    }
+
+    /// Who is asked, by what is known of the server; `Err`: nobody, and why.
+    fn seat(&self, plan: Plan, place: Place, config: &Config) -> Result<Seat, Lack> {
+        let budget = u64::from(config.twin.memory_max_mib) << 20;
+        self.0.budget.store(budget, Ordering::Relaxed);
+        let page = self.0.ledger.page(&(plan.name.clone(), plan.root.clone()));
+        let no_lease = match (plan.server.leases(), &plan.users.1) {
+            (false, _) => Some(format!("{} would be left with traces of it", plan.name)),
+            (true, None) => Some("no editor runs it here".to_owned()),
+            (true, Some(_)) => None,
+        };
+        let no_twin = if config.twin.enabled {
+            self.too_large(&plan, &page, budget)
+        } else {
+            Some("`twin.enabled` is off".to_owned())
+        };
+        let choice = {
+            let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
+            let (twin, lease) = (page.twin.quantiles(), page.lease.quantiles());
+            let setting = config.twin.speculation;
+            let choice = choose(&Facts { setting, no_twin, no_lease, twin, lease });
+            page.choice = Some(choice.clone());
+            choice
+        };
+        let checker = match (choice.backend, &plan.users.1) {
+            (Backend::Twin, _) => Checker::Twin(self.twin(plan, config)),
+            (Backend::Lease, Some(leaser)) => Checker::Lease(leaser.clone()),
+            (Backend::Lease | Backend::None, _) => {
+                let (reason, server) = (Unknown::NoServer, Some(plan.name));
+                return Err(Lack { reason, server, hint: Some(choice.why) });
+            }
+        };
+        Ok(Seat { checker, place, page })
+    }
+
+    /// Why there may be no twin of this server: one was too large, or the user's own is already.
+    fn too_large(&self, plan: &Plan, page: &Mutex<Page>, budget: u64) -> Option<String> {
+        let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = || {
+            let twins = self.0.twins.lock().unwrap_or_else(PoisonError::into_inner);
+            twins.iter().any(|used| used.twin.plan.is_like(plan))
+        };
+        if budget == 0 || page.refused.is_none() && running() {
+            return None;
+        }
+        let fits = page.twin_bytes.is_some_and(|bytes| bytes <= budget);
+        if page.refused.is_none()
+            && !fits
+            && let Some(pid) = plan.users.0
+        {
+            let bytes = memory::of_groups(&[pid]).get(&pid).copied();
+            page.refused = bytes.filter(|bytes| *bytes > budget).map(|bytes| {
+                format!("{} takes {} MiB itself, and {}", plan.name, bytes >> 20, limit(budget))
+            });
+        }
+        page.refused.clone()
+    }
+
+    /// What was decided and measured, server by server.
+    #[must_use]
+    pub fn speculation(&self) -> Vec<SpeculationFacts> {
+        self.0.ledger.facts()
     }
 
     fn twin(&self, plan: Plan, config: &Config) -> Arc<Twin> {
@@ -94,7 +167,7 @@ impl Twins {
         let idle = Duration::from_secs(u64::from(config.twin.idle_s));
         let mut twins = self.0.twins.lock().unwrap_or_else(PoisonError::into_inner);
         if twins.is_empty() {
-            self.sweep_while_there_are_twins();
+            self.look_after_them();
         }
         if let Some(used) = twins.iter_mut().find(|used| used.twin.plan.is_like(&plan)) {
             used.last = now;
@@ -106,24 +179,36 @@ impl Twins {
                 .enumerate()
                 .min_by_key(|(_, used)| used.last)
                 .map_or(0, |(index, _)| index);
-            twins.swap_remove(oldest);
+            twins.swap_remove(oldest).twin.retire("stopped, because others were wanted more");
         }
         let twin = Arc::new(Twin::new(plan, self.0.connect.clone()));
         twins.push(Used { twin: twin.clone(), last: now, idle });
         twin
     }
 
-    fn sweep_while_there_are_twins(&self) {
+    /// Stops those that nobody wants any more and those that take too much, while there are any.
+    fn look_after_them(&self) {
         let pool = Arc::downgrade(&self.0);
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(SWEEP).await;
+                tokio::time::sleep(memory::LOOK_EVERY).await;
                 let Some(pool) = pool.upgrade() else { return };
-                let mut twins = pool.twins.lock().unwrap_or_else(PoisonError::into_inner);
-                twins.retain(|used| used.last.elapsed() < used.idle);
-                if twins.is_empty() {
-                    return;
-                }
+                let pids: Vec<u32> = {
+                    let mut twins = pool.twins.lock().unwrap_or_else(PoisonError::into_inner);
+                    twins.retain(|used| {
+                        let wanted = used.last.elapsed() < used.idle;
+                        if !wanted {
+                            used.twin.retire("stopped, because nobody asked it for long");
+                        }
+                        wanted
+                    });
+                    if twins.is_empty() {
+                        return;
+                    }
+                    twins.iter().filter_map(|used| used.twin.pid()).collect()
+                };
+                let looked = tokio::task::spawn_blocking(move || memory::of_groups(&pids)).await;
+                pool.weigh(&looked.unwrap_or_default());
             }
         });
     }
@@ -133,8 +218,16 @@ impl Twins {
     pub fn facts(&self) -> Vec<TwinFacts> {
         let twins = self.0.twins.lock().unwrap_or_else(PoisonError::into_inner);
         let fact = |used: &Used| {
-            let (checks, median) = used.twin.counted();
-            TwinFacts { plan: used.twin.plan.clone(), pid: used.twin.pid(), checks, median }
+            let plan = used.twin.plan.clone();
+            let page = self.0.ledger.page(&(plan.name.clone(), plan.root.clone()));
+            let page = page.lock().unwrap_or_else(PoisonError::into_inner);
+            TwinFacts {
+                plan,
+                pid: used.twin.pid(),
+                checks: used.twin.counted(),
+                pace: page.twin.quantiles(),
+                bytes: page.twin_bytes,
+            }
         };
         twins.iter().map(fact).collect()
     }
@@ -155,6 +248,45 @@ impl Twins {
     pub fn lack(subject: Subject<'_>, config: &Config) -> Option<Lack> {
         plan::plan(subject.path, subject.language, subject.users, subject.env, config).err()
     }
+}
+
+impl Pool {
+    /// Writes down what the twins take, by their processes, and stops those for which there is no room.
+    fn weigh(&self, memory: &HashMap<u32, u64>) {
+        let budget = self.budget.load(Ordering::Relaxed);
+        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        twins.sort_by_key(|used| used.last);
+        let weights: Vec<Option<u64>> = twins
+            .iter()
+            .map(|used| used.twin.pid().and_then(|pid| memory.get(&pid).copied()))
+            .collect();
+        let page = |used: &Used| {
+            self.ledger.page(&(used.twin.plan.name.clone(), used.twin.plan.root.clone()))
+        };
+        for (used, bytes) in twins.iter().zip(&weights).filter(|(_, bytes)| bytes.is_some()) {
+            page(used).lock().unwrap_or_else(PoisonError::into_inner).twin_bytes = *bytes;
+        }
+        if budget == 0 {
+            return;
+        }
+        let mut gone = remedies(budget, &weights);
+        gone.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        for (at, remedy) in gone {
+            let used = twins.remove(at);
+            let mib = weights[at].unwrap_or_default() >> 20;
+            let name = &used.twin.plan.name;
+            tracing::warn!(server = %name, mib, "a twin is stopped: {}", limit(budget));
+            if remedy == Remedy::Refuse {
+                let why = format!("its twin took {mib} MiB, and {}", limit(budget));
+                page(&used).lock().unwrap_or_else(PoisonError::into_inner).refused = Some(why);
+            }
+            used.twin.retire("stopped, because twins took too much memory");
+        }
+    }
+}
+
+fn limit(budget: u64) -> String {
+    format!("`twin.memory_max_mib` is {}", budget >> 20)
 }
 
 /// Where the document is, and those beside it that its server would be told of.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,8 +24,6 @@ pub(super) const DEATHS_MAX: usize = 5;
 pub(super) const DEATHS_WINDOW: Duration = Duration::from_secs(180);
 /// How often the disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// The latest checks, of whose durations the median is told.
-const TIMES_MAX: usize = 64;
 
 /// Connects a client to a new server: a child process, or the end of a memory pipe in tests.
 pub(super) type Connect = Arc<
@@ -41,7 +39,7 @@ pub(super) struct Twin {
     state: Arc<watch::Sender<State>>,
     deaths: Mutex<VecDeque<Instant>>,
     checks: AtomicU64,
-    times: Mutex<VecDeque<Duration>>,
+    retired: AtomicBool,
     disk: Arc<Mutex<Looked>>,
 }
 
@@ -68,13 +66,16 @@ impl Twin {
             state: Arc::new(watch::Sender::new(State::Idle)),
             deaths: Mutex::default(),
             checks: AtomicU64::new(0),
-            times: Mutex::default(),
+            retired: AtomicBool::new(false),
             disk: Arc::default(),
         }
     }
 
     /// Starts the server unless it is up or starting. The start goes on when nobody waits for it any more.
     pub(super) fn want(&self, deadline: Duration) {
+        if self.retired.load(Ordering::Relaxed) {
+            return;
+        }
         let mut start = false;
         self.state.send_if_modified(|state| {
             let again = match state {
@@ -113,12 +114,19 @@ impl Twin {
                 (self.plan.clone(), self.connect.clone(), self.state.clone());
             tokio::spawn(async move {
                 let started = begin(&plan, &connect, deadline).await;
-                state.send_replace(match started {
+                let started = match started {
                     Ok(instance) => State::Up(Arc::new(instance)),
                     Err(reason) => {
                         tracing::warn!(server = %plan.name, "a twin did not start: {reason}");
                         State::Failed(Unknown::Failed(reason))
                     }
+                };
+                state.send_if_modified(|state| {
+                    let awaited = matches!(state, State::Starting);
+                    if awaited {
+                        *state = started;
+                    }
+                    awaited
                 });
             });
         }
@@ -190,22 +198,20 @@ impl Twin {
         }
     }
 
-    /// Counts a check and the time it took.
-    pub(super) fn count(&self, took: Duration) {
+    /// Counts a check.
+    pub(super) fn count(&self) {
         self.checks.fetch_add(1, Ordering::Relaxed);
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        if times.len() == TIMES_MAX {
-            times.pop_front();
-        }
-        times.push_back(took);
     }
 
-    /// How many checks there were, and the median of the latest.
-    pub(super) fn counted(&self) -> (u64, Option<Duration>) {
-        let mut times: Vec<Duration> =
-            self.times.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
-        times.sort();
-        (self.checks.load(Ordering::Relaxed), times.get(times.len() / 2).copied())
+    /// How many checks there were.
+    pub(super) fn counted(&self) -> u64 {
+        self.checks.load(Ordering::Relaxed)
+    }
+
+    /// It has left the pool: whoever still holds it gets no server from it any more, so that there are never more than configured.
+    pub(super) fn retire(&self, why: &str) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.state.send_replace(State::Failed(Unknown::Failed(why.to_owned())));
     }
 
     pub(super) fn pid(&self) -> Option<u32> {

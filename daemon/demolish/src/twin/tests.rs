@@ -183,7 +183,42 @@ async fn the_least_recently_used_twin_goes_first() {
     assert_eq!(roots, [world.dir.path().join("one"), world.dir.path().join("three")]);
     assert_eq!(world.starts.load(Ordering::Relaxed), 3);
     let facts = world.twins.facts();
-    assert_eq!((facts[0].checks, facts[0].median.is_some()), (2, true));
+    assert_eq!((facts[0].checks, facts[0].pace.is_some()), (2, true));
+}
+
+#[tokio::test]
+async fn rule_4_34_a_twin_that_had_to_go_does_not_come_back_behind_its_successor() {
+    let mut world = world(PULL);
+    world.config.twin.instances_max = 1;
+    std::fs::create_dir_all(world.dir.path().join("two")).unwrap();
+    std::fs::File::create(world.dir.path().join("two/pyproject.toml")).unwrap();
+    let first = world.critic();
+    assert_eq!(said(&first, "bad").await, ["bad"]);
+    let second = world.critic_of("two/a.py", Vec::new());
+    assert_eq!(said(&second, "bad").await, ["bad"]);
+    assert_eq!(said(&first, "bad").await, ["unknown: failed"]);
+    assert_eq!(world.starts.load(Ordering::Relaxed), 2);
+    assert_eq!(said(&world.critic(), "bad").await, ["bad"], "who asks anew gets it anew");
+    assert_eq!(world.starts.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn rule_4_34_who_is_asked_is_told_with_the_reason() {
+    use crate::config::Speculation;
+    let mut world = world(PULL);
+    let mut check = |enabled, setting, backend: &str, why: &str| {
+        (world.config.twin.enabled, world.config.twin.speculation) = (enabled, setting);
+        let critic = world.critic();
+        let facts = world.twins.speculation();
+        assert_eq!((facts.len(), facts[0].choice.backend.word()), (1, backend));
+        assert!(facts[0].choice.why.contains(why), "{}", facts[0].choice.why);
+        assert_eq!(critic.lack().is_none(), backend != "none");
+    };
+    check(true, Speculation::Auto, "twin", "no editor runs it");
+    check(true, Speculation::Off, "none", "`off`");
+    check(true, Speculation::Lease, "none", "no editor runs it");
+    check(false, Speculation::Auto, "none", "`twin.enabled` is off");
+    check(true, Speculation::Twin, "twin", "`twin`");
 }
 
 #[tokio::test]
@@ -298,7 +333,7 @@ async fn slow_ty_judges_what_nobody_has_typed() {
     std::fs::write(real.dir.path().join("other.py"), written).unwrap();
     assert_eq!(uses().await, [""; 0], "what another program wrote is noticed");
     real.untouched(&["other.py", "pyproject.toml"]);
-    let (checks, median) = (real.twins.facts()[0].checks, real.twins.facts()[0].median.unwrap());
+    let (checks, median) = (real.twins.facts()[0].checks, real.twins.facts()[0].pace.unwrap().p50);
     assert!(checks == 7 && median < Duration::from_secs(1), "{checks} checks, median {median:?}");
 }
 
