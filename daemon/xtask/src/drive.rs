@@ -1,4 +1,4 @@
-//! The verbs that run several programs one after the other: test, demo, bench, dist, fmt, lint, gen.
+//! The verbs that run several programs one after the other: test, demo, bench, dist, fuzz, fmt, lint, gen.
 //!
 //! A driver is a list of stages; each prints a line when it starts and one with its time when it ends. Stages that do not
 //! need each other's outcome all run, so that one look at the end shows everything that is wrong.
@@ -7,6 +7,7 @@ pub(crate) mod bench;
 pub(crate) mod checks;
 pub(crate) mod demo;
 pub(crate) mod dist;
+pub(crate) mod fuzz;
 pub(crate) mod test;
 
 use std::env;

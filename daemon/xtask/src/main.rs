@@ -62,6 +62,8 @@ enum Verb {
         #[arg(long)]
         pack_only: bool,
     },
+    /// Build the fuzz targets and run them (docs/testing.md).
+    Fuzz(drive::fuzz::Options),
     /// Format the Rust and the Lua.
     Fmt {
         /// Only say what is not formatted.
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Verb::Demo { arguments } => drive::demo::run(&arguments),
         Verb::Bench { names } => drive::bench::run(&names),
         Verb::Dist { pack_only } => drive::dist::run(pack_only),
+        Verb::Fuzz(options) => drive::fuzz::run(&options),
         Verb::Fmt { check } => drive::checks::fmt(mode(check)),
         Verb::Lint => drive::checks::lint(),
         Verb::Gen { check } => drive::checks::generate(mode(check)),

@@ -9,7 +9,7 @@ use wire::{Bytes, Envelope, Id, Kind, Lane, codes};
 use super::{
     CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, Outbound, REGISTRATIONS_MAX,
     RETRY_BYTES_MAX, Reads, Route, SETTINGS_MAX, SHUTDOWN_PATIENCE, ServerState, cancel,
-    cancelled_error, cancelled_id, fail_client, to_client,
+    cancelled_error, cancelled_id, fail_client, to_client, to_server,
 };
 use crate::mirror::is_mirrored;
 use crate::{ClientId, Pending, is_read};
@@ -133,9 +133,9 @@ impl Link {
             ("client/unregisterCapability", Some(body), Ok(_)) => self.note_unregistered(body),
             _ => {}
         }
-        let body = envelope.with_id(original).body;
-        let outbound = Outbound { body, lane: Lane::Keep, tag: None };
-        let mut routes = self.server_or_hold(outbound).unwrap_or_default();
+        // A server that asks is there, even if it has not answered our greeting, which may wait for this very answer. It is never
+        // held: the next server would take it for the answer to a request of its own.
+        let mut routes = vec![to_server(envelope.with_id(original))];
         routes.extend(after);
         routes
     }

@@ -227,6 +227,21 @@ fn rule_4_14_what_is_asked_meanwhile_waits_and_documents_are_replayed() {
 }
 
 #[test]
+fn rule_4_14_a_server_that_asks_while_it_is_greeted_again_is_answered_at_once_or_never() {
+    let mut rig = Rig::running(Reads::Fail);
+    rig.link.on_server_death();
+    rig.link.on_server_up(rig.now);
+    rig.server(request(json!("q"), "workspace/configuration"));
+    assert_eq!(rig.client(json!({ "id": 1, "result": [] })), ["s \"q\"="]);
+    rig.server(request(json!("r"), "workspace/configuration"));
+    rig.link.on_server_death();
+    assert!(rig.client(json!({ "id": 2, "result": [] })).is_empty());
+    rig.link.on_server_up(rig.now);
+    let routes = rig.server(json!({ "id": 3, "result": {} }));
+    assert_eq!(routes, ["s initialized", "c 3 workspace/inlayHint/refresh"]);
+}
+
+#[test]
 fn rule_4_48_a_shim_asks_again_what_only_reads() {
     let mut rig = Rig::running(Reads::Retry);
     rig.client(request(json!(1), "textDocument/hover"));

@@ -7,6 +7,7 @@ use text::Encoding;
 
 use super::registrations::Registration;
 use super::{Branch, ChildOptions, capabilities, results};
+use crate::raw::Raw;
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,11 +78,18 @@ impl Child {
 
     /// It has answered `initialize`.
     pub(super) fn greeted(&mut self, result: &[u8]) {
-        let mut result: Value = wire::parse(result).unwrap_or_default();
-        self.capabilities = result["capabilities"].take();
+        let result = Raw::new(result);
+        // One by one, so that a number that no number type holds costs what it stands in and not all.
+        let given = result.get("capabilities").map(Raw::members).unwrap_or_default();
+        let known = given.into_iter().filter_map(|member| {
+            let value: Value = wire::parse(member.value.bytes()).ok()?;
+            Some((member.name(), value))
+        });
+        self.capabilities = Value::Object(known.collect());
         self.encoding = capabilities::child_encoding(&self.capabilities);
         // Older clangd has an extension of its own.
-        if let Some(encoding) = result["offsetEncoding"].as_str().and_then(Encoding::from_lsp) {
+        let other = result.get("offsetEncoding").and_then(Raw::string);
+        if let Some(encoding) = other.as_deref().and_then(Encoding::from_lsp) {
             self.encoding = encoding;
         }
         self.stage = Stage::Ready;

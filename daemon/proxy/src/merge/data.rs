@@ -67,7 +67,6 @@ pub fn wrap_items(method: &str, raw: &[u8], child: usize, epoch: u32) -> Vec<u8>
             if !action.get("command").is_some_and(Raw::is_string) {
                 wrap.item(action);
             }
-            each_in(action, "diagnostics", |diagnostic| wrap.item(diagnostic));
         }),
         Some(Items::Diagnostics) => each_in(root, "diagnostics", |item| wrap.item(item)),
         Some(Items::Completion) => wrap.completion(root),
@@ -89,9 +88,6 @@ pub fn unwrap(params: &[u8]) -> Option<(usize, u32, Vec<u8>)> {
     let (child, epoch) = unwrap_item(&mut splice, root)
         .or_else(|| unwrap_item(&mut splice, root.get("item")?))
         .or_else(|| unwrap_result_id(&mut splice, root.get("previousResultId")?))?;
-    each_in(root, "diagnostics", |diagnostic| {
-        unwrap_item(&mut splice, diagnostic);
-    });
     Some((child, epoch, splice.finish()))
 }
 

@@ -66,9 +66,14 @@ impl Merge {
         let mut splice = Splice::new(params);
         let mut told = child_client_capabilities(&self.client);
         let options = &self.child(branch).options;
-        if !options.settings.is_null() && told.is_object() {
+        if !options.settings.is_null()
+            && let Some(told) = told.as_object_mut()
+        {
             // There is something to answer, whatever the editor has.
-            told["workspace"]["configuration"] = true.into();
+            let workspace = told.entry("workspace").or_insert_with(|| json!({}));
+            if let Some(workspace) = workspace.as_object_mut() {
+                workspace.insert("configuration".to_owned(), true.into());
+            }
         }
         if let Some(capabilities) = root.get("capabilities")
             && told != self.client
@@ -115,6 +120,13 @@ impl Merge {
             self.sync_registrations();
         }
         self.release_held(now);
+    }
+
+    /// The client leaves before it was greeted: nobody answers its `initialize` any more, so we do.
+    pub(super) fn end_greeting(&mut self) {
+        if let Some(id) = self.greeting.id.take() {
+            self.refuse(id, codes::REQUEST_CANCELLED, "the shutdown has been asked for");
+        }
     }
 
     fn child_refused(&mut self, branch: Branch, error: ResponseError) {

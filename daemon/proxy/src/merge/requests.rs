@@ -240,6 +240,7 @@ impl Merge {
         }
         self.mirror.on_client(envelope);
         self.stage = Stage::Shutdown;
+        self.end_greeting();
         for held in std::mem::take(&mut self.held) {
             self.refuse(held.id, codes::REQUEST_CANCELLED, "the shutdown has been asked for");
         }

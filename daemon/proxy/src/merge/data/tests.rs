@@ -34,7 +34,7 @@ fn rule_4_37_what_a_client_may_want_resolved_carries_its_server() {
         (
             "textDocument/codeAction",
             r#"[{"title":"t","command":"c"},{"title":"t","command":{"command":"c"},"diagnostics":[{"data":7}]}]"#,
-            r#"[{"title":"t","command":"c"},{"title":"t","command":{"command":"c"},"diagnostics":[{"data":{"_d":[1,2],"v":7}}],"data":{"_d":[1,2]}}]"#,
+            r#"[{"title":"t","command":"c"},{"title":"t","command":{"command":"c"},"diagnostics":[{"data":7}],"data":{"_d":[1,2]}}]"#,
         ),
         (
             "textDocument/publishDiagnostics",

@@ -42,6 +42,30 @@ fn rule_4_11_the_answer_has_what_all_can_do_and_is_given_once() {
 }
 
 #[test]
+fn rule_4_13_a_client_that_leaves_before_it_was_greeted_has_both_answers() {
+    let mut rig = Rig::new(2);
+    rig.initialize(client());
+    rig.answers('a', "initialize", json!({ "capabilities": {} }));
+    let left = rig.asks("bye", "shutdown", Value::Null);
+    assert_eq!(show(&left)[0], "- \"i\"!-32800");
+    rig.answers('a', "shutdown", Value::Null);
+    assert_eq!(show(&rig.answers('b', "shutdown", Value::Null)), ["- \"bye\"="]);
+    assert!(rig.answers('b', "initialize", json!({ "capabilities": {} })).is_empty());
+}
+
+#[test]
+fn rule_4_10_a_greeting_that_is_none_is_that_of_a_server_that_can_nothing() {
+    for odd in [json!([1]), json!("x"), json!(7), Value::Null, json!({ "capabilities": [] })] {
+        let mut rig = Rig::new(2);
+        rig.initialize(client());
+        rig.answers('b', "initialize", odd);
+        let capabilities = json!({ "hoverProvider": true });
+        let told = result(&rig.answers('a', "initialize", json!({ "capabilities": capabilities })));
+        assert_eq!(told["capabilities"]["hoverProvider"], true);
+    }
+}
+
+#[test]
 fn rule_4_10_a_client_that_takes_registrations_does_not_wait_for_the_late() {
     let mut rig = Rig::new(2);
     rig.initialize(dynamic());
