@@ -12,4 +12,5 @@ mod e2e {
     pub(crate) mod chain;
     pub(crate) mod crash;
     pub(crate) mod editor;
+    pub(crate) mod session;
 }

@@ -47,6 +47,28 @@ impl Desk {
             .await
     }
 
+    /// The same where language servers are started by Neovim itself, and nothing of Demolish runs.
+    pub(crate) async fn unwrapped(file: &str) -> Result<Desk> {
+        Desk::with(
+            &[],
+            "vim.g.demolish = { editor = { wrap = false, cmd = { 'no-such-demolish' } } }",
+            file,
+        )
+        .await
+    }
+
+    /// Asks ty, as Neovim's own client does, and returns its response; its sandbox is called `HOME`.
+    pub(crate) async fn ask(&self, method: &str, params: &str) -> Result<serde_json::Value> {
+        let question = format!(
+            "(function() local client = vim.lsp.get_clients({{ name = 'ty', bufnr = 0 }})[1] \
+             local response, gone = client:request_sync('{method}', {params}, 20000, 0) \
+             return response and {{ result = response.result, error = response.err }} or {{ gone = gone }} end)()"
+        );
+        let answer: serde_json::Value = self.editor.get(&question).await?;
+        let text = answer.to_string().replace(&self.sandbox.home().display().to_string(), "HOME");
+        Ok(serde_json::from_str(&text)?)
+    }
+
     async fn with(path: &[PathBuf], more: &str, file: &str) -> Result<Desk> {
         let sandbox = Sandbox::new(path)?;
         let project = sandbox.copy_in(&places::root().join("tests/demo/python"))?;
