@@ -5,7 +5,7 @@
 ---@field complete? demolish.Opts.Complete Inline completion.
 ---@field fix? demolish.Opts.Fix The fix of a diagnostic.
 ---@field twin? demolish.Opts.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
----@field servers? demolish.Opts.Servers The language servers that are used where no editor has started one (`demolish complete`, `demolish fix`).
+---@field servers? demolish.Opts.Servers Language servers: those that editors start, and those that are used where none has (`demolish complete`, `demolish fix`).
 ---@field daemon? demolish.Opts.Daemon The daemon.
 ---@field journal? demolish.Opts.Journal The journal, in `$XDG_STATE_HOME/demolish/journal`: what an editor has open, should the machine crash.
 ---@field log? demolish.Opts.Log The log, in `$XDG_STATE_HOME/demolish`.
@@ -16,7 +16,7 @@
 ---@field complete demolish.Config.Complete Inline completion.
 ---@field fix demolish.Config.Fix The fix of a diagnostic.
 ---@field twin demolish.Config.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
----@field servers demolish.Config.Servers The language servers that are used where no editor has started one (`demolish complete`, `demolish fix`).
+---@field servers demolish.Config.Servers Language servers: those that editors start, and those that are used where none has (`demolish complete`, `demolish fix`).
 ---@field daemon demolish.Config.Daemon The daemon.
 ---@field journal demolish.Config.Journal The journal, in `$XDG_STATE_HOME/demolish/journal`: what an editor has open, should the machine crash.
 ---@field log demolish.Config.Log The log, in `$XDG_STATE_HOME/demolish`.
@@ -85,10 +85,14 @@
 ---@class (exact) demolish.Opts.Servers
 ---@field command? table<string, string[]> The command of a language's server, by language: `command.python = ["ty", "server"]`. Languages that are not named use their own table.
 ---@field memory_max_mib? integer The most memory that a language server, wrapped or not, and what it starts may take, in MiB; one that takes more is ended and started again. `0`: three quarters of what the machine has.
+---@field share? boolean Let the windows of an editor that want the same of a language server, in the same place, share one process. A window whose text differs gets its own.
+---@field linger_s? integer How many seconds a language server is kept after its last window has gone, for the next one. `0`: it ends at once.
 
 ---@class (exact) demolish.Config.Servers
 ---@field command table<string, string[]> The command of a language's server, by language: `command.python = ["ty", "server"]`. Languages that are not named use their own table.
 ---@field memory_max_mib integer The most memory that a language server, wrapped or not, and what it starts may take, in MiB; one that takes more is ended and started again. `0`: three quarters of what the machine has.
+---@field share boolean Let the windows of an editor that want the same of a language server, in the same place, share one process. A window whose text differs gets its own.
+---@field linger_s integer How many seconds a language server is kept after its last window has gone, for the next one. `0`: it ends at once.
 
 ---@class (exact) demolish.Opts.Daemon
 ---@field idle_exit_s? integer The daemon ends when no editor has been connected for this many seconds.
@@ -171,6 +175,8 @@ return {
   servers = {
     command = {},
     memory_max_mib = 0,
+    share = true,
+    linger_s = 0,
   },
   daemon = {
     idle_exit_s = 600,

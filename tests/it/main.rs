@@ -17,6 +17,7 @@ mod death;
 mod faults;
 mod bad_input;
 mod lifecycle;
+mod sharing;
 mod load;
 mod own;
 mod real;

@@ -66,6 +66,8 @@ async fn connected() -> FakePeer {
         socket: "/nowhere".into(),
         idle_exit: Duration::from_secs(60),
         servers_log_dir: None,
+        share: true,
+        linger: Duration::ZERO,
         version: "test".to_owned(),
         memory_max: None,
     };
@@ -157,6 +159,8 @@ async fn another_version_is_refused() {
         socket: "/nowhere".into(),
         idle_exit: Duration::from_secs(60),
         servers_log_dir: None,
+        share: true,
+        linger: Duration::ZERO,
         version: "new".to_owned(),
         memory_max: None,
     };

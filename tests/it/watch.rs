@@ -31,6 +31,8 @@ impl Watched {
             socket: "/nowhere".into(),
             idle_exit: Duration::from_secs(60 * 60),
             servers_log_dir: None,
+            share: true,
+            linger: Duration::ZERO,
             version: "test".to_owned(),
             memory_max: None,
         };

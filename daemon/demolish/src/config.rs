@@ -202,12 +202,16 @@ settings! {
         user idle_s: u32 = 900, 5..=86400;
     }
 
-    /// The language servers that are used where no editor has started one (`demolish complete`, `demolish fix`).
+    /// Language servers: those that editors start, and those that are used where none has (`demolish complete`, `demolish fix`).
     servers: Servers {
         /// The command of a language's server, by language: `command.python = ["ty", "server"]`. Languages that are not named use their own table.
         user command: BTreeMap<String, Vec<String>> = BTreeMap::new();
         /// The most memory that a language server, wrapped or not, and what it starts may take, in MiB; one that takes more is ended and started again. `0`: three quarters of what the machine has.
         user memory_max_mib: u32 = 0, 0..=16777216;
+        /// Let the windows of an editor that want the same of a language server, in the same place, share one process. A window whose text differs gets its own.
+        user share: bool = true;
+        /// How many seconds a language server is kept after its last window has gone, for the next one. `0`: it ends at once.
+        user linger_s: u32 = 0, 0..=86400;
     }
 
     /// The daemon.

@@ -98,6 +98,8 @@ struct Server {
     /// Methods of the notifications that came, in order.
     heard: Vec<String>,
     settings: Value,
+    /// The process that it was told to watch.
+    process_id: Value,
     /// Requests to the client, by our id: the request that is answered with the answer.
     asked: BTreeMap<String, Id>,
     /// Answers to what it has not asked, or had an answer to.
@@ -121,6 +123,7 @@ impl Server {
             documents: Documents::default(),
             heard: Vec::new(),
             settings: Value::Null,
+            process_id: Value::Null,
             asked: BTreeMap::new(),
             strays: 0,
             hung: Vec::new(),
@@ -160,6 +163,7 @@ impl Server {
         match method {
             "initialize" if self.habits.mute => {}
             "initialize" => {
+                self.process_id = params()["processId"].take();
                 let sync = json!({ "openClose": true, "change": 1 });
                 let capabilities = json!({ "textDocumentSync": sync, "hoverProvider": true });
                 self.answer(id, &json!({ "capabilities": capabilities }));
@@ -275,6 +279,7 @@ impl Server {
             "documents": self.documents.all(),
             "heard": self.heard,
             "settings": self.settings,
+            "processId": self.process_id,
             "hung": self.hung.len(),
             "ballast": self.ballast.len(),
             "asked": self.asked.len(),

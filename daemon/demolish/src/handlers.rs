@@ -1,9 +1,10 @@
 //! What is done about each event. Everything here runs on the loop and returns at once.
 //!
-//! `greet`: a connection says what it is for · `wrap`: an editor and a language server · `life`: that server starts, dies
-//! and returns · `watch`: whether it is well · `own`: an editor and our own features · `control`: command-line verbs ·
-//! `lease`: candidates on the user's servers · `verdicts`: what servers provably say of documents · `time`: deadlines ·
-//! `order`: which event of a batch comes first · `routes`: into the queues, and what if they are full.
+//! `greet`: a connection says what it is for · `wrap`: editors and a language server · `share`: which editors have one
+//! together · `life`: that server starts, dies and returns · `watch`: whether it is well · `own`: an editor and our own
+//! features · `control`: command-line verbs · `lease`: candidates on the user's servers · `verdicts`: what servers provably
+//! say of documents · `time`: deadlines · `order`: which event of a batch comes first · `routes`: into the queues, and what
+//! if they are full.
 
 pub mod control;
 pub mod greet;
@@ -12,6 +13,7 @@ pub mod life;
 pub mod order;
 pub mod own;
 pub mod routes;
+pub mod share;
 pub mod time;
 pub mod verdicts;
 pub mod watch;

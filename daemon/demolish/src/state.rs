@@ -96,6 +96,10 @@ pub struct DaemonOptions {
     pub idle_exit: Duration,
     /// The folder of the servers' logs; `None` keeps only their last lines.
     pub servers_log_dir: Option<PathBuf>,
+    /// Whether editors that want the same of a language server share one.
+    pub share: bool,
+    /// How long a language server without clients is kept for the next one.
+    pub linger: Duration,
     /// The version that shims must have.
     pub version: String,
     /// How many bytes of memory a server may have; `None`: as many as it likes.
@@ -193,6 +197,12 @@ pub(crate) struct Instance {
     pub(crate) back_off: BackOff,
     /// When it will be.
     pub(crate) restart_at: Option<Instant>,
+    /// Whether it waits with its process for the first client's `initialize`, because another instance may do.
+    pub(crate) waits: bool,
+    /// Until when it is kept without clients.
+    pub(crate) lingers_until: Option<Instant>,
+    /// Why its client was split off another instance, in words.
+    pub(crate) apart: Option<String>,
     /// Set once the last editor has said `exit`: until then the server may end by itself.
     pub(crate) closing: Option<Instant>,
     /// When the server last sent something that is no message; too many in a short time and it is restarted (rule 4.2).

@@ -35,6 +35,8 @@ pub struct Pending {
     pub asked: ClientId,
     /// Whether somebody waits for the answer to a request of our own.
     pub awaited: bool,
+    /// Whether it is answered with what the server has told another client, and is not asked.
+    pub joins: bool,
     /// What was asked for.
     pub method: Box<str>,
     /// Since when a client waits for the answer.
@@ -67,6 +69,7 @@ impl Pending {
             asker: ClientId::NOBODY,
             asked: ClientId::NOBODY,
             awaited: false,
+            joins: false,
             method: method.into(),
             since: None,
             deadline: None,
@@ -92,6 +95,12 @@ pub struct IdTable {
 }
 
 impl IdTable {
+    /// An empty table whose first id comes after `last`, so that a late answer to another table's request is not taken for
+    /// one of this table's.
+    pub fn after(last: u32) -> IdTable {
+        IdTable { last, ..IdTable::default() }
+    }
+
     /// The id that was given last.
     pub fn last(&self) -> u32 {
         self.last
@@ -116,6 +125,11 @@ impl IdTable {
     /// Our id of the request that its asker calls `original`.
     pub fn ours(&self, asker: ClientId, original: &Id) -> Option<u32> {
         self.originals.get(&asker)?.get(original).copied()
+    }
+
+    /// Whether a request has no answer yet.
+    pub fn contains(&self, ours: u32) -> bool {
+        self.pending.contains_key(&ours)
     }
 
     /// A request that has no answer yet.

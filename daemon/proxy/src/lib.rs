@@ -26,8 +26,8 @@ pub use lease::{
 };
 mod link;
 pub use link::{
-    CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, LinkOptions, Outbound, Reads, Route,
-    SHUTDOWN_PATIENCE, ServerState,
+    CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, LinkOptions, Outbound, Parted,
+    REGISTRATIONS_PATIENCE, Reads, Route, SHUTDOWN_PATIENCE, ServerState,
 };
 pub mod merge;
 mod raw;

@@ -4,14 +4,19 @@
 //! kept by construction (rule 4.8). What a link cannot do itself, because it holds no queues, is in the [`Route`].
 //!
 //! The parts: `from_client` and `from_server` for what arrives, `life` for a server that starts, dies and returns,
-//! `members` for clients that come and go, `own` for requests of our own to the server, `verdicts` for what the server
-//! provably says of a revision.
+//! `members` for clients that come, go and are split off, `greeting` for what they have in common, `documents` for those
+//! that several have open, `registry` and `progress` for what the server shows them, `own` for requests of our own,
+//! `verdicts` for what the server provably says of a revision.
 
+mod documents;
 mod from_client;
 mod from_server;
+mod greeting;
 mod life;
 mod members;
 mod own;
+mod progress;
+mod registry;
 mod watch;
 mod verdicts;
 
@@ -24,7 +29,12 @@ use wire::{Bytes, Envelope, Id, Lane, ResponseError, codes};
 
 use crate::verdict::{Barrier, Habits, Ticket, Verdict};
 use crate::{ClientId, IdTable, Latencies, Pending, Tap};
+use greeting::Greeting;
 use members::Member;
+pub use members::Parted;
+use progress::Progress;
+pub use registry::REGISTRATIONS_PATIENCE;
+use registry::Registry;
 
 /// How long a server may take to answer a request that was cancelled, before we do (rule 4.17).
 pub const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
@@ -36,8 +46,6 @@ pub const HELD_MESSAGES_MAX: usize = 4 * 1024;
 pub const HELD_BYTES_MAX: usize = 160 * 1024 * 1024;
 /// Requests above this size are not asked again.
 const RETRY_BYTES_MAX: usize = 64 * 1024;
-/// How many dynamic registrations are remembered, to be taken back.
-const REGISTRATIONS_MAX: usize = 4 * 1024;
 /// How many answers to `workspace/configuration` are remembered.
 const SETTINGS_MAX: usize = 256;
 
@@ -59,6 +67,23 @@ pub struct LinkOptions {
     pub reads: Reads,
     /// What is known of how the server lets itself be asked for verdicts.
     pub habits: Habits,
+    /// The process that the server is to watch in place of the editor's, if any (rule 4.15).
+    pub process_id: Option<u32>,
+    /// Whether the server is kept when the last client has left: then we answer its `shutdown`.
+    pub keep: bool,
+}
+
+impl LinkOptions {
+    /// A link that leaves everything as it is.
+    pub fn new(server: impl Into<String>, reads: Reads) -> LinkOptions {
+        LinkOptions {
+            server: server.into(),
+            reads,
+            habits: Habits::default(),
+            process_id: None,
+            keep: false,
+        }
+    }
 }
 
 /// What to do with a message.
@@ -73,6 +98,8 @@ pub enum Route {
     WithdrawFromServer(u32, Outbound),
     /// The same for this client's queue and [`Link::withdrawn_from_client`].
     WithdrawFromClient(ClientId, u32, Outbound),
+    /// This client was split off, for [`Link::take_parted`]: it goes on in a [link of its own](Link::of_parted).
+    Parted(ClientId),
     /// The answer to the request of our own that [`Link::ask_server`] gave this number: exactly one, whatever happens.
     Answered(u32, Envelope),
     /// What the user has chosen, upon the question that [`Link::ask_user`] gave this number.
@@ -114,6 +141,13 @@ pub struct Link {
     state: ServerState,
     /// The clients, oldest first.
     members: BTreeMap<ClientId, Member>,
+    /// Which client the server knows a document from; kept while there are several.
+    owners: HashMap<Arc<str>, ClientId>,
+    /// Clients that were split off and not yet taken.
+    parted: Vec<Parted>,
+    /// Counts what clients do.
+    turn: u64,
+    greeting: Greeting,
     tap: Tap,
     /// Requests of clients, and our own, that the server has not answered.
     asked_server: IdTable,
@@ -121,10 +155,8 @@ pub struct Link {
     asked_client: IdTable,
     held: VecDeque<Outbound>,
     held_bytes: usize,
-    /// JSON text of the tokens of progress that has begun and not ended.
-    progress: Vec<Box<str>>,
-    /// Dynamic registrations that the client has accepted: id and method.
-    registered: Vec<(String, String)>,
+    progress: Progress,
+    registry: Registry,
     /// What the client has answered to `workspace/configuration`, by the JSON text of the item.
     settings: Arc<BTreeMap<String, Box<RawValue>>>,
     /// How long the server takes.
@@ -146,13 +178,17 @@ impl Link {
             questions: HashMap::new(),
             state: ServerState::Starting,
             members: BTreeMap::new(),
+            owners: HashMap::new(),
+            parted: Vec::new(),
+            turn: 0,
+            greeting: Greeting::default(),
             tap: Tap::default(),
             asked_server: IdTable::default(),
             asked_client: IdTable::default(),
             held: VecDeque::new(),
             held_bytes: 0,
-            progress: Vec::new(),
-            registered: Vec::new(),
+            progress: Progress::default(),
+            registry: Registry::default(),
             settings: Arc::default(),
             latencies: Latencies::default(),
             told: false,
@@ -189,7 +225,7 @@ impl Link {
 
     /// Whether the server has registered for this method.
     pub fn has_registered(&self, method: &str) -> bool {
-        self.registered.iter().any(|(_, registered)| registered == method)
+        self.registry.has(method)
     }
 
     /// Whether a client waits for the answer to its `initialize`.
@@ -201,16 +237,13 @@ impl Link {
     pub fn next_deadline(&self) -> Option<Instant> {
         let (server, client) =
             (self.asked_server.next_deadline(), self.asked_client.next_deadline());
-        [server, client, self.barrier.next_deadline()].into_iter().flatten().min()
+        let own = [self.registry.deadline, self.barrier.next_deadline()];
+        [server, client].into_iter().chain(own).flatten().min()
     }
 
     /// The same message for every client.
     fn to_all(&self, envelope: &Envelope, lane: &Lane) -> Vec<Route> {
-        let route = |id: &ClientId| {
-            let body = envelope.body.clone();
-            Route::Client(*id, Outbound { body, lane: lane.clone(), tag: None })
-        };
-        self.members.keys().map(route).collect()
+        members::to_each(self.clients(), &envelope.body, lane)
     }
 
     /// A request of our own to a client, whose answer nobody waits for.
@@ -248,7 +281,7 @@ fn outbound(envelope: Envelope) -> Outbound {
 }
 
 fn is_client_initialize(pending: &Pending) -> bool {
-    pending.original.is_some() && &*pending.method == "initialize"
+    pending.original.is_some() && !pending.joins && &*pending.method == "initialize"
 }
 
 /// The id in the parameters of `$/cancelRequest`.

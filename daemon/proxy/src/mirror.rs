@@ -3,13 +3,17 @@
 //! The mirror listens to the client's messages. [`Mirror::replay`] is derived from what *is*, never from a record of what
 //! was said (rule 4.14): a document that was closed is not opened, and one that was edited is opened with today's text.
 
+mod notebooks;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use text::{Change, Document, Encoding, Position, Range, Revision};
-use wire::{Bytes, Envelope, Id, Kind};
+use wire::{Bytes, Envelope, Kind};
+
+use notebooks::Notebooks;
 
 /// How many changes of a document may wait to be applied to its rope; text is only needed when somebody looks.
 const WAITING_CHANGES_MAX: usize = 64;
@@ -93,6 +97,7 @@ pub struct Mirror {
     encoding: Encoding,
     capabilities: Option<Bytes>,
     documents: Arc<HashMap<Arc<str>, OpenDocument>>,
+    notebooks: Notebooks,
     opened: u64,
     shutdown: bool,
     exited: bool,
@@ -117,6 +122,9 @@ impl Mirror {
             }
             "shutdown" => self.shutdown = true,
             "exit" => self.exited = true,
+            method if method.starts_with("notebookDocument/") => {
+                self.notebooks.on_client(method, envelope, self.encoding);
+            }
             _ => {}
         }
         None
@@ -143,28 +151,51 @@ impl Mirror {
         if self.initialized {
             messages.push(Envelope::notification("initialized", &json!({})));
         }
-        let kept = [&self.trace, &self.settings].into_iter().flatten();
-        messages.extend(kept.chain(&self.folders).filter_map(|b| Envelope::read(b.clone()).ok()));
-        let documents = self.documents();
-        let mut open: Vec<_> = documents.iter().collect();
-        open.sort_unstable_by_key(|(_, open)| open.opened);
-        messages.extend(open.into_iter().map(|(uri, open)| {
-            let item = json!({
-                "uri": &**uri,
-                "languageId": &*open.language_id,
-                "version": open.document.revision().0,
-                "text": open.document.text(),
-            });
-            Envelope::notification("textDocument/didOpen", &json!({ "textDocument": item }))
-        }));
+        messages.extend(self.replay_state(self.settings.as_ref()));
+        messages.extend(self.replay_documents(|_| true));
         messages
     }
 
-    /// The request that a fresh server is greeted with: the client's own parameters under the id `id`.
-    pub fn replay_initialize(&self, id: Id) -> Option<Envelope> {
-        let params: &serde_json::value::RawValue =
-            serde_json::from_slice(self.initialize.as_ref()?).ok()?;
-        Some(Envelope::request(id, "initialize", &params))
+    /// The part of [`Mirror::replay`] between `initialized` and the documents, with these settings.
+    pub(crate) fn replay_state(&self, settings: Option<&Bytes>) -> Vec<Envelope> {
+        let kept = [self.trace.as_ref(), settings].into_iter().flatten();
+        kept.chain(&self.folders).filter_map(|body| Envelope::read(body.clone()).ok()).collect()
+    }
+
+    /// The part of [`Mirror::replay`] that opens documents and notebooks: those that `of` chooses.
+    pub(crate) fn replay_documents(&mut self, of: impl Fn(&str) -> bool) -> Vec<Envelope> {
+        let documents = self.documents();
+        let mut open: Vec<_> = documents.iter().filter(|(uri, _)| of(uri)).collect();
+        open.sort_unstable_by_key(|(_, open)| open.opened);
+        let documents = open.into_iter().map(|(uri, open)| did_open(uri, open));
+        documents.chain(self.notebooks.replay(of)).collect()
+    }
+
+    /// Whether the document, or notebook, is open.
+    pub(crate) fn has(&self, uri: &str) -> bool {
+        self.documents.contains_key(uri) || self.notebooks.has(uri)
+    }
+
+    /// Whether it is a notebook that is open.
+    pub(crate) fn has_notebook(&self, uri: &str) -> bool {
+        self.notebooks.has(uri)
+    }
+
+    /// The open documents and notebooks, in no order.
+    pub(crate) fn held(&self) -> Vec<Arc<str>> {
+        self.uris().chain(self.notebooks.uris()).collect()
+    }
+
+    /// Whether two clients have the same text, of the same language, in a document.
+    pub(crate) fn agrees(&mut self, other: &mut Mirror, uri: &str) -> bool {
+        let (ours, theirs) = (self.documents(), other.documents());
+        let (Some(ours), Some(theirs)) = (ours.get(uri), theirs.get(uri)) else { return false };
+        ours.language_id == theirs.language_id && ours.document.rope() == theirs.document.rope()
+    }
+
+    /// Whether the workspace's folders are not those that `initialize` named any more.
+    pub(crate) fn has_moved(&self) -> bool {
+        !self.folders.is_empty()
     }
 
     /// The open documents by URI, as the client spells it. O(1) if nothing changed since the last call.
@@ -235,19 +266,11 @@ impl Mirror {
                 return None;
             }
         };
-        let uri: Arc<str> = item.uri.into();
+        let (uri, revision): (Arc<str>, _) = (item.uri.as_str().into(), Revision(item.version));
         self.opened += 1;
-        let open = OpenDocument {
-            language_id: item.language_id.into(),
-            document: Document::new(Revision(item.version), &item.text),
-            encoding: self.encoding,
-            latest: Revision(item.version),
-            opened: self.opened,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
-        };
+        let open = OpenDocument::new(item, self.encoding, self.opened);
         Arc::make_mut(&mut self.documents).insert(Arc::clone(&uri), open);
-        Some(Told::Opened(uri, Revision(item.version)))
+        Some(Told::Opened(uri, revision))
     }
 
     fn did_close(&mut self, envelope: &Envelope) -> Option<Told> {
@@ -277,6 +300,18 @@ impl Mirror {
 }
 
 impl OpenDocument {
+    fn new(item: Opened, encoding: Encoding, opened: u64) -> OpenDocument {
+        OpenDocument {
+            language_id: item.language_id.into(),
+            document: Document::new(Revision(item.version), &item.text),
+            encoding,
+            latest: Revision(item.version),
+            opened,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+        }
+    }
+
     fn settle(&mut self) {
         self.waiting_bytes = 0;
         for envelope in std::mem::take(&mut self.waiting) {
@@ -287,17 +322,35 @@ impl OpenDocument {
                     continue;
                 }
             };
-            let changes: Vec<Change> = params
-                .content_changes
-                .into_iter()
-                .map(|change| Change { range: change.range.map(range), text: change.text })
-                .collect();
-            let revision = params.text_document.version.map_or(self.document.revision(), Revision);
-            if let Err(error) = self.document.apply(revision, &changes, self.encoding) {
-                tracing::error!(%error, "a change that the mirror cannot follow");
-            }
+            self.apply(params.text_document.version, params.content_changes);
         }
     }
+
+    fn apply(&mut self, version: Option<i32>, changes: Vec<ContentChange>) {
+        let changes: Vec<Change> = changes
+            .into_iter()
+            .map(|change| Change { range: change.range.map(range), text: change.text })
+            .collect();
+        let revision = version.map_or(self.document.revision(), Revision);
+        if let Err(error) = self.document.apply(revision, &changes, self.encoding) {
+            tracing::error!(%error, "a change that the mirror cannot follow");
+        }
+    }
+
+    /// The document as an item of the protocol.
+    fn item(&self, uri: &str) -> Value {
+        json!({
+            "uri": uri,
+            "languageId": &*self.language_id,
+            "version": self.document.revision().0,
+            "text": self.document.text(),
+        })
+    }
+}
+
+fn did_open(uri: &str, open: &OpenDocument) -> Envelope {
+    let params = json!({ "textDocument": open.item(uri) });
+    Envelope::notification("textDocument/didOpen", &params)
 }
 
 fn range(range: wire::lsp::Range) -> Range {
@@ -321,6 +374,10 @@ pub(crate) fn is_mirrored(envelope: &Envelope) -> bool {
         "textDocument/didOpen"
             | "textDocument/didChange"
             | "textDocument/didClose"
+            | "notebookDocument/didOpen"
+            | "notebookDocument/didChange"
+            | "notebookDocument/didClose"
+            | "notebookDocument/didSave"
             | "textDocument/didSave"
             | "textDocument/willSave"
             | "workspace/didChangeConfiguration"

@@ -125,14 +125,19 @@ impl Tap {
         Arc::clone(&self.pulled)
     }
 
+    /// The documents that clients now show pushed diagnostics for.
+    pub fn shown(&self) -> Vec<Arc<str>> {
+        let shown = |set: &Published| !matches!(&*set.diagnostics, b"[]");
+        let pushed = self.pushed.iter().filter(|(_, set)| shown(set));
+        let mut uris: Vec<_> = pushed.map(|(uri, _)| Arc::clone(uri)).collect();
+        uris.sort_unstable();
+        uris
+    }
+
     /// Forgets everything; returns the documents that the client now shows pushed diagnostics for.
     pub fn clear(&mut self) -> Vec<Arc<str>> {
-        self.pulled = Arc::default();
-        let pushed = std::mem::take(&mut self.pushed);
-        let shown = |set: &Published| !matches!(&*set.diagnostics, b"[]");
-        let mut uris: Vec<_> =
-            pushed.iter().filter(|(_, set)| shown(set)).map(|(uri, _)| Arc::clone(uri)).collect();
-        uris.sort_unstable();
+        let uris = self.shown();
+        (self.pulled, self.pushed) = (Arc::default(), Arc::default());
         uris
     }
 

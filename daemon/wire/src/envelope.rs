@@ -316,6 +316,36 @@ impl Envelope {
         parse(self.params())
     }
 
+    /// The JSON text of a member of the parameters, if they are an object that has it.
+    pub fn param(&self, name: &str) -> Option<&[u8]> {
+        let span = self.param_span(name)?;
+        Some(&self.body[span])
+    }
+
+    /// The same message with another value of a member of its parameters; every other byte stays. A message whose
+    /// parameters do not have that member stays as it is.
+    pub fn with_param(&self, name: &str, raw: &[u8]) -> Envelope {
+        let Some(span) = self.param_span(name) else { return self.clone() };
+        let mut body = BytesMut::with_capacity(self.body.len() - span.len() + raw.len());
+        body.extend_from_slice(&self.body[..span.start]);
+        body.extend_from_slice(raw);
+        body.extend_from_slice(&self.body[span.end..]);
+        Envelope::read(body.freeze()).unwrap_or_else(|_| self.clone())
+    }
+
+    fn param_span(&self, name: &str) -> Option<Range<usize>> {
+        let params = self.spans.params.as_ref()?;
+        let mut found = None;
+        // What was found before rubbish counts; there is none in what was read once.
+        let _ = json::members(slice(&self.body, params), |key, value| {
+            if &self.body[params.start as usize..][key] == name.as_bytes() {
+                found = Some(value);
+            }
+        });
+        let (found, at) = (found?, params.start as usize);
+        Some(found.start + at..found.end + at)
+    }
+
     /// What a response says: the JSON text of its result, or its error. Where both are given, a null result means that
     /// the error counts (rule 4.6). A missing result is `null`.
     pub fn outcome(&self) -> Result<&[u8], ResponseError> {

@@ -145,6 +145,10 @@ pub struct ServerStatus {
     pub pid: Option<u32>,
     /// `starting`, `running`, `restarting` or `stopped`.
     pub state: String,
+    /// The links that share it, oldest client first.
+    pub clients: Vec<u32>,
+    /// Why it is not shared with others that once did, in words.
+    pub apart: Option<String>,
     /// How often it was started again.
     pub restarts: u32,
     /// The file with its stderr.

@@ -47,23 +47,23 @@ pub struct Peer {
     writer: JoinHandle<()>,
 }
 
-/// Lets a reader run, or holds it before its next read.
+/// Lets a reader run, or holds it before its next read. Several queues may hold it; it runs when the last lets go.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<watch::Sender<bool>>);
+pub struct Gate(Arc<watch::Sender<u32>>);
 
 impl Gate {
     fn new() -> Gate {
-        Gate(Arc::new(watch::Sender::new(true)))
+        Gate(Arc::new(watch::Sender::new(0)))
     }
 
-    /// Holds the reader.
+    /// Holds the reader, until [`Gate::open`] was called as often.
     pub fn close(&self) {
-        self.0.send_replace(false);
+        self.0.send_modify(|held| *held += 1);
     }
 
-    /// Lets the reader run.
+    /// Takes one [`Gate::close`] back.
     pub fn open(&self) {
-        self.0.send_replace(true);
+        self.0.send_modify(|held| *held = held.saturating_sub(1));
     }
 
     fn is(&self, other: &Gate) -> bool {
@@ -71,8 +71,8 @@ impl Gate {
     }
 
     async fn passed(&self) {
-        if !*self.0.borrow() {
-            let _ = self.0.subscribe().wait_for(|open| *open).await;
+        if *self.0.borrow() > 0 {
+            let _ = self.0.subscribe().wait_for(|held| *held == 0).await;
         }
     }
 }

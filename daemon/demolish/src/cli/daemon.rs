@@ -29,6 +29,8 @@ pub(super) fn run(_args: &Args) -> Outcome {
         socket: env_vars::socket_path(),
         idle_exit: Duration::from_secs(loaded.config.daemon.idle_exit_s.into()),
         servers_log_dir: Some(logging::servers_dir()),
+        share: loaded.config.servers.share,
+        linger: Duration::from_secs(loaded.config.servers.linger_s.into()),
         version: crate::VERSION.to_owned(),
         memory_max: match loaded.config.servers.memory_max_mib {
             0 => memory::of_machine().map(|bytes| bytes / 4 * 3),

@@ -96,7 +96,14 @@ fn link_in_words(link: &LinkStatus) -> String {
     match &link.server {
         Some(server) => {
             let pid = server.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-            format!("{client} - {}{pid} {}, {documents}", server.command.join(" "), server.state)
+            let shared = match server.clients.len() {
+                0 | 1 => String::new(),
+                clients => format!(", shared by {clients}"),
+            };
+            let apart = server.apart.as_ref();
+            let apart = apart.map_or_else(String::new, |why| format!(", of its own: {why}"));
+            let command = server.command.join(" ");
+            format!("{client} - {command}{pid} {}{shared}, {documents}{apart}", server.state)
         }
         None => format!("{client} - demolish, {documents}"),
     }

@@ -62,6 +62,8 @@ async fn connect(shared: Shared) -> FakePeer {
         socket: "/nowhere".into(),
         idle_exit: Duration::from_secs(60),
         servers_log_dir: None,
+        share: true,
+        linger: Duration::ZERO,
         version: "test".to_owned(),
         memory_max: None,
     };

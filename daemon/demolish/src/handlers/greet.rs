@@ -10,7 +10,7 @@ use wire::peer::Peer;
 use wire::{Envelope, Kind, ResponseError, codes, ends};
 
 use super::send;
-use super::wrap::{self, Origin};
+use super::share::{self, Origin};
 use crate::main_loop::Event;
 use crate::state::{LinkId, LinkState, Outlet, OwnLink, Role, State};
 
@@ -80,7 +80,7 @@ pub fn first(state: &mut State, id: LinkId, envelope: &Envelope, now: Instant) {
                 env: hello.env.clone().into(),
                 resumed: hello.resumed,
             };
-            Role::Wrap(wrap::seat(state, origin))
+            Role::Wrap(share::seat(state, origin))
         }
         Mode::Own => {
             let own = state.features.own(Outlet::new(id, state.inbox.clone()));

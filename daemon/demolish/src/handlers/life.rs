@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use proxy::ServerState;
 use tokio::sync::{mpsc, oneshot};
 use wire::child::{Child, ChildOptions, SpawnError};
 use wire::ends::{Reader, Writer};
@@ -128,6 +129,10 @@ pub fn lost(state: &mut State, id: InstanceId, how: &str, now: Instant) {
     // From here on nothing counts that this life still says.
     instance.life += 1;
     drop(server);
+    if instance.lingers_until.is_some() {
+        state.instances.remove(&id);
+        return;
+    }
     if instance.closing.is_some() {
         let routes = instance.link.on_server_death();
         pass(state, id, routes, now);
@@ -148,6 +153,19 @@ pub fn lost(state: &mut State, id: InstanceId, how: &str, now: Instant) {
         super::watch::give_up(instance, &reason)
     };
     pass(state, id, routes, now);
+}
+
+/// A server whose link was given up while its process runs (it came back another) is let go.
+pub fn end_given_up(state: &mut State, id: InstanceId, now: Instant) {
+    let given_up =
+        |instance: &&mut Instance| matches!(instance.link.state(), ServerState::Stopped(_));
+    if let Some(instance) = instance(state, id).filter(given_up)
+        && let Some(server) = instance.server.take()
+    {
+        instance.last_words = server.log.tail();
+        instance.life += 1;
+        super::lease::died(instance, now);
+    }
 }
 
 /// Waits for the end of a child, or brings it about when its instance lets go of it.
@@ -205,13 +223,18 @@ fn log_file(dir: &Path, command: &[String], id: InstanceId) -> Option<PathBuf> {
 pub(crate) fn next_deadline(instance: &Instance) -> Option<Instant> {
     let dying = instance.server.as_ref().and_then(|server| server.dying.as_ref()).map(|d| d.until);
     let closing = instance.closing.filter(|_| instance.server.is_some());
-    [dying, closing, instance.restart_at].into_iter().flatten().min()
+    [dying, closing, instance.restart_at, instance.lingers_until].into_iter().flatten().min()
 }
 
 /// Does what is due.
 pub fn tick(state: &mut State, id: InstanceId, now: Instant) {
     let Some(instance) = instance(state, id) else { return };
     let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+    if due(instance.lingers_until) {
+        tracing::info!(instance = id.0, command = ?instance.command, "nobody has come: it is let go");
+        state.instances.remove(&id);
+        return;
+    }
     if due(instance.restart_at) {
         return start(state, id);
     }

@@ -51,8 +51,8 @@ pub fn apply(link: &mut Link, client: &Peer, server: Option<&Peer>, routes: Vec<
                     wedged.client |= queue(client, server, otherwise);
                 }
             }
-            // Nobody asks questions of its own here.
-            Route::Answered(..) | Route::Verdict(..) | Route::Chosen(..) => {}
+            // There is one client, and nobody asks questions of its own.
+            Route::Parted(_) | Route::Answered(..) | Route::Verdict(..) | Route::Chosen(..) => {}
         }
     }
     wedged

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{lease, life, routes, verdicts, wrap};
+use super::{lease, life, routes, share, verdicts, wrap};
 use crate::state::{InstanceId, LinkId, Role, State};
 
 /// The loop looks around at least this often; nothing depends on it.
@@ -19,9 +19,11 @@ pub fn next(state: &State) -> Instant {
     let instances = state.instances.values().filter_map(|instance| {
         let server = instance.server.as_ref().map(|server| &server.peer);
         let look = routes::next_look(server, now);
+        let suspended = share::next_look(state, instance, now);
         let leased = lease::next_deadline(instance);
-        let due = [instance.link.next_deadline(), life::next_deadline(instance), look, leased];
-        due.into_iter().flatten().min()
+        let own = [instance.link.next_deadline(), life::next_deadline(instance)];
+        let due = own.into_iter().chain([look, leased, suspended]);
+        due.flatten().min()
     });
     let polls = state.polls.next_deadline();
     let watch = super::watch::next_deadline(state);
@@ -62,6 +64,13 @@ fn of_instance(state: &mut State, id: InstanceId, now: Instant) {
     wrap::pass(state, id, answers, now);
     if stalled {
         wrap::unwedge(state, id, now);
+    }
+    if let Some(link) = share::suspended(state, id) {
+        tracing::warn!(
+            link = link.0,
+            "the client does not read, and others wait: its link is closed"
+        );
+        super::remove(state, link, now);
     }
     lease::look(state, id, now);
     life::tick(state, id, now);

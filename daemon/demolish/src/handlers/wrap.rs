@@ -1,21 +1,16 @@
 //! Editors and language servers: messages pass.
 //!
-//! A client takes a [`seat`] in an instance; what it says goes in through [`from_client`], and what it is told comes out
-//! through [`deliver`], whoever it is.
+//! A client takes a [seat](share::seat) in an instance; what it says goes in through [`from_client`], and what it is told
+//! comes out through [`deliver`], whoever it is.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy::{BackOff, ClientId, Link, LinkOptions, Outbound, Reads, Route};
+use proxy::{ClientId, Outbound, Route, ServerState};
 use wire::Envelope;
 use wire::codec::{Incoming, Malformed};
 use wire::peer::{Peer, PeerEvent};
 
-use super::lease::{self, Leased};
-use super::watch::{self, Watch};
-use super::{life, routes, verdicts};
+use super::{lease, life, routes, share, verdicts, watch};
 use crate::state::{Instance, InstanceId, LinkId, Seat, ServerId, State};
 
 /// How many malformed messages in [`MALFORMED_WINDOW`] make a server be restarted (rule 4.2).
@@ -25,20 +20,6 @@ pub const MALFORMED_WINDOW: Duration = Duration::from_secs(10);
 /// How long a server may take to end after `exit` before it is asked to (rule 4.13).
 pub const EXIT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Where a client comes from, and what it wants.
-pub(crate) struct Origin {
-    /// Its connection.
-    pub(crate) link: LinkId,
-    /// The server and its arguments.
-    pub(crate) command: Arc<[String]>,
-    /// Where the editor started the shim.
-    pub(crate) cwd: PathBuf,
-    /// Its environment.
-    pub(crate) env: Arc<BTreeMap<String, String>>,
-    /// Whether its server has worked at a daemon before this one.
-    pub(crate) resumed: bool,
-}
-
 /// Which peers take nothing any more.
 #[derive(Debug, Default)]
 struct Wedged {
@@ -46,73 +27,57 @@ struct Wedged {
     server: bool,
 }
 
-/// Gives a client a seat in an instance of the server that it wants.
-pub(crate) fn seat(state: &mut State, origin: Origin) -> ClientId {
-    state.last_client += 1;
-    state.last_instance += 1;
-    let (client, id) = (ClientId(state.last_client), InstanceId(state.last_instance));
-    let server = origin.command.first().cloned().unwrap_or_default();
-    let habits = verdicts::habits(&origin.command);
-    let mut link = Link::new(LinkOptions { server, reads: Reads::Fail, habits });
-    link.join(client);
-    let instance = Instance {
-        link,
-        leased: Leased::default(),
-        command: origin.command,
-        cwd: origin.cwd,
-        env: origin.env,
-        proven: origin.resumed,
-        server: None,
-        life: 0,
-        back_off: BackOff::default(),
-        restart_at: None,
-        closing: None,
-        malformed: VecDeque::new(),
-        malformed_total: 0,
-        watch: Watch::default(),
-        last_words: Vec::new(),
-    };
-    state.instances.insert(id, instance);
-    state.seats.insert(client, Seat { instance: id, link: origin.link });
-    life::start(state, id);
-    client
-}
-
-/// A client leaves its seat. With the last one the server goes: dropping it asks its process to end.
+/// A client leaves its seat. With the last one the server goes, at once or after a while: dropping the instance asks its
+/// process to end.
 pub(crate) fn leave(state: &mut State, client: ClientId, now: Instant) {
     let Some(Seat { instance: id, .. }) = state.seats.remove(&client) else { return };
+    let linger = state.options.linger;
     let Some(instance) = instance(state, id) else { return };
-    let routes = instance.link.leave(client);
-    if instance.link.clients().next().is_none() {
-        state.instances.remove(&id);
-    } else {
+    let routes = instance.link.leave(client, now);
+    if instance.link.clients().next().is_some() {
+        return pass(state, id, routes, now);
+    }
+    let usable = *instance.link.state() == ServerState::Running && instance.link.is_initialized();
+    if usable && instance.closing.is_none() && !linger.is_zero() {
+        instance.lingers_until = Some(now + linger);
         pass(state, id, routes, now);
+    } else {
+        state.instances.remove(&id);
     }
 }
 
 /// An instance has ended, as its clients wished.
 pub(crate) fn over(state: &mut State, id: InstanceId, now: Instant) {
-    let links: Vec<LinkId> =
-        state.seats.values().filter(|seat| seat.instance == id).map(|seat| seat.link).collect();
-    for link in links {
+    let seats = state.seats.iter().filter(|(_, seat)| seat.instance == id);
+    let clients: Vec<ClientId> = seats.map(|(client, _)| *client).collect();
+    for client in clients {
+        finish(state, client, now);
+    }
+}
+
+/// A client has said `exit`, and nothing more will come.
+fn finish(state: &mut State, client: ClientId, now: Instant) {
+    if let Some(Seat { link, .. }) = state.seats.get(&client).copied() {
         super::finish(state, link, now);
     }
 }
 
 /// A message from a client.
 pub fn from_client(state: &mut State, client: ClientId, envelope: Envelope, now: Instant) {
-    let Some(&Seat { instance: id, link }) = state.seats.get(&client) else { return };
+    share::settle(state, client, &envelope);
+    let Some(&Seat { instance: id, .. }) = state.seats.get(&client) else { return };
     let Some(instance) = instance(state, id) else { return };
     let exit = envelope.method() == Some("exit");
+    let ends = exit && !instance.link.outlives(client);
     let routes = instance.link.on_client(client, envelope, now);
-    if exit {
+    if ends {
         instance.closing = Some(now + EXIT_PATIENCE);
         instance.restart_at = None;
     }
-    let gone = exit && instance.server.is_none();
+    let gone = exit && (!ends || instance.server.is_none());
     pass(state, id, routes, now);
     if gone {
-        super::finish(state, link, now);
+        finish(state, client, now);
     }
 }
 
@@ -137,6 +102,7 @@ pub fn from_server(state: &mut State, server: ServerId, event: PeerEvent, now: I
         PeerEvent::Closed(_) => return life::silent(state, server, now),
     };
     pass(state, id, routes, now);
+    life::end_given_up(state, id, now);
     let noisy = |instance: &&mut Instance| instance.malformed.len() >= MALFORMED_MAX;
     if let Some(instance) = self::instance(state, id).filter(noisy) {
         instance.malformed.clear();
@@ -153,6 +119,7 @@ pub fn pass(state: &mut State, id: InstanceId, routes: Vec<Route>, now: Instant)
             Route::Answered(ours, answer) => verdicts::answered(state, id, ours, &answer, now),
             Route::Verdict(ticket, verdict) => verdicts::arrived(state, id, ticket, &verdict, now),
             Route::Chosen(ours, answer) => watch::chosen(state, id, ours, &answer, now),
+            Route::Parted(client) => share::split(state, id, client, now),
             route => step(state, id, route, &mut wedged),
         }
     }
@@ -192,7 +159,7 @@ fn step(state: &mut State, id: InstanceId, route: Route, wedged: &mut Wedged) {
                 deliver(state, client, otherwise, wedged);
             }
         }
-        Route::Answered(..) | Route::Chosen(..) | Route::Verdict(..) => {
+        Route::Parted(_) | Route::Answered(..) | Route::Chosen(..) | Route::Verdict(..) => {
             tracing::error!(instance = id.0, "an answer out of place");
         }
     }
@@ -219,7 +186,7 @@ fn to_server(state: &mut State, id: InstanceId, message: Outbound) -> bool {
 }
 
 /// The connection of a client.
-fn client_peer(state: &State, client: ClientId) -> Option<&Peer> {
+pub(super) fn client_peer(state: &State, client: ClientId) -> Option<&Peer> {
     let seat = state.seats.get(&client)?;
     state.links.get(&seat.link).map(|link| &link.client)
 }

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy::verdict::Habits;
 use proxy::{BackOff, ClientId, Link, LinkOptions, Reads, Route, ServerState};
 use tokio::sync::mpsc;
 use wire::child::{Child, ChildOptions, SpawnError};
@@ -141,8 +140,7 @@ impl Shim {
             ShimMode::Own => None,
         };
         let server = server.unwrap_or_else(|| "demolish".to_owned());
-        let mut link =
-            Link::new(LinkOptions { server, reads: Reads::Retry, habits: Habits::default() });
+        let mut link = Link::new(LinkOptions::new(server, Reads::Retry));
         link.join(ClientId::ONLY);
         let keeper = Keeper::new(options.journal_dir.clone(), head(&options), options.journal);
         Shim {

@@ -31,7 +31,9 @@ impl State {
             Role::Wrap(client) => {
                 let instance = self.instances.get(&self.seats.get(client)?.instance)?;
                 let link = &instance.link;
-                let server = server_status(instance);
+                let mut server = server_status(instance);
+                let seats = link.clients().filter_map(|client| self.seats.get(&client));
+                server.clients = seats.map(|seat| seat.link.0).collect();
                 ("wrap", link.mirror(*client)?, link.pending_len(*client), Some(server))
             }
             Role::Own(own) => ("own", &own.mirror, 0, None),
@@ -64,6 +66,8 @@ fn server_status(instance: &Instance) -> ServerStatus {
         command: instance.command.to_vec(),
         pid: server.and_then(|server| server.pid),
         state: state.to_owned(),
+        clients: Vec::new(),
+        apart: instance.apart.clone(),
         restarts: instance.back_off.total(),
         log: server.and_then(|server| server.log.path()).map(|path| path.display().to_string()),
         queue: server.map(|server| queue(&server.peer)).unwrap_or_default(),

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
-use crate::verdict::Habits;
 use crate::{ClientId, Link, LinkOptions, Reads, Route};
 
 const A: &str = "file:///p/a";
@@ -150,11 +149,7 @@ struct Rig {
 
 impl Rig {
     fn new(ways: Ways) -> Rig {
-        let mut link = Link::new(LinkOptions {
-            server: "ls".to_owned(),
-            reads: Reads::Fail,
-            habits: Habits::default(),
-        });
+        let mut link = Link::new(LinkOptions::new("ls", Reads::Fail));
         link.join(ClientId::ONLY);
         let server = Server {
             ways,
@@ -204,7 +199,7 @@ impl Rig {
                 Route::Client(_, message) | Route::WithdrawFromClient(_, _, message) => {
                     self.hear(&message.body)
                 }
-                Route::Answered(..) | Route::Chosen(..) | Route::Verdict(..) => {}
+                _ => {}
             }
         }
     }

@@ -6,10 +6,11 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 use wire::{Bytes, Envelope, Id, Kind, Lane, codes};
 
+use super::members::goodbye;
 use super::{
-    CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, Outbound, REGISTRATIONS_MAX,
-    RETRY_BYTES_MAX, Reads, Route, SETTINGS_MAX, SHUTDOWN_PATIENCE, ServerState, cancel,
-    cancelled_error, cancelled_id, fail_client, to_client, to_server,
+    CANCEL_PATIENCE, HELD_BYTES_MAX, HELD_MESSAGES_MAX, Link, Outbound, RETRY_BYTES_MAX, Reads,
+    Route, SETTINGS_MAX, SHUTDOWN_PATIENCE, ServerState, cancel, cancelled_error, cancelled_id,
+    fail_client, to_client, to_server,
 };
 use crate::mirror::is_mirrored;
 use crate::{ClientId, Pending, is_read};
@@ -17,18 +18,72 @@ use crate::{ClientId, Pending, is_read};
 impl Link {
     /// A message from a client.
     pub fn on_client(&mut self, client: ClientId, envelope: Envelope, now: Instant) -> Vec<Route> {
+        let shared = self.is_shared();
         let Some(member) = self.members.get_mut(&client) else { return Vec::new() };
+        if !matches!(envelope.kind, Kind::Response { .. }) {
+            self.turn += 1;
+            member.active = self.turn;
+        }
+        if shared && let Kind::Notification { method } = &envelope.kind {
+            return self.shared_notification(client, method, &envelope, now);
+        }
         let told = member.mirror.on_client(&envelope);
         let mut routes = match &envelope.kind {
             Kind::Request { id, method } => self.client_request(client, &envelope, id, method, now),
             Kind::Notification { method } if *method == "$/cancelRequest" => {
                 self.client_cancel(client, &envelope, now)
             }
-            Kind::Notification { .. } => self.client_notification(&envelope),
+            Kind::Notification { method } if *method == "initialized" => {
+                self.on_initialized(client, &envelope, now)
+            }
+            Kind::Notification { method } if *method == "workspace/didChangeConfiguration" => {
+                self.on_settings(client, &envelope, now)
+            }
+            Kind::Notification { method } if *method == "exit" && self.outlives(client) => {
+                Vec::new()
+            }
+            Kind::Notification { .. } => self.forward(&envelope),
             Kind::Response { id } => self.client_response(&envelope, id, now),
         };
-        routes.extend(self.barrier_on_client(&envelope, told, now));
+        routes.extend(self.barrier_on_client(told, now));
         routes
+    }
+
+    /// A notification of one of several clients.
+    fn shared_notification(
+        &mut self,
+        client: ClientId,
+        method: &str,
+        envelope: &Envelope,
+        now: Instant,
+    ) -> Vec<Route> {
+        let stopped = matches!(self.state, ServerState::Stopped(_));
+        match method {
+            "$/cancelRequest" => self.client_cancel(client, envelope, now),
+            _ if method.starts_with("textDocument/did")
+                || method.starts_with("notebookDocument/did") =>
+            {
+                if stopped {
+                    self.listen(client, envelope);
+                    return Vec::new();
+                }
+                self.shared_document(client, envelope, now)
+            }
+            "workspace/didChangeWorkspaceFolders" if !stopped => {
+                self.shared_folders(client, envelope, now)
+            }
+            _ => {
+                self.listen(client, envelope);
+                match method {
+                    "initialized" => self.on_initialized(client, envelope, now),
+                    "workspace/didChangeConfiguration" => self.on_settings(client, envelope, now),
+                    "window/workDoneProgress/cancel" => self.cancel_progress(client, envelope),
+                    "$/setTrace" if self.lead() != Some(client) => Vec::new(),
+                    "exit" if self.outlives(client) => Vec::new(),
+                    _ => self.forward(envelope),
+                }
+            }
+        }
     }
 
     /// The request `ours` was taken out of the server's queue before it was written.
@@ -50,6 +105,11 @@ impl Link {
             let reason = reason.clone();
             return self.refuse(client, id, method, &reason);
         }
+        if method == "shutdown" && self.outlives(client) {
+            let mut routes = self.close_documents_of(client, now);
+            routes.push(goodbye(client, id));
+            return routes;
+        }
         if method == "shutdown" && self.state == ServerState::Away {
             return vec![to_client(client, Envelope::response(id.clone(), &()))];
         }
@@ -65,8 +125,19 @@ impl Link {
             let message = "a request with this id has no answer yet";
             return vec![fail_client(client, id.clone(), codes::INVALID_REQUEST, message)];
         };
-        let body = envelope.with_id(Id::number(ours)).body;
-        let retry = self.options.reads == Reads::Retry && is_read(method);
+        let shared = self.is_shared();
+        let asked = if method == "initialize" {
+            let Some(asked) = self.on_initialize(client, envelope, ours) else {
+                return self.answer_joiners();
+            };
+            asked.with_id(Id::number(ours))
+        } else if shared {
+            self.with_minted_tokens(client, ours, envelope.with_id(Id::number(ours)))
+        } else {
+            envelope.with_id(Id::number(ours))
+        };
+        let body = asked.body;
+        let retry = (shared || self.options.reads == Reads::Retry) && is_read(method);
         let keep = method == "initialize" || retry && body.len() <= RETRY_BYTES_MAX;
         if let Some(pending) = self.asked_server.get_mut(ours).filter(|_| keep) {
             pending.body = Some(Bytes::copy_from_slice(&body));
@@ -82,7 +153,8 @@ impl Link {
         }
     }
 
-    fn client_notification(&mut self, envelope: &Envelope) -> Vec<Route> {
+    /// A notification on its way to the server.
+    pub(super) fn forward(&mut self, envelope: &Envelope) -> Vec<Route> {
         let away = matches!(self.state, ServerState::Away | ServerState::Greeting);
         if away && is_mirrored(envelope) {
             // The replay will tell the server.
@@ -101,9 +173,7 @@ impl Link {
             // Answered already, or never asked.
             return Vec::new();
         };
-        let held = self.held.iter().position(|outbound| outbound.tag == Some(ours));
-        if let Some(outbound) = held.and_then(|at| self.held.remove(at)) {
-            self.held_bytes -= outbound.body.len();
+        if self.take_held(ours) {
             return self.withdrawn_from_server(ours);
         }
         if let Some(pending) = self.asked_server.get_mut(ours) {
@@ -130,7 +200,9 @@ impl Link {
             ("client/registerCapability", Some(body), Ok(_)) => {
                 after = self.note_registered(body, now);
             }
-            ("client/unregisterCapability", Some(body), Ok(_)) => self.note_unregistered(body),
+            ("client/unregisterCapability", Some(body), Ok(_)) => {
+                self.registry.note_unregistered(body);
+            }
             _ => {}
         }
         // A server that asks is there, even if it has not answered our greeting, which may wait for this very answer. It is never
@@ -200,39 +272,10 @@ impl Link {
         }
     }
 
-    fn note_registered(&mut self, request: &Bytes, now: Instant) -> Vec<Route> {
-        #[derive(serde::Deserialize)]
-        struct Registrations {
-            registrations: Vec<Registration>,
-        }
+    pub(super) fn note_registered(&mut self, request: &Bytes, now: Instant) -> Vec<Route> {
+        self.registry.note_registered(request);
         let Ok(request) = Envelope::read(request.clone()) else { return Vec::new() };
-        let params = request.params_as::<Registrations>();
-        for registration in params.into_iter().flat_map(|params| params.registrations) {
-            if self.registered.len() < REGISTRATIONS_MAX {
-                self.registered.push((registration.id, registration.method));
-            }
-        }
         let steps = self.barrier.on_register(request.params(), now);
         self.barrier_routes(steps)
     }
-
-    fn note_unregistered(&mut self, request: &Bytes) {
-        #[derive(serde::Deserialize)]
-        struct Unregistrations {
-            #[serde(alias = "unregistrations")]
-            unregisterations: Vec<Registration>,
-        }
-        let Ok(request) = Envelope::read(request.clone()) else { return };
-        let params = request.params_as::<Unregistrations>();
-        for gone in params.into_iter().flat_map(|params| params.unregisterations) {
-            self.registered.retain(|(id, _)| *id != gone.id);
-        }
-        self.barrier.on_unregister(request.params());
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct Registration {
-    id: String,
-    method: String,
 }

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use wire::{Bytes, Envelope, Id, Kind, Lane, ResponseError, codes};
 
 use super::own::failed;
+use super::registry::Rest;
 use super::{
-    Link, Outbound, Route, ServerState, cancel, cancelled_error, cancelled_id, fail_client,
-    to_client, to_server,
+    Link, Outbound, Route, cancel, cancelled_error, cancelled_id, fail_client, to_client, to_server,
 };
 use crate::{ClientId, Pending, lane_to_client};
 
@@ -17,8 +17,6 @@ use crate::{ClientId, Pending, lane_to_client};
 const EDITOR_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a user may take to answer a question.
 const USER_PATIENCE: Duration = Duration::from_secs(600);
-/// How many tokens of progress are remembered to be ended.
-const PROGRESS_MAX: usize = 1024;
 
 impl Link {
     /// A message from the server.
@@ -38,7 +36,11 @@ impl Link {
                         return self.to_all(&envelope, &Lane::Keep);
                     };
                     let lane = Lane::Latest(format!("d{uri}").into());
-                    let mut routes = self.to_all(&envelope, &lane);
+                    let mut routes = if self.is_shared() {
+                        self.publish(&uri, &envelope, &lane)
+                    } else {
+                        self.to_all(&envelope, &lane)
+                    };
                     routes.extend(self.barrier_on_publish(&uri, now));
                     routes
                 }
@@ -88,7 +90,11 @@ impl Link {
             };
             routes.push(to_client(pending.asker, answer));
         }
+        if self.registry.deadline.is_some_and(|deadline| deadline <= now) {
+            routes.extend(self.take_back_stale());
+        }
         for (_, pending) in self.asked_client.expired(now) {
+            routes.extend(self.note_unanswered(&pending, now));
             routes.extend(give_fallback(pending).map(to_server));
         }
         let steps = self.barrier.expire(now);
@@ -103,9 +109,42 @@ impl Link {
         method: &str,
         now: Instant,
     ) -> Vec<Route> {
-        let Some((client, _)) = self.lead() else {
-            let pending = Pending::of_server(id.clone(), ClientId::NOBODY, method);
-            return give_fallback(pending).map(to_server).into_iter().collect();
+        let mut routes = Vec::new();
+        let rewritten;
+        let mut envelope = envelope;
+        match method {
+            "window/workDoneProgress/create" => self.progress.created(envelope),
+            "client/registerCapability" if !self.registry.is_fresh() => {
+                let (rest, known) = self.registry.register(envelope);
+                routes.extend(self.known_again(&known, now));
+                match rest {
+                    Rest::All => {}
+                    Rest::Nothing => {
+                        routes.push(to_server(Envelope::response(id.clone(), &())));
+                        return routes;
+                    }
+                    Rest::Some(rest, before) => {
+                        routes.extend(self.take_back(&before));
+                        rewritten = rest;
+                        envelope = &rewritten;
+                    }
+                }
+            }
+            "client/unregisterCapability" => {
+                self.barrier.on_unregister(envelope.params());
+                if !self.registry.is_fresh() {
+                    rewritten = self.registry.unregister(envelope);
+                    envelope = &rewritten;
+                }
+            }
+            _ => {}
+        }
+        let Some(client) = self.whom(method) else {
+            let mut pending = Pending::of_server(id.clone(), ClientId::NOBODY, method);
+            pending.body = Some(envelope.body.clone());
+            routes.extend(self.note_unanswered(&pending, now));
+            routes.extend(give_fallback(pending).map(to_server));
+            return routes;
         };
         let mut pending = Pending::of_server(id.clone(), client, method);
         pending.deadline = patience(method).map(|patience| now + patience);
@@ -122,8 +161,90 @@ impl Link {
             let error = ResponseError::new(codes::INVALID_REQUEST, message);
             return vec![to_server(Envelope::error(id.clone(), &error))];
         };
-        let body = envelope.with_id(Id::number(ours)).body;
-        vec![Route::Client(client, Outbound { body, lane: Lane::Keep, tag: Some(ours) })]
+        routes.push(self.asked(client, ours, envelope));
+        if self.is_shared() && is_for_all(method) {
+            routes.extend(self.ask_others(client, method, envelope));
+        }
+        routes
+    }
+
+    /// The same request for the other clients; the first answers for all, because the server gets one answer.
+    fn ask_others(&mut self, first: ClientId, method: &str, envelope: &Envelope) -> Vec<Route> {
+        let mut routes = Vec::new();
+        let others: Vec<ClientId> = self.clients().filter(|other| *other != first).collect();
+        for other in others {
+            let pending = Pending { asked: other, ..Pending::ours(method) };
+            let Ok(ours) = self.asked_client.insert(pending) else { continue };
+            routes.push(self.asked(other, ours, envelope));
+        }
+        routes
+    }
+
+    /// A request of the server on its way to a client, under our id.
+    fn asked(&self, client: ClientId, ours: u32, envelope: &Envelope) -> Route {
+        let mut request = envelope.with_id(Id::number(ours));
+        if let Some(edit) = envelope.param("edit")
+            && let Some(edit) = self.with_own_versions(client, edit)
+        {
+            request = request.with_param("edit", edit.to_string().as_bytes());
+        }
+        let body = request.body;
+        Route::Client(client, Outbound { body, lane: Lane::Keep, tag: Some(ours) })
+    }
+
+    /// The client that answers a request of the server.
+    fn whom(&self, method: &str) -> Option<ClientId> {
+        if !self.is_shared() {
+            return self.lead();
+        }
+        match method {
+            "workspace/configuration" | "workspace/workspaceFolders" => self.lead(),
+            _ if is_for_all(method) => self.lead(),
+            "window/showMessageRequest" | "window/showDocument" | "workspace/applyEdit" => {
+                self.causer().or_else(|| self.most_active())
+            }
+            _ => self.most_active(),
+        }
+    }
+
+    /// The client whose command the server is at; of several, whose came last (rule 4.35).
+    fn causer(&self) -> Option<ClientId> {
+        let commands = self.asked_server.entries();
+        let commands = commands.filter(|(_, p)| &*p.method == "workspace/executeCommand");
+        let last = commands.filter(|(_, p)| p.original.is_some()).max_by_key(|(ours, _)| *ours);
+        last.map(|(_, pending)| pending.asker)
+    }
+
+    /// Takes registrations of a server that is gone back from all clients.
+    pub(super) fn take_back(&mut self, list: &[Value]) -> Vec<Route> {
+        if list.is_empty() {
+            return Vec::new();
+        }
+        // The misspelling is the protocol's.
+        let params = json!({ "unregisterations": list });
+        let clients: Vec<ClientId> = self.clients().collect();
+        let ask = |client| self.ask_client(client, "client/unregisterCapability", &params);
+        clients.into_iter().filter_map(ask).collect()
+    }
+
+    /// A request of the server gets an answer of ours: what that means for what we remember.
+    pub(super) fn note_unanswered(&mut self, pending: &Pending, now: Instant) -> Vec<Route> {
+        match (&*pending.method, &pending.body) {
+            ("client/registerCapability", Some(body)) => return self.note_registered(body, now),
+            ("client/unregisterCapability", Some(body)) => self.registry.note_unregistered(body),
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    /// A fresh server has made registrations again that the clients know.
+    fn known_again(&mut self, known: &[Box<RawValue>], now: Instant) -> Vec<Route> {
+        if known.is_empty() {
+            return Vec::new();
+        }
+        let params = serde_json::to_vec(&json!({ "registrations": known })).unwrap_or_default();
+        let steps = self.barrier.on_register(&params, now);
+        self.barrier_routes(steps)
     }
 
     fn server_response(&mut self, envelope: &Envelope, id: &Id, now: Instant) -> Vec<Route> {
@@ -143,11 +264,11 @@ impl Link {
                 false => self.greeted(envelope, now),
             };
         };
+        let mut routes = Vec::new();
         match (&*pending.method, envelope.outcome()) {
             ("initialize", Ok(result)) => {
-                for member in self.members.values_mut() {
-                    member.mirror.on_initialize_result(result);
-                }
+                self.note_result(result);
+                routes.extend(self.answer_joiners());
                 self.barrier.on_capabilities(result);
             }
             ("textDocument/diagnostic", Ok(result)) => {
@@ -158,26 +279,14 @@ impl Link {
             ("workspace/diagnostic", Ok(result)) => self.tap.on_workspace_pulled(result),
             _ => {}
         }
-        vec![to_client(pending.asker, envelope.with_id(original))]
-    }
-
-    /// The answer to the `initialize` with which we greeted a fresh server.
-    fn greeted(&mut self, envelope: &Envelope, now: Instant) -> Vec<Route> {
-        if self.state != ServerState::Greeting {
-            return Vec::new();
+        if let Ok(result) = envelope.outcome()
+            && let Some(result) = self.with_own_versions(pending.asker, result)
+        {
+            routes.push(to_client(pending.asker, Envelope::response(original, &result)));
+        } else {
+            routes.push(to_client(pending.asker, envelope.with_id(original)));
         }
-        match envelope.outcome() {
-            Ok(result) => {
-                self.barrier.on_capabilities(result);
-                let mut routes = self.take_over();
-                routes.extend(self.barrier_on_up(now));
-                routes
-            }
-            Err(error) => {
-                let reason = format!("{} did not come back: {error}", self.options.server);
-                self.give_up(&reason)
-            }
-        }
+        routes
     }
 
     fn server_cancel(&mut self, envelope: &Envelope, now: Instant) -> Vec<Route> {
@@ -189,32 +298,17 @@ impl Link {
         pending.deadline = Some(now + super::CANCEL_PATIENCE);
         vec![Route::WithdrawFromClient(pending.asked, ours, cancel(ours))]
     }
+}
 
-    fn server_progress(&mut self, envelope: &Envelope) -> Vec<Route> {
-        #[derive(serde::Deserialize)]
-        struct Progress {
-            token: Box<RawValue>,
-            value: Stage,
-        }
-        #[derive(serde::Deserialize)]
-        struct Stage {
-            kind: Option<String>,
-        }
-        let mut lane = Lane::Keep;
-        // Partial results share the method, and have no kind; they are kept.
-        if let Ok(Progress { token, value }) = envelope.params_as::<Progress>() {
-            let known = self.progress.iter().position(|open| **open == *token.get());
-            match (value.kind.as_deref(), known) {
-                (Some("begin"), None) if self.progress.len() < PROGRESS_MAX => {
-                    self.progress.push(token.get().into());
-                }
-                (Some("end"), Some(at)) => drop(self.progress.remove(at)),
-                (Some("report"), _) => lane = Lane::Latest(format!("p{}", token.get()).into()),
-                _ => {}
-            }
-        }
-        self.to_all(envelope, &lane)
-    }
+/// Whether a request is for every client.
+fn is_for_all(method: &str) -> bool {
+    let known = matches!(
+        method,
+        "client/registerCapability"
+            | "client/unregisterCapability"
+            | "window/workDoneProgress/create"
+    );
+    known || method.ends_with("/refresh")
 }
 
 /// What the server is told in place of a client that does not answer.

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use wire::lsp::MessageType;
 use wire::{Envelope, Id, Lane, codes};
@@ -30,9 +29,7 @@ impl Link {
         let greet = match self.state {
             ServerState::Starting => false,
             ServerState::Away => {
-                let greeting =
-                    self.lead().and_then(|(_, member)| member.mirror.initialize_params());
-                greeting.is_some() && !self.is_initializing() && !self.is_shutdown()
+                self.greeting.params.is_some() && !self.is_initializing() && !self.is_shutdown()
             }
             ServerState::Running | ServerState::Greeting | ServerState::Stopped(_) => {
                 return Vec::new();
@@ -40,10 +37,7 @@ impl Link {
         };
         if greet {
             let ours = self.asked_server.insert(Pending::ours("initialize"));
-            let request = ours
-                .ok()
-                .zip(self.lead())
-                .and_then(|(id, (_, member))| member.mirror.replay_initialize(Id::number(id)));
+            let request = ours.ok().and_then(|id| self.replay_initialize(Id::number(id)));
             if let Some(request) = request {
                 self.state = ServerState::Greeting;
                 return vec![to_server(request)];
@@ -70,10 +64,10 @@ impl Link {
         }
         let held: Vec<u32> = self.held.iter().filter_map(|outbound| outbound.tag).collect();
         for (ours, pending) in self.asked_server.drain() {
-            let again = pending.body.is_some()
+            let asks = pending.body.is_some()
                 && !pending.cancelled
                 && (is_client_initialize(&pending) || self.options.reads == Reads::Retry);
-            if held.contains(&ours) || again {
+            if held.contains(&ours) || asks || pending.joins {
                 self.asked_server.put_back(ours, pending);
             } else {
                 routes.extend(self.left_behind(ours, pending));
@@ -97,6 +91,7 @@ impl Link {
             routes.extend(self.tell(reason));
         }
         routes.extend(self.on_server_death());
+        routes.extend(self.take_back_stale());
         self.state = ServerState::Stopped(reason.to_owned());
         routes.extend(self.barrier_on_gone(false));
         self.held.clear();
@@ -117,10 +112,11 @@ impl Link {
 
     /// The fresh server has answered `initialize`: it is told what the old one knew, asked again what that one did not
     /// answer, and given what was held.
-    pub(super) fn take_over(&mut self) -> Vec<Route> {
+    pub(super) fn take_over(&mut self, now: Instant) -> Vec<Route> {
         self.state = ServerState::Running;
-        let lead = self.members.first_entry().map(|mut first| first.get_mut().mirror.replay());
-        let mut routes: Vec<Route> = lead.into_iter().flatten().map(to_server).collect();
+        let mut routes = self.replay();
+        routes.extend(self.answer_joiners());
+        self.registry.renewed(now);
         routes.extend(self.ask_again());
         routes.extend(self.release());
         for client in self.clients().collect::<Vec<_>>() {
@@ -141,7 +137,7 @@ impl Link {
     }
 
     /// The answer to a request that the dead server has not given.
-    fn left_behind(&self, ours: u32, pending: Pending) -> Option<Route> {
+    pub(super) fn left_behind(&self, ours: u32, pending: Pending) -> Option<Route> {
         let (client, server) = (pending.asker, &self.options.server);
         let Some(id) = pending.original else {
             let message = format!("{server} ended before it answered");
@@ -163,34 +159,40 @@ impl Link {
         })
     }
 
-    /// Ends progress, clears diagnostics, and takes back registrations.
+    /// Ends progress and clears diagnostics.
     fn clear_screen(&mut self) -> Vec<Route> {
-        let mut routes = Vec::new();
-        for token in std::mem::take(&mut self.progress) {
-            let token = RawValue::from_string(token.into()).ok();
-            let params = json!({ "token": token, "value": { "kind": "end" } });
-            let envelope = Envelope::notification("$/progress", &params);
-            routes.extend(self.to_all(&envelope, &Lane::Keep));
-        }
+        let mut routes = self.end_progress();
+        self.registry.expire_later();
         for uri in self.tap.clear() {
             let params = json!({ "uri": &*uri, "diagnostics": [] });
             let envelope = Envelope::notification("textDocument/publishDiagnostics", &params);
             let lane = Lane::Latest(format!("d{uri}").into());
             routes.extend(self.to_all(&envelope, &lane));
         }
-        let registered = std::mem::take(&mut self.registered);
-        if !registered.is_empty() && !self.is_shutdown() {
-            let list: Vec<Value> = registered
-                .into_iter()
-                .map(|(id, method)| json!({ "id": id, "method": method }))
-                .collect();
-            // The misspelling is the protocol's.
-            let params = json!({ "unregisterations": list });
-            for client in self.clients().collect::<Vec<_>>() {
-                routes.extend(self.ask_client(client, "client/unregisterCapability", &params));
-            }
+        routes
+    }
+
+    /// The same for a client that is split off.
+    pub(super) fn clear_screen_of(&mut self, client: ClientId) -> Vec<Route> {
+        let mut routes = self.end_progress_of(client);
+        for uri in self.tap.shown() {
+            let params = json!({ "uri": &*uri, "diagnostics": [] });
+            let envelope = Envelope::notification("textDocument/publishDiagnostics", &params);
+            let lane = Lane::Latest(format!("d{uri}").into());
+            let body = envelope.body;
+            routes.push(Route::Client(client, Outbound { body, lane, tag: None }));
         }
         routes
+    }
+
+    /// Takes back what the dead server had registered and no fresh one has made again.
+    pub(super) fn take_back_stale(&mut self) -> Vec<Route> {
+        let Some(params) = self.registry.take_stale().filter(|_| !self.is_shutdown()) else {
+            return Vec::new();
+        };
+        let clients: Vec<ClientId> = self.clients().collect();
+        let ask = |client| self.ask_client(client, "client/unregisterCapability", &params);
+        clients.into_iter().filter_map(ask).collect()
     }
 
     /// What was kept to be asked again, oldest first, unless it is still held.

@@ -1,11 +1,13 @@
 //! Links, message by message, with a clock that the test turns.
 
+mod fresh;
+mod shared;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use wire::Kind;
 
 use super::*;
-use crate::verdict::Habits;
 
 /// A link with the time, and what went where.
 struct Rig {
@@ -30,6 +32,7 @@ fn show(routes: &[Route]) -> Vec<String> {
         Route::Server(outbound) => one("s", outbound),
         Route::WithdrawFromServer(tag, _) => format!("withdraw s {tag}"),
         Route::WithdrawFromClient(_, tag, _) => format!("withdraw c {tag}"),
+        Route::Parted(client) => format!("parted {}", client.0),
         Route::Answered(ours, _) => format!("answered {ours}"),
         Route::Chosen(ours, _) => format!("chosen {ours}"),
         Route::Verdict(ticket, verdict) => format!("verdict {} {}", ticket.0, verdict.word()),
@@ -50,8 +53,7 @@ fn body(route: &Route) -> Value {
 
 impl Rig {
     fn new(reads: Reads) -> Rig {
-        let mut link =
-            Link::new(LinkOptions { server: "ls".to_owned(), reads, habits: Habits::default() });
+        let mut link = Link::new(LinkOptions::new("ls", reads));
         link.join(ClientId::ONLY);
         Rig { link, now: Instant::now() }
     }
@@ -187,13 +189,15 @@ fn rule_4_14_death_leaves_nobody_waiting_and_the_screen_clean() {
         "c 2!-32803",
         "c $/progress",
         "c textDocument/publishDiagnostics",
-        "c 3 client/unregisterCapability",
     ];
     assert_eq!(show(&routes), expected);
     assert_eq!(body(&routes[4])["params"], json!({ "uri": "file:///dirty", "diagnostics": [] }));
-    assert_eq!(body(&routes[5])["params"]["unregisterations"][0]["id"], "r1");
     // Late answers to the dead go nowhere.
     assert!(rig.client(json!({ "id": 2, "result": null })).is_empty());
+    // What it had registered is taken back for good once it is given up.
+    let routes = rig.link.give_up("why");
+    assert_eq!(show(&routes), ["c window/showMessage", "c 3 client/unregisterCapability"]);
+    assert_eq!(body(&routes[1])["params"]["unregisterations"][0]["id"], "r1");
     assert!(rig.client(json!({ "id": 3, "result": null })).is_empty());
 }
 

@@ -47,28 +47,14 @@ impl Link {
         Some(self.barrier_routes(steps))
     }
 
-    /// A client has said something: what the barrier has to know of it.
-    pub(super) fn barrier_on_client(
-        &mut self,
-        envelope: &Envelope,
-        told: Option<Told>,
-        now: Instant,
-    ) -> Vec<Route> {
+    /// The server is told something of a client: what the barrier has to know of it.
+    pub(super) fn barrier_on_client(&mut self, told: Option<Told>, now: Instant) -> Vec<Route> {
         let last = self.asked_server.last();
-        let steps = match (told, envelope.method()) {
-            (Some(Told::Opened(uri, revision)), _) => {
-                self.barrier.on_open(&uri, revision, last, now)
-            }
-            (Some(Told::Changed(uri, revision)), _) => {
-                self.barrier.on_change(&uri, revision, last, now)
-            }
-            (Some(Told::Closed(uri)), _) => self.barrier.on_close(&uri),
-            (None, Some("initialize")) => {
-                self.barrier.on_initialize(envelope.params());
-                return Vec::new();
-            }
-            (None, Some("initialized")) => return self.barrier_on_up(now),
-            _ => return Vec::new(),
+        let steps = match told {
+            Some(Told::Opened(uri, revision)) => self.barrier.on_open(&uri, revision, last, now),
+            Some(Told::Changed(uri, revision)) => self.barrier.on_change(&uri, revision, last, now),
+            Some(Told::Closed(uri)) => self.barrier.on_close(&uri),
+            None => return Vec::new(),
         };
         self.barrier_routes(steps)
     }

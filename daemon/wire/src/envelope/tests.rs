@@ -122,3 +122,21 @@ proptest! {
         prop_assert_eq!(back.body, envelope.body);
     }
 }
+
+#[test]
+fn one_parameter_is_replaced_and_every_other_byte_stays() {
+    let raw =
+        r#"{ "params": {"a":[{"token":1}], "token" : "x" ,"b":"\ud83d"},"id":7,"method":"m"}"#;
+    let envelope = Envelope::read(raw.into()).unwrap();
+    assert_eq!(envelope.param("token"), Some(&b"\"x\""[..]));
+    assert_eq!(envelope.param("gone"), None);
+    let other = envelope.with_param("token", b"12345");
+    assert_eq!(other.body, raw.replace("\"x\"", "12345"));
+    assert_eq!(other.id().unwrap().raw(), "7");
+    assert_eq!(other.method(), Some("m"));
+    assert_eq!(envelope.with_param("gone", b"1").body, raw);
+    let none = Envelope::read(r#"{"id":1,"result":{"token":1}}"#.into()).unwrap();
+    assert_eq!(none.with_param("token", b"2").body, none.body);
+    let list = Envelope::read(r#"{"method":"m","params":[1]}"#.into()).unwrap();
+    assert_eq!(list.param("token"), None);
+}

@@ -89,6 +89,8 @@ async fn a_reader_is_held_until_the_queue_has_drained() {
     slow.send(Bytes::from(vec![0; QUEUE_BYTES_MAX / 2]), Lane::Keep, None).unwrap();
     slow.hold(peer.gate());
     assert!(slow.is_holding());
+    let other = Sender::new();
+    other.hold(peer.gate());
     let (_, mut far_writer) = tokio::io::split(far);
     let message = Envelope::notification("n", &1);
     far_writer.write_all(&frame::encode(&message.body)).await.unwrap();
@@ -99,6 +101,11 @@ async fn a_reader_is_held_until_the_queue_has_drained() {
     assert!(slow.stalled_for() >= Duration::from_millis(50));
     drain(&slow).await;
     assert!(!slow.is_holding());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), events.recv()).await.is_err(),
+        "another queue holds it"
+    );
+    other.close();
     let event = tokio::time::timeout(Duration::from_secs(5), events.recv()).await.unwrap();
     assert!(matches!(event, Some(PeerEvent::Incoming(Incoming::Message(_)))));
 }

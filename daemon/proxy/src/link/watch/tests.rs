@@ -3,17 +3,12 @@
 use std::time::Duration;
 
 use super::*;
-use crate::verdict::Habits;
 use crate::{LinkOptions, Reads};
 
 const CLIENT: ClientId = ClientId::ONLY;
 
 fn link(capabilities: &Value, now: Instant) -> Link {
-    let mut link = Link::new(LinkOptions {
-        server: "ls".to_owned(),
-        reads: Reads::Fail,
-        habits: Habits::default(),
-    });
+    let mut link = Link::new(LinkOptions::new("ls", Reads::Fail));
     link.join(CLIENT);
     link.on_server_up(now);
     let params = json!({ "capabilities": capabilities });
