@@ -13,6 +13,7 @@ mod cancel;
 mod fidelity;
 mod malformed;
 mod conformance;
+mod tower;
 mod death;
 mod faults;
 mod bad_input;

@@ -6,6 +6,7 @@
 
 mod documents;
 mod record;
+mod tower;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -49,6 +50,7 @@ pub fn early() -> Option<ExitCode> {
         match arg.as_str() {
             "--exits" => habits.exits = true,
             "--mute" => habits.mute = true,
+            "--tower" => return Some(tower::run()),
             "--stays" => habits.stays = true,
             "--stumbles" => habits.stumbles = true,
             "--record" => habits.record = Record::open(args.next()?.as_ref()),

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: runs the benchmarks and writes docs/benchmarks.md from the rows that they print.
 
+mod conformance;
+
 use std::fmt::Write as _;
 use std::fs;
 
@@ -11,7 +13,7 @@ use crate::paths;
 use crate::setup::Purpose;
 
 /// The benchmarks, in the order of the document.
-const BENCHES: &[&str] = &["proxy", "faults", "soak", "steer", "engine"];
+const BENCHES: &[&str] = &["proxy", "conformance", "faults", "soak", "steer", "engine"];
 
 /// What `demolish bench NAME --json` prints.
 #[derive(Deserialize)]
@@ -43,6 +45,8 @@ struct Row {
     goal: Option<String>,
     #[serde(default)]
     holds: Option<bool>,
+    #[serde(default)]
+    note: Option<String>,
 }
 
 /// Runs the benchmarks named, or all.
@@ -68,19 +72,19 @@ pub(crate) fn run(names: &[String]) -> Result<bool> {
         let printed = tool(&program).args(["bench", name, "--json"]).read_whatever()?;
         let bench: Bench = serde_json::from_str(&printed)
             .with_context(|| format!("bench {name} printed no object of benchmarks"))?;
-        print!("{}", table(&bench));
+        print!("{}", part(&bench)?);
         benches.push(bench);
     }
     let hold = benches.iter().flat_map(|bench| &bench.rows).all(|row| row.holds != Some(false));
     if names.is_empty() {
-        fs::write(paths::root().join("docs/benchmarks.md"), document(&benches))
+        fs::write(paths::root().join("docs/benchmarks.md"), document(&benches)?)
             .context("cannot write docs/benchmarks.md")?;
         println!("bench: docs/benchmarks.md is written");
     }
     Ok(hold)
 }
 
-fn document(benches: &[Bench]) -> String {
+fn document(benches: &[Bench]) -> Result<String> {
     let mut text = String::from(
         "# Benchmarks\n\nWritten by `make bench` from what `demolish bench NAME --json` prints; do not edit. Ratios and the two sides of\n\
          a comparison come from one run on one machine.\n",
@@ -92,9 +96,17 @@ fn document(benches: &[Bench]) -> String {
             "\n## {}\n\n{cpu}, {cores} cores, {memory_gib:.0} GiB; {}, commit {}.\n\n",
             bench.bench, bench.date, bench.commit
         );
-        text.push_str(&table(bench));
+        text.push_str(&part(bench)?);
     }
-    text
+    Ok(text)
+}
+
+/// What one benchmark found.
+fn part(bench: &Bench) -> Result<String> {
+    match &*bench.bench {
+        "conformance" => Ok(conformance::table(bench, &conformance::peers()?)),
+        _ => Ok(table(bench)),
+    }
 }
 
 fn table(bench: &Bench) -> String {
@@ -140,7 +152,7 @@ mod tests {
         let json = r#"{"bench":"proxy","date":"2026-01-02","machine":{"cpu":"C","cores":4,"memory_gib":23.4},"commit":"abc",
             "rows":[{"metric":"added_latency_p50","value":21.34,"unit":"us","against":"direct pipe","ratio":1.04,"goal":"<= 30","holds":true}]}"#;
         let bench: Bench = serde_json::from_str(json).unwrap();
-        assert!(document(&[bench]).ends_with(
+        assert!(document(&[bench]).unwrap().ends_with(
             "## proxy\n\nC, 4 cores, 23 GiB; 2026-01-02, commit abc.\n\n| metric | value | against | ratio | goal | holds |\n\
              |---|---|---|---|---|---|\n| added_latency_p50 | 21.3 us | direct pipe | 1.04 | <= 30 | yes |\n"
         ));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use text::{Change, Document, Encoding, Position, Range, Revision};
 use wire::{Envelope, Id, Kind, ResponseError};
 
 use super::port::excerpt;
@@ -210,9 +211,13 @@ impl Stage {
     }
 }
 
-/// Whether this is the answer to `id`. Some proxies change the spelling of an id; that is a rule of its own.
+/// Whether this is the answer to `id`. How an id is spelled is a check of its own.
 pub(super) fn is_response(envelope: &Envelope, id: &Id) -> bool {
-    matches!(&envelope.kind, Kind::Response { id: of } if of == id)
+    let alike = |of: &Id| {
+        let value = |id: &Id| wire::parse::<Value>(id.raw().as_bytes()).ok();
+        of == id || value(of) == value(id)
+    };
+    matches!(&envelope.kind, Kind::Response { id: of } if alike(of))
 }
 
 /// The result of a response, or the error in words.
@@ -231,18 +236,85 @@ pub(super) fn refusal(answer: &Envelope) -> Verdict<i64> {
     }
 }
 
-/// Two values that must be the same.
+/// Two values that must be the same; if not, where they differ first.
 pub(super) fn same(what: &str, got: &Value, expected: &Value) -> Verdict {
-    if got == expected {
+    let Some((place, got, expected)) = difference(String::new(), got, expected) else {
         return Ok(());
+    };
+    let text = |value: Option<&Value>| match value {
+        Some(value) => format!("`{}`", excerpt(value.to_string().as_bytes())),
+        None => "nothing".to_owned(),
+    };
+    let at = if place.is_empty() { String::new() } else { format!(" at `{place}`") };
+    Err(format!("{what} arrived with {} instead of {}{at}", text(got), text(expected)).into())
+}
+
+type Difference<'v> = (String, Option<&'v Value>, Option<&'v Value>);
+
+fn difference<'v>(place: String, got: &'v Value, expected: &'v Value) -> Option<Difference<'v>> {
+    let below = |name: &str| {
+        if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") }
+    };
+    match (got, expected) {
+        (Value::Object(got), Value::Object(expected)) => {
+            let names =
+                expected.keys().chain(got.keys().filter(|name| !expected.contains_key(*name)));
+            names.into_iter().find_map(|name| match (got.get(name), expected.get(name)) {
+                (Some(got), Some(expected)) => difference(below(name), got, expected),
+                (got, expected) => Some((below(name), got, expected)),
+            })
+        }
+        (Value::Array(got), Value::Array(expected)) if got.len() == expected.len() => {
+            let pairs = got.iter().zip(expected).enumerate();
+            pairs
+                .into_iter()
+                .find_map(|(n, (got, expected))| difference(format!("{place}[{n}]"), got, expected))
+        }
+        _ if got == expected => None,
+        _ => Some((place, Some(got), Some(expected))),
     }
-    let (got, expected) = (got.to_string(), expected.to_string());
-    Err(format!(
-        "{what} arrived as `{}` instead of `{}`",
-        excerpt(got.as_bytes()),
-        excerpt(expected.as_bytes())
-    )
-    .into())
+}
+
+/// The text and version of a document that the present server knows, from everything that it was told.
+pub(super) fn told(s: &Stage, uri: &str) -> Option<(Value, String)> {
+    let mut told: Option<(Value, Document)> = None;
+    for envelope in &s.port(SERVER)?.heard {
+        let params: Value = envelope.params_as().unwrap_or_default();
+        let document = &params["textDocument"];
+        if document["uri"] != uri {
+            continue;
+        }
+        match envelope.method() {
+            Some("textDocument/didOpen") => {
+                let text = document["text"].as_str().unwrap_or("");
+                told =
+                    Some((document["version"].clone(), Document::new(Revision::default(), text)));
+            }
+            Some("textDocument/didChange") => {
+                let changes: Vec<Change> =
+                    params["contentChanges"].as_array()?.iter().filter_map(change).collect();
+                let (version, text) = told.as_mut()?;
+                text.apply(Revision::default(), &changes, Encoding::Utf16).ok()?;
+                *version = document["version"].clone();
+            }
+            Some("textDocument/didClose") => told = None,
+            _ => {}
+        }
+    }
+    told.map(|(version, document)| (version, document.text()))
+}
+
+fn change(value: &Value) -> Option<Change> {
+    let point = |value: &Value| {
+        let number =
+            |name: &str| value[name].as_u64().and_then(|number| u32::try_from(number).ok());
+        Some(Position { line: number("line")?, character: number("character")? })
+    };
+    let range = match value.get("range") {
+        Some(range) => Some(Range { start: point(&range["start"])?, end: point(&range["end"])? }),
+        None => None,
+    };
+    Some(Change { range, text: value["text"].as_str()?.to_owned() })
 }
 
 /// Two texts that must be the same to the byte.

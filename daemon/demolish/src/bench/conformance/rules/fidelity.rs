@@ -35,7 +35,7 @@ const IDS: [&str; 9] = [
     "\"\"",
     "\"1\"",
     "\"3f1c-uuid\"",
-    "\"\\u00e9\\n\"",
+    "\"é\"",
 ];
 
 /// Responses, from their result or error on.
@@ -179,22 +179,27 @@ fn ids() -> Vec<Check> {
         )
     };
     vec![
-        check(
-            5,
-            Pipe,
-            "ids of the editor come back byte for byte, all in flight at once",
-            editor_ids,
-        ),
-        check(
-            5,
-            Pipe,
-            "ids of the server come back byte for byte, all in flight at once",
-            server_ids,
-        ),
+        check(5, Pipe, "ids of the editor come back, all in flight at once", editor_ids),
+        check(5, Pipe, "ids of the server come back, all in flight at once", server_ids),
+        check(5, Pipe, "an id comes back as it was spelled", spelled),
         check(5, Pipe, "both sides may use the same id", crossed),
         check(5, Proxy, "an answer that nobody asked for is dropped", unasked),
         check(5, Proxy, "a second request with an id in flight is refused", twice),
     ]
+}
+
+async fn spelled(s: &mut Stage) -> Verdict {
+    s.begin().await?;
+    for raw in ["\"\\u00e9\\n\"", "\"\\/\"", "\"é\""] {
+        let id = Id::from_raw(raw.as_bytes()).ok_or("that is no id")?;
+        s.send(EDITOR, &Envelope::request(id.clone(), "textDocument/hover", &s.place(0)))?;
+        let asked = s.hears("textDocument/hover").await?;
+        s.answer(SERVER, &asked, &Value::Null)?;
+        let answer = s.response(EDITOR, &id).await?;
+        let back = answer.id().map(|id| id.raw().to_owned()).unwrap_or_default();
+        ensure(back == raw, format!("{raw} came back as {back}"))?;
+    }
+    Ok(())
 }
 
 async fn editor_ids(s: &mut Stage) -> Verdict {

@@ -16,7 +16,7 @@ use crate::bench::conformance::talk::{SETTLE, ensure, is_response, refusal, resu
 /// How long the longest deadline may be that a proxy sets an editor.
 const EDITOR_PATIENCE: Duration = Duration::from_secs(40);
 /// How long a round trip may take at the median; that is about being held back, not about speed.
-const ROUND_TRIP_MS_MAX: f64 = 50.0;
+const ROUND_TRIP_MS_MAX: f64 = 20.0;
 /// How long a round trip with a megabyte may take at the median.
 const MEGABYTE_MS_MAX: f64 = 1000.0;
 

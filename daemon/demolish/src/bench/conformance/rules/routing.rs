@@ -8,7 +8,7 @@ use crate::bench::conformance::suite::{Check, Duty::Pipe, check};
 use crate::bench::conformance::talk::{SETTLE, ensure, result, same};
 
 /// Requests whose parameters and results must arrive as they were sent, by rule. `U` is the open document.
-const EXCHANGES: [(u8, &str, &str, &str); 19] = [
+const EXCHANGES: [(u8, &str, &str, &str); 15] = [
     (
         36,
         "textDocument/codeLens",
@@ -26,30 +26,6 @@ const EXCHANGES: [(u8, &str, &str, &str); 19] = [
         "textDocument/codeAction",
         r#"{"textDocument":{"uri":"U"},"range":R,"context":{"diagnostics":[],"triggerKind":1}}"#,
         r#"[{"title":"t","command":"test.run","arguments":[]},{"title":"u","kind":"quickfix","command":{"title":"u","command":"editor.action.rename"}}]"#,
-    ),
-    (
-        37,
-        "completionItem/resolve",
-        r#"{"label":"a","data":{"id":[1,2]}}"#,
-        r#"{"label":"a","detail":"d","data":{"id":[1,2]}}"#,
-    ),
-    (
-        37,
-        "codeAction/resolve",
-        r#"{"title":"t","data":"7"}"#,
-        r#"{"title":"t","edit":{"changes":{"U":[]}},"data":"7"}"#,
-    ),
-    (
-        37,
-        "codeLens/resolve",
-        r#"{"range":R,"data":7}"#,
-        r#"{"range":R,"command":{"title":"run","command":"test.run"},"data":7}"#,
-    ),
-    (
-        37,
-        "inlayHint/resolve",
-        r#"{"position":P,"label":"l","data":null}"#,
-        r#"{"position":P,"label":"l","tooltip":"t"}"#,
     ),
     (
         38,
@@ -106,12 +82,6 @@ const EXCHANGES: [(u8, &str, &str, &str); 19] = [
         r#"[{"name":"f","kind":12,"uri":"U","range":R,"selectionRange":R,"data":{"k":1}}]"#,
     ),
     (
-        42,
-        "callHierarchy/incomingCalls",
-        r#"{"item":{"name":"f","kind":12,"uri":"U","range":R,"selectionRange":R,"data":{"k":1}}}"#,
-        r#"[{"from":{"name":"g","kind":12,"uri":"U","range":R,"selectionRange":R},"fromRanges":[R]}]"#,
-    ),
-    (
         11,
         "textDocument/documentSymbol",
         r#"{"textDocument":{"uri":"U"}}"#,
@@ -122,6 +92,62 @@ const EXCHANGES: [(u8, &str, &str, &str); 19] = [
         "workspace/symbol",
         r#"{"query":"x"}"#,
         r#"[{"name":"x","kind":13,"location":{"uri":"U"},"data":[1]}]"#,
+    ),
+    (
+        37,
+        "textDocument/inlayHint",
+        r#"{"textDocument":{"uri":"U"},"range":R}"#,
+        r#"[{"position":P,"label":"l","data":{"k":1}}]"#,
+    ),
+];
+
+/// Items that come back in a follow-up: rule, what is asked for them, with what result, where in it the item stands, what
+/// the follow-up is, and whether the item is its `item` or all of it.
+const FOLLOW_UPS: [(u8, &str, &str, &str, &str, &str, bool); 5] = [
+    (
+        37,
+        "textDocument/completion",
+        r#"{"textDocument":{"uri":"U"},"position":P}"#,
+        r#"{"isIncomplete":false,"items":[{"label":"a","data":{"id":[1,2]}}]}"#,
+        "/items/0",
+        "completionItem/resolve",
+        false,
+    ),
+    (
+        37,
+        "textDocument/codeAction",
+        r#"{"textDocument":{"uri":"U"},"range":R,"context":{"diagnostics":[]}}"#,
+        r#"[{"title":"t","kind":"quickfix","data":"7"}]"#,
+        "/0",
+        "codeAction/resolve",
+        false,
+    ),
+    (
+        37,
+        "textDocument/codeLens",
+        r#"{"textDocument":{"uri":"U"}}"#,
+        r#"[{"range":R,"data":7}]"#,
+        "/0",
+        "codeLens/resolve",
+        false,
+    ),
+    (
+        37,
+        "textDocument/inlayHint",
+        r#"{"textDocument":{"uri":"U"},"range":R}"#,
+        r#"[{"position":P,"label":"l","data":[1.5]}]"#,
+        "/0",
+        "inlayHint/resolve",
+        false,
+    ),
+    (
+        42,
+        "textDocument/prepareCallHierarchy",
+        r#"{"textDocument":{"uri":"U"},"position":P}"#,
+        r#"[{"name":"f","kind":12,"uri":"U","range":R,"selectionRange":R,"data":{"k":1}}]"#,
+        "/0",
+        "callHierarchy/incomingCalls",
+        true,
     ),
 ];
 
@@ -144,6 +170,10 @@ pub(super) fn checks() -> Vec<Check> {
             })
         })
         .collect();
+    for row in FOLLOW_UPS {
+        let says = format!("`{}` reaches the server with the item that it gave", row.5);
+        all.push(check(row.0, Pipe, says, async move |s: &mut Stage| follow_up(s, row).await));
+    }
     for method in REFRESHES {
         let says = format!("`{method}` is answered, and reaches the editor");
         all.push(check(45, Pipe, says, async move |s: &mut Stage| refresh(s, method).await));
@@ -197,6 +227,37 @@ async fn exchange(s: &mut Stage, method: &str, params: &str, answer: &str) -> Ve
     same("the question", &asked.params_as().unwrap_or_default(), &params)?;
     s.answer(SERVER, &asked, &answer)?;
     same("the answer", &result(&s.response(EDITOR, &id).await?)?, &answer)
+}
+
+async fn follow_up(
+    s: &mut Stage,
+    (_, first, params, answer, place, then, wrapped): (u8, &str, &str, &str, &str, &str, bool),
+) -> Verdict {
+    s.begin().await?;
+    let (params, answer) = (filled(s, params), filled(s, answer));
+    let id = s.ask(first, &params)?;
+    let asked = s.hears(first).await?;
+    s.answer(SERVER, &asked, &answer)?;
+    let seen = result(&s.response(EDITOR, &id).await?)?;
+    // Some proxies make a list of what was an object, or the other way round.
+    let item =
+        seen.pointer(place).or_else(|| seen.pointer("/0")).or_else(|| seen.pointer("/items/0"));
+    let item = item.ok_or("the item did not reach the editor")?.clone();
+    let params = if wrapped { json!({ "item": item }) } else { item };
+    let id = s.ask(then, &params)?;
+    let asked = s.hears(then).await?;
+    let heard: Value = asked.params_as().unwrap_or_default();
+    let heard = if wrapped { heard["item"].clone() } else { heard };
+    let given = answer.pointer(place).ok_or("the check itself is wrong")?;
+    same("the item", &heard, given)?;
+    let last = if wrapped { json!([]) } else { json!({ "label": "resolved" }) };
+    s.answer(SERVER, &asked, &last)?;
+    let mut seen = result(&s.response(EDITOR, &id).await?)?;
+    if let Some(item) = seen.as_object_mut() {
+        // It may be marked again.
+        item.remove("data");
+    }
+    same("the answer", &seen, &last)
 }
 
 async fn refresh(s: &mut Stage, method: &str) -> Verdict {
