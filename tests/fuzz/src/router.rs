@@ -89,7 +89,7 @@ struct Rig {
 
 impl Rig {
     fn new(reads: Reads) -> Rig {
-        let link = Link::new(LinkOptions { server: "ls".to_owned(), reads, habits: habits() });
+        let link = Link::new(LinkOptions { habits: habits(), ..LinkOptions::new("ls", reads) });
         let mut rig = Rig {
             link,
             now: Instant::now(),
@@ -158,7 +158,7 @@ impl Rig {
         let client = self.clients.remove(input.below(self.clients.len()));
         self.open.retain(|(of, _), _| *of != client);
         self.at_client.retain(|(of, _)| *of != client);
-        let routes = self.link.leave(client);
+        let routes = self.link.leave(client, self.now);
         self.follow(routes, input);
     }
 
@@ -322,6 +322,13 @@ impl Rig {
                     } else {
                         self.client_gets(client, outbound.body);
                     }
+                }
+                Route::Parted(client) => {
+                    // It goes on in a link of its own, which is not looked at here.
+                    self.link.take_parted(client).expect("it was split off");
+                    self.clients.retain(|other| *other != client);
+                    self.open.retain(|(of, _), _| *of != client);
+                    self.at_client.retain(|(of, _)| *of != client);
                 }
                 Route::Chosen(ours, _) => {
                     let at = self.choices.iter().position(|choice| *choice == ours);
