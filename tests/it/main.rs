@@ -21,6 +21,7 @@ mod lifecycle;
 mod sharing;
 mod load;
 mod own;
+mod lease;
 mod real;
 mod cli;
 mod steering;

@@ -111,6 +111,8 @@ pub enum Step {
 pub struct Ground<'g> {
     /// Whether the server is there, and nobody waits for anything from it.
     pub quiet: bool,
+    /// How the server is asked now, if that has changed since the question came.
+    pub manner: Option<&'g Manner>,
     /// The document as exactly one client has it open, and how positions are counted in it.
     pub document: &'g dyn Fn(&str) -> Option<(Document, Encoding)>,
     /// What the server has said so far.
@@ -270,7 +272,10 @@ impl Lease {
         steps
     }
 
-    fn begin(&mut self, question: Question, ground: Ground<'_>, now: Instant) -> Vec<Step> {
+    fn begin(&mut self, mut question: Question, ground: Ground<'_>, now: Instant) -> Vec<Step> {
+        if let Some(manner) = ground.manner {
+            question.manner = manner.clone();
+        }
         let refuse = |why| vec![Step::Answer(question.number, Err(why))];
         let Some((document, encoding)) = (ground.document)(&question.uri) else {
             return refuse(Refusal::NotOpen);

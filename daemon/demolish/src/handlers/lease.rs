@@ -168,6 +168,8 @@ pub(crate) fn look(state: &mut State, id: InstanceId, now: Instant) {
         return;
     }
     let quiet = instance.server.is_some() && instance.link.is_quiet();
+    let manner = instance.leased.lease.is_waiting().then(|| manner(instance)).flatten();
+    let manner = manner.as_ref().map(|(manner, _)| manner);
     let documents: Vec<_> = instance
         .link
         .clients()
@@ -180,7 +182,7 @@ pub(crate) fn look(state: &mut State, id: InstanceId, now: Instant) {
         let only = open.next().filter(|_| open.next().is_none())?;
         Some((only.document.clone(), only.encoding))
     };
-    let ground = Ground { quiet, document: &document, tap: instance.link.tap() };
+    let ground = Ground { quiet, manner, document: &document, tap: instance.link.tap() };
     let steps = instance.leased.lease.look(ground, now);
     let routes = walk(instance, steps, now);
     super::wrap::pass(state, id, routes, now);

@@ -246,7 +246,7 @@ impl Rig {
         let document =
             |uri: &str| documents.get(uri).map(|open| (open.document.clone(), open.encoding));
         let quiet = self.link.pending_len(ClientId::ONLY) == 0 && !self.busy;
-        let ground = Ground { quiet, document: &document, tap: self.link.tap() };
+        let ground = Ground { quiet, manner: None, document: &document, tap: self.link.tap() };
         let steps = self.lease.look(ground, self.now);
         self.steps(steps);
     }
