@@ -215,12 +215,13 @@ impl Link {
         self.asked_server.entries().filter(|(_, pending)| pending.asker == client).count()
     }
 
-    /// Whether the server is there, nobody waits for anything from it, and it shows no progress.
-    pub fn is_quiet(&self) -> bool {
+    /// Whether the server is there and has read the project, nobody waits for anything from it, and it shows no progress.
+    pub fn is_quiet(&self, now: Instant) -> bool {
         self.state == ServerState::Running
             && self.asked_server.is_empty()
             && self.held.is_empty()
             && self.progress.is_empty()
+            && self.barrier.has_loaded(now)
     }
 
     /// Whether the server has registered for this method.

@@ -167,7 +167,7 @@ pub(crate) fn look(state: &mut State, id: InstanceId, now: Instant) {
     if instance.leased.lease.next_deadline().is_none() {
         return;
     }
-    let quiet = instance.server.is_some() && instance.link.is_quiet();
+    let quiet = instance.server.is_some() && instance.link.is_quiet(now);
     let manner = instance.leased.lease.is_waiting().then(|| manner(instance)).flatten();
     let manner = manner.as_ref().map(|(manner, _)| manner);
     let documents: Vec<_> = instance

@@ -60,6 +60,9 @@ pub(super) struct Place {
 pub(super) struct Heard {
     settings: Json,
     pulls: AtomicBool,
+    /// The notification that says when it has read the project, if it is one that finds nothing wrong before.
+    tells_ready: Option<&'static str>,
+    ready: AtomicBool,
     published: Mutex<HashMap<String, (Option<i32>, Json)>>,
     news: Notify,
 }
@@ -69,6 +72,8 @@ impl Heard {
         Arc::new(Heard {
             settings: plan.settings.clone(),
             pulls: AtomicBool::new(plan.pulls),
+            tells_ready: plan.server.ready().and_then(|ready| ready.status.as_deref()),
+            ready: AtomicBool::new(false),
             published: Mutex::default(),
             news: Notify::new(),
         })
@@ -91,6 +96,12 @@ pub(super) struct Listener(pub(super) Arc<Heard>);
 
 impl Handler for Listener {
     fn notified(&self, method: &str, envelope: &Envelope) {
+        if self.0.tells_ready == Some(method) {
+            let quiescent =
+                envelope.params_as::<Json>().is_ok_and(|params| params["quiescent"] == true);
+            self.0.ready.store(quiescent, Ordering::Relaxed);
+            return self.0.news.notify_waiters();
+        }
         if method != "textDocument/publishDiagnostics" {
             return;
         }
@@ -230,6 +241,7 @@ impl Instance {
         text: &Arc<str>,
         until: Instant,
     ) -> Result<Arc<[Said]>, Unknown> {
+        self.until_ready(until).await?;
         let version = self.show(place, text)?;
         let list = match self.pushed(&place.uri, version, until).await? {
             Some(list) => list,
@@ -240,6 +252,20 @@ impl Instance {
         let said: Arc<[Said]> = convert::diagnostics(&list, document, self.dialect.encoding).into();
         talk.last = Some((place.uri.clone(), version, said.clone()));
         Ok(said)
+    }
+
+    /// Waits until the server has read the project, where it says so.
+    async fn until_ready(&self, until: Instant) -> Result<(), Unknown> {
+        loop {
+            let news = self.heard.news.notified();
+            if self.heard.tells_ready.is_none() || self.heard.ready.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            if self.is_closed() {
+                return Err(Unknown::Crashed);
+            }
+            tokio::time::timeout_at(until, news).await.map_err(|_| Unknown::Starting)?;
+        }
     }
 
     async fn pulled(&self, uri: &str, until: Instant) -> Result<Json, Unknown> {

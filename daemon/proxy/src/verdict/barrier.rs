@@ -110,6 +110,11 @@ impl Barrier {
         self.offers = Offers::read(result);
     }
 
+    /// Whether the server has read the project, as far as it says so: before, it may find nothing wrong.
+    pub fn has_loaded(&self, now: Instant) -> bool {
+        self.loading.is_done(self.habits.ready.as_ref(), now)
+    }
+
     /// The server has been greeted, and told every open document.
     pub fn on_server_ready(&mut self, now: Instant) -> Vec<Step> {
         self.standing = Standing::Up;
