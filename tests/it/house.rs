@@ -125,6 +125,11 @@ impl House {
 
     /// What a command-line verb is told.
     pub async fn control(&self, method: &str) -> Value {
+        self.control_with(method, &()).await
+    }
+
+    /// The same, with parameters.
+    pub async fn control_with(&self, method: &str, params: &impl serde::Serialize) -> Value {
         let stream = wire::socket::connect(&self.socket()).await.unwrap();
         let (reader, writer) = stream.into_split();
         let mut control = FakePeer::over(reader, writer).lenient();
@@ -134,7 +139,7 @@ impl House {
         });
         control.request(Hello::METHOD, &hello);
         control.expect_response::<Value>().await.1.unwrap();
-        control.request(method, &());
+        control.request(method, params);
         control.expect_response::<Value>().await.1.unwrap()
     }
 }

@@ -25,5 +25,7 @@ mod lease;
 mod real;
 mod cli;
 mod steering;
+mod verdicts;
+mod peers;
 mod observe;
 mod watch;

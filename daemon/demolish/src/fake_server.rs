@@ -28,6 +28,8 @@ const HEARD_MAX: usize = 4096;
 struct Habits {
     /// Ends at once, with something to say on stderr.
     exits: bool,
+    /// Publishes nothing by itself.
+    silent: bool,
     /// Never answers `initialize`.
     mute: bool,
     /// Does not end on `exit`.
@@ -49,6 +51,7 @@ pub fn early() -> Option<ExitCode> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--exits" => habits.exits = true,
+            "--silent" => habits.silent = true,
             "--mute" => habits.mute = true,
             "--tower" => return Some(tower::run()),
             "--stays" => habits.stays = true,
@@ -327,7 +330,9 @@ impl Server {
 
     /// Every line of a document that holds `bad` gets a diagnostic.
     fn publish(&mut self, uri: &str) {
-        let Some((version, text)) = self.documents.get(uri) else { return };
+        let Some((version, text)) = self.documents.get(uri).filter(|_| !self.habits.silent) else {
+            return;
+        };
         let diagnostics: Vec<Value> = text
             .lines()
             .enumerate()

@@ -8,6 +8,7 @@ pub(crate) mod checks;
 pub(crate) mod demo;
 pub(crate) mod dist;
 pub(crate) mod fuzz;
+pub(crate) mod record;
 pub(crate) mod test;
 
 use std::env;

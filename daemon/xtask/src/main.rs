@@ -56,6 +56,8 @@ enum Verb {
     },
     /// Run the benchmarks (all, or those named); all of them together write docs/benchmarks.md.
     Bench { names: Vec<String> },
+    /// Record conversations with the real language servers into tests/peers (all, or those named).
+    RecordPeer { names: Vec<String> },
     /// Pack the program, its libraries, the model and the editor's files into one archive.
     Dist {
         /// Pack what an earlier run has built.
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Verb::Slow => drive::test::run(Pace::Slow),
         Verb::Demo { arguments } => drive::demo::run(&arguments),
         Verb::Bench { names } => drive::bench::run(&names),
+        Verb::RecordPeer { names } => drive::record::run(&names),
         Verb::Dist { pack_only } => drive::dist::run(pack_only),
         Verb::Fuzz(options) => drive::fuzz::run(&options),
         Verb::Fmt { check } => drive::checks::fmt(mode(check)),

@@ -73,6 +73,23 @@ impl Sandbox {
         Ok((Client::start(stdout, stdin, handler), child))
     }
 
+    /// Starts a child in a folder of its own, with further variables.
+    pub(super) async fn spawn_in(
+        &self,
+        command: &[String],
+        folder: &Path,
+        env: &BTreeMap<String, String>,
+    ) -> Result<(Child, Writer, Reader), String> {
+        let more = env.iter().map(|(name, value)| (name.into(), value.into()));
+        let options = ChildOptions {
+            command: command.iter().map(OsString::from).collect(),
+            cwd: Some(folder.to_owned()),
+            env: Some(self.env.clone().into_iter().chain(more).collect()),
+            log: None,
+        };
+        Child::spawn(options).await.map_err(|error| error.to_string())
+    }
+
     /// Starts a child in the sandbox: it, its stdin and its stdout.
     pub(super) async fn spawn(
         &self,

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::{Exit, Failure, Outcome};
 use crate::bench::conformance::{self, RULES_MAX, Subject, Wanted};
 use crate::bench::report::Report;
-use crate::bench::{copy, echo, engine, faults, proxy, soak, steer};
+use crate::bench::{copy, echo, engine, faults, proxy, record, replay, soak, steer, verdicts};
 
 /// Measure this machine: what the proxy adds, how long a suggestion takes, how fast the model is
 #[derive(Debug, clap::Args)]
@@ -46,6 +46,27 @@ A run that fails is printed; it is repeated alone by its seed.")]
     /// Millions of messages between several editors and servers: none may be lost, and nothing may grow
     #[command(after_help = "Example:\n  demolish bench soak --messages 2000000")]
     Soak(Soak),
+    /// How long the real language servers take to say something provable of a revision, and whether it is right
+    #[command(after_help = "Example:\n  demolish bench verdicts --only ty --json")]
+    Verdicts {
+        /// Only this server
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Records a conversation with a real server into tests/peers
+    #[command(hide = true)]
+    RecordPeer {
+        /// The server
+        name: String,
+    },
+    /// The server that says what was recorded
+    #[command(hide = true)]
+    ReplayPeer {
+        /// The transcript
+        file: PathBuf,
+    },
     /// The server that says back what it is told
     #[command(hide = true)]
     EchoServer,
@@ -194,6 +215,14 @@ pub(super) fn run(args: &Args) -> Outcome {
         }
         What::Proxy(form) => report(form, super::block_on(proxy::run())?),
         What::Steer(form) => report(form, super::block_on(steer::run())?),
+        What::RecordPeer { name } => {
+            super::print(&super::block_on(record::run(name))?.map_err(Failure::missing)?);
+            Ok(Exit::Done)
+        }
+        What::ReplayPeer { file } => replay::serve(file).map(|()| Exit::Done).map_err(Failure::bad),
+        What::Verdicts { only, form } => {
+            report(form, super::block_on(verdicts::run(only.as_deref()))?)
+        }
         What::Conformance(args) => suite(args),
         What::Soak(Soak { messages, servers, editors, form }) => {
             let options =

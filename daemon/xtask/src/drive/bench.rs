@@ -13,7 +13,7 @@ use crate::paths;
 use crate::setup::Purpose;
 
 /// The benchmarks, in the order of the document.
-const BENCHES: &[&str] = &["proxy", "conformance", "faults", "soak", "steer", "engine"];
+const BENCHES: &[&str] = &["proxy", "conformance", "faults", "soak", "steer", "engine", "verdicts"];
 
 /// What `demolish bench NAME --json` prints.
 #[derive(Deserialize)]
@@ -58,7 +58,7 @@ pub(crate) fn run(names: &[String]) -> Result<bool> {
             BENCHES.join(", ")
         );
     }
-    set_up(Purpose::Demo)?;
+    set_up(Purpose::Slow)?;
     if !cargo(&["build", "--quiet", "--release", "--package", "demolish", "--bins"]).show()? {
         return Ok(false);
     }
