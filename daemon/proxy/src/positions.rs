@@ -69,6 +69,12 @@ impl Conversion<'_> {
             refused: false,
         };
         walk.visit(shape, about, Raw::new(raw));
+        if !walk.left.is_empty() {
+            tracing::info!(documents = ?walk.left, "positions in documents that are not open stay as they are");
+        }
+        if walk.refused {
+            tracing::warn!("changes of semantic tokens cannot be converted");
+        }
         Converted { raw: walk.splice.finish(), left: walk.left, refused: walk.refused }
     }
 

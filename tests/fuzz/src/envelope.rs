@@ -145,7 +145,8 @@ fn check_rewriting(input: &mut Input<'_>) {
     let own = results::own_diagnostics(text, child, &[(0, text), (1, &wrapped)]);
     let renamed = commands::prefix(text, "ty", &[]);
     for rewritten in [&wrapped, &own, &renamed, &commands::restore(&renamed, "ty")] {
-        assert_eq!(is_json(rewritten), is_json(text), "{}", String::from_utf8_lossy(rewritten));
+        let kept = is_json(rewritten) || !is_json(text);
+        assert!(kept, "{}", String::from_utf8_lossy(rewritten));
     }
     let object = is_json(text) && text.trim_ascii().starts_with(b"{");
     if method == "completionItem/resolve" && object {

@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 use super::{Ask, Row, find};
+use crate::merge::glob::Glob;
+use crate::merge::uri;
 
 /// Whether a server with these `capabilities`, which has registered these methods with these options, serves `method` for
 /// these `params`. Methods that are not in the table are served by whoever is asked.
@@ -96,6 +98,9 @@ fn suits(row: &Row, options: &Value, params: &Value) -> bool {
             options["firstTriggerCharacter"] == *typed
                 || more.is_some_and(|more| more.iter().any(|one| one == typed))
         }
+        "workspace/willCreateFiles" | "workspace/willRenameFiles" | "workspace/willDeleteFiles" => {
+            concerns(&options["filters"], &params["files"])
+        }
         "workspace/textDocumentContent" => {
             let Some(uri) = params["uri"].as_str() else { return true };
             let scheme = uri.split(':').next().unwrap_or_default();
@@ -139,4 +144,24 @@ fn kinds(options: &Value, only: &Value) -> bool {
     offered.is_empty()
         || wanted.is_empty()
         || offered.iter().any(|one| wanted.iter().any(|two| within(one, two) || within(two, one)))
+}
+
+/// Whether some of these files, by their old names, are among those that a server wants to be asked about.
+fn concerns(filters: &Value, files: &Value) -> bool {
+    let (Some(filters), Some(files)) = (filters.as_array(), files.as_array()) else { return true };
+    let uris = files.iter().filter_map(|file| file.get("uri").or(file.get("oldUri"))?.as_str());
+    let wanted = |uri: &str, filter: &Value| {
+        let scheme = uri.split(':').next().unwrap_or_default();
+        if filter["scheme"].as_str().is_some_and(|wanted| wanted != scheme) {
+            return false;
+        }
+        let (Some(glob), Some(path)) = (filter["pattern"]["glob"].as_str(), uri::path(uri)) else {
+            return true;
+        };
+        match filter["pattern"]["options"]["ignoreCase"] {
+            Value::Bool(true) => Glob::new(&glob.to_lowercase()).matches(&path.to_lowercase()),
+            _ => Glob::new(glob).matches(&path),
+        }
+    };
+    uris.into_iter().any(|uri| filters.iter().any(|filter| wanted(uri, filter)))
 }

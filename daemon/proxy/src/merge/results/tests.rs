@@ -371,6 +371,24 @@ fn rule_4_11_only_servers_whose_triggers_kinds_and_commands_fit_are_asked() {
 }
 
 #[test]
+fn rule_4_11_a_server_is_asked_about_the_files_that_it_wants_to_be_asked_about() {
+    let check = |filters: Value, file: Value, expected: bool| {
+        let server = json!({"workspace": {"fileOperations": {"willRename": {"filters": filters}}}});
+        let params = json!({ "files": [file] });
+        check_capable("workspace/willRenameFiles", params, server, expected);
+    };
+    let rename = |old: &str| json!({"oldUri": old, "newUri": "file:///w/x.rs"});
+    let glob = |glob: &str| json!([{"scheme": "file", "pattern": {"glob": glob}}]);
+    check(glob("**/*.{ts,tsx}"), rename("file:///w/a.ts"), true);
+    check(glob("**/*.{ts,tsx}"), rename("file:///w/a.rs"), false);
+    check(glob("**/*.ts"), rename("untitled:a.ts"), false);
+    check(glob("**/*.TS"), rename("file:///w/a.ts"), false);
+    let loose = json!([{"pattern": {"glob": "**/*.TS", "options": {"ignoreCase": true}}}]);
+    check(loose, rename("file:///w/a.ts"), true);
+    check(json!([]), rename("file:///w/a.ts"), false);
+}
+
+#[test]
 fn rule_4_12_what_is_registered_later_counts_as_well() {
     let registered = |method: &str, options: Value, asked: &str, params: Value| {
         capable(asked, &params, &json!({}), &[(method.to_owned(), options)])
