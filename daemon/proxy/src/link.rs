@@ -215,6 +215,11 @@ impl Link {
         self.asked_server.entries().filter(|(_, pending)| pending.asker == client).count()
     }
 
+    /// Whether anybody, we too, waits for an answer of the server.
+    pub fn is_waiting(&self) -> bool {
+        !self.asked_server.is_empty()
+    }
+
     /// Whether the server is there and has read the project, nobody waits for anything from it, and it shows no progress.
     pub fn is_quiet(&self, now: Instant) -> bool {
         self.state == ServerState::Running

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy::{BackOff, ClientId, Link, LinkOptions, Reads, Route, ServerState};
+use proxy::{BackOff, ClientId, Link, LinkOptions, Reads, Route};
 use tokio::sync::mpsc;
 use wire::child::{Child, ChildOptions, SpawnError};
 use wire::codec::{Incoming, Malformed, Why};
@@ -262,8 +262,7 @@ impl Shim {
 
     /// Whether something is waited for that a daemon which hangs would never send.
     fn is_waiting(&self) -> bool {
-        let greeting = *self.link.state() == ServerState::Greeting;
-        self.behind.is_some() && (greeting || self.link.pending_len(ClientId::ONLY) > 0)
+        self.behind.is_some() && self.link.is_waiting()
     }
 
     /// Asks the daemon, in the background, whether it still answers.
