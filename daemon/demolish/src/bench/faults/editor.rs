@@ -35,6 +35,7 @@ pub(super) struct Editor {
     peer: Peer,
     opened: u32,
     serial: u64,
+    questions: usize,
 }
 
 impl Editor {
@@ -58,6 +59,7 @@ impl Editor {
                 peer,
                 opened: 0,
                 serial: 0,
+                questions: 0,
             };
             if editor.greet(trace).await? {
                 return Ok(editor);
@@ -117,14 +119,16 @@ impl Editor {
         self.seen.notify("test/serial", &params);
     }
 
-    /// Opens, changes, saves or closes a document.
-    pub(super) fn write(&mut self, chance: &mut Chance) {
+    /// Opens, changes, saves or closes a document. Where a server is `shared`, it is sometimes one that another editor has too,
+    /// with a text of its own.
+    pub(super) fn write(&mut self, shared: bool, chance: &mut Chance) {
         let uris: Vec<String> = self.documents.keys().cloned().collect();
         if uris.is_empty() || uris.len() < DOCUMENTS_MAX && chance.percent(15) {
             self.opened += 1;
             // Now and then one that was open before.
             let number = if chance.percent(30) { chance.below(9) } else { self.opened as usize };
-            let uri = format!("file:///{}/{number}%20é.rs", self.name);
+            let folder = if shared && chance.percent(8) { "both" } else { &self.name };
+            let uri = format!("file:///{folder}/{number}%20é.rs");
             if !self.documents.contains_key(&uri) {
                 let buffer = Buffer::new(chance);
                 self.seen.notify("textDocument/didOpen", &opened(&uri, &buffer));
@@ -165,13 +169,17 @@ impl Editor {
             13 => ("textDocument/rename", text),
             14..=15 => ("test/notes", json!({ "count": chance.between(1, 40) })),
             16 => ("test/big", json!({ "bytes": chance.between(10_000, 200_000) })),
-            _ => ("test/ask", self.question(chance, number)),
+            _ => ("test/ask", self.question(chance)),
         };
         self.seen.ask(method, &params);
     }
 
     /// What the server is to ask the editor.
-    fn question(&self, chance: &mut Chance, number: usize) -> Value {
+    fn question(&mut self, chance: &mut Chance) -> Value {
+        // A server must not use an id twice at a time, and several editors may have it ask.
+        self.questions += 1;
+        let who = self.name.bytes().last().unwrap_or_default();
+        let number = self.questions * 256 + usize::from(who);
         let registration = json!({ "id": format!("r{number}"), "method": "custom/thing" });
         let (method, params) = match chance.below(5) {
             0 => ("workspace/configuration", json!({ "items": [{ "section": "a" }] })),

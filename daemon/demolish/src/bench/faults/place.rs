@@ -22,16 +22,18 @@ const SETTINGS: &str = "[daemon]\nidle_exit_s = 20\n";
 /// A run's own corner of the machine.
 pub(super) struct Place {
     sandbox: Sandbox,
+    /// Whether the editors share one server.
+    shared: bool,
     marker: Vec<u8>,
     trace: Trace,
 }
 
 impl Place {
     /// Makes it, with a daemon that listens.
-    pub(super) async fn new(seed: u64, trace: &Trace) -> Result<Place, String> {
+    pub(super) async fn new(seed: u64, shared: bool, trace: &Trace) -> Result<Place, String> {
         let sandbox = Sandbox::new(&format!("faults-{seed}"), SETTINGS)?;
         let marker = sandbox.socket().into_os_string().into_encoded_bytes();
-        let place = Place { sandbox, marker, trace: trace.clone() };
+        let place = Place { sandbox, shared, marker, trace: trace.clone() };
         let daemon: [&OsStr; 2] = [&program(), "daemon".as_ref()];
         let (mut daemon, ..) = place.sandbox.spawn(&daemon).await?;
         tokio::spawn(async move { daemon.wait().await });
@@ -55,8 +57,15 @@ impl Place {
         self.sandbox.spawn(&command).await
     }
 
-    /// Where the servers of the editor `name` write down what they hear.
+    /// Whether the editors share one server.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Where the servers of the editor `name` write down what they hear. It is part of their command: those with the same are
+    /// the same server.
     fn record(&self, name: &str) -> PathBuf {
+        let name = if self.shared { "shared" } else { name };
         self.sandbox.folder().join(format!("{name}.record"))
     }
 

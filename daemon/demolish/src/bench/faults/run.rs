@@ -114,7 +114,10 @@ pub(super) async fn run(seed: u64) -> Outcome {
         log: String::new(),
         measured: Measured::default(),
     };
-    let place = match Place::new(seed, &trace).await {
+    let mut chance = Chance::of(seed);
+    let editors = chance.weighted(&[(6, 1), (3, 2), (1, 3)]);
+    let shared = editors > 1 && chance.percent(60);
+    let place = match Place::new(seed, shared, &trace).await {
         Ok(place) => place,
         Err(error) => {
             outcome.wrong.push((Wrong::Other, error));
@@ -124,7 +127,7 @@ pub(super) async fn run(seed: u64) -> Outcome {
     let mut run = Run {
         place,
         editors: Vec::new(),
-        chance: Chance::of(seed),
+        chance,
         trace,
         undo: Vec::new(),
         measured: Measured::default(),
@@ -132,7 +135,7 @@ pub(super) async fn run(seed: u64) -> Outcome {
         daemon_deaths: 0,
         hung: false,
     };
-    let found = match tokio::time::timeout(RUN_PATIENCE, run.play()).await {
+    let found = match tokio::time::timeout(RUN_PATIENCE, run.play(editors)).await {
         Ok(Ok(wrong)) => wrong,
         Ok(Err(error)) => vec![(Wrong::Other, error)],
         Err(_) => vec![(Wrong::Other, "the run hangs".to_owned())],
@@ -143,8 +146,7 @@ pub(super) async fn run(seed: u64) -> Outcome {
 }
 
 impl Run {
-    async fn play(&mut self) -> Result<Vec<(Wrong, String)>, String> {
-        let editors = self.chance.weighted(&[(6, 1), (3, 2), (1, 3)]);
+    async fn play(&mut self, editors: usize) -> Result<Vec<(Wrong, String)>, String> {
         for number in 1..=editors {
             let editor = Editor::start(&self.place, &format!("e{number}"), &self.trace).await?;
             self.editors.push(editor);
@@ -183,10 +185,10 @@ impl Run {
 
     /// Something that an editor does, or a fault.
     async fn step(&mut self, at: usize) -> Result<(), String> {
-        let editor = &mut self.editors[at];
+        let (editor, shared) = (&mut self.editors[at], self.place.is_shared());
         match self.chance.below(100) {
             0..=6 => return self.strike(at).await,
-            7..=34 => editor.write(&mut self.chance),
+            7..=34 => editor.write(shared, &mut self.chance),
             35..=64 => editor.ask(&mut self.chance),
             65..=84 => editor.number(),
             85..=89 => editor.cancel(Some(&mut self.chance)),
@@ -203,13 +205,15 @@ impl Run {
         let fault = self.chance.weighted(&FAULTS);
         let of_server = matches!(fault, Fault::KillServer | Fault::KillBoth | Fault::ServerExits);
         let of_daemon = matches!(fault, Fault::KillDaemon | Fault::KillBoth);
-        let spent = of_server && self.server_deaths[at] >= DEATHS_MAX
+        // Editors that share a server share its deaths.
+        let server = if self.place.is_shared() { 0 } else { at };
+        let spent = of_server && self.server_deaths[server] >= DEATHS_MAX
             || of_daemon && self.daemon_deaths >= DEATHS_MAX
             || fault == Fault::HangDaemon && self.hung;
         if spent {
             return Ok(());
         }
-        self.server_deaths[at] += u32::from(of_server);
+        self.server_deaths[server] += u32::from(of_server);
         self.daemon_deaths += u32::from(of_daemon);
         self.measured.faults += 1;
         self.trace.add(format!("FAULT {fault:?} at {}", self.editors[at].name));
@@ -237,7 +241,7 @@ impl Run {
         // An editor that does not read, or a daemon that is stopped, would be measured instead.
         let alone = self.undo.is_empty();
         // Later restarts wait longer, as rule 4.14 wants it.
-        let first = self.server_deaths[at] == 1;
+        let first = self.server_deaths.iter().max() == Some(&1);
         if fault != Fault::KillDaemon && kill("server", server) && first && alone {
             seen.recover(Way::Server);
         }

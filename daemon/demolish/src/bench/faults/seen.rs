@@ -80,7 +80,8 @@ struct Inner {
     /// Requests of the server that wait for an answer.
     waiting: Vec<(Id, String)>,
     late: bool,
-    note: u64,
+    /// How many notes have come in a row; not known before the first, because a server that is shared may be in the middle.
+    note: Option<u64>,
     progress: BTreeSet<String>,
     diagnostics: BTreeMap<String, usize>,
     recovering: Option<Recovering>,
@@ -164,8 +165,8 @@ impl Seen {
             asked.result = Some(Bytes::copy_from_slice(raw));
             if asked.echo.as_ref().is_some_and(|echo| echo.as_bytes() != raw) {
                 inner.wrong.push((Wrong::Answer, format!("another one's answer to {number}")));
-            } else if asked.notes.is_some_and(|notes| notes != note) {
-                let words = format!("{note} notes before the answer to {number}");
+            } else if asked.notes.is_some() && asked.notes != note {
+                let words = format!("{note:?} notes before the answer to {number}");
                 inner.wrong.push((Wrong::Order, words));
             }
         }
@@ -324,11 +325,11 @@ impl Inner {
             }
             "test/note" => {
                 let number = params["number"].as_u64().unwrap_or(0);
-                if number != 0 && number != self.note {
-                    let words = format!("note {number} came after {} notes", self.note);
+                if let Some(before) = self.note.filter(|note| number != 0 && number != *note) {
+                    let words = format!("note {number} came after {before} notes");
                     self.wrong.push((Wrong::Order, words));
                 }
-                self.note = number + 1;
+                self.note = Some(number + 1);
             }
             "$/progress" => {
                 let token = params["token"].to_string();
