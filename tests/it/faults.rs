@@ -43,7 +43,7 @@ fn check(first: u64, runs: u64) {
 
 #[test]
 fn rule_4_14_whatever_dies_stops_or_raves_nothing_is_lost() {
-    check(101, 20);
+    check(141, 20);
 }
 
 #[test]
