@@ -2,6 +2,7 @@
 
 mod fresh;
 mod shared;
+mod traffic;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
