@@ -73,6 +73,8 @@ impl Desk {
             socket: "/nowhere".into(),
             idle_exit: Duration::from_secs(60),
             servers_log_dir: None,
+            share: true,
+            linger: Duration::ZERO,
             version: "test".to_owned(),
             memory_max: None,
         };
