@@ -77,6 +77,8 @@ impl Desk {
             linger: Duration::ZERO,
             version: "test".to_owned(),
             memory_max: None,
+            share: false,
+            linger: Duration::ZERO,
         };
         let mut near = Vec::new();
         for _ in 0..2 {
