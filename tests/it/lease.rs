@@ -73,8 +73,6 @@ impl Desk {
             socket: "/nowhere".into(),
             idle_exit: Duration::from_secs(60),
             servers_log_dir: None,
-            share: true,
-            linger: Duration::ZERO,
             version: "test".to_owned(),
             memory_max: None,
             share: false,
