@@ -13,4 +13,5 @@ mod e2e {
     pub(crate) mod crash;
     pub(crate) mod editor;
     pub(crate) mod session;
+    pub(crate) mod vscode;
 }

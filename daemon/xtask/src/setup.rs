@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// Do only the steps that this purpose needs.
     #[arg(long = "for", value_name = "PURPOSE", value_enum)]
     purpose: Option<Purpose>,
+    /// Do the optional steps too that this purpose needs (`vscode`).
+    #[arg(long, value_name = "PURPOSE", value_enum)]
+    with: Vec<Purpose>,
     /// List the steps and whether they are done; install nothing.
     #[arg(long)]
     list: bool,
@@ -129,9 +132,14 @@ fn chosen(options: &Options) -> Result<Vec<&'static Step>> {
         }
     }
     let wanted = |step: &&Step| {
-        let named = options.only.is_empty() || options.only.iter().any(|name| name == step.name);
-        let needed = options.purpose.is_none_or(|purpose| step.needed_for(purpose));
-        named && needed && !options.skip.iter().any(|name| name == step.name)
+        let named = options.only.iter().any(|name| name == step.name);
+        let needed = match options.purpose {
+            Some(purpose) => step.needed_for(purpose),
+            None => !step.is_optional(),
+        };
+        let needed = needed || options.with.iter().any(|purpose| step.needed_for(*purpose));
+        let wanted = if options.only.is_empty() { needed } else { named };
+        wanted && !options.skip.iter().any(|name| name == step.name)
     };
     Ok(all.iter().filter(wanted).collect())
 }
@@ -172,6 +180,7 @@ fn install_step(step: &Step, site: &Site) -> Result<()> {
         Action::DebPrefix(recipe) => deb_prefix::install(recipe, site, step)?,
         Action::Wheels(packages) => pypi::install(packages, site, step)?,
         Action::Npm(packages) => npm::install(packages, site, step)?,
+        Action::NpmBuilt(packages) => npm::install_built(packages, site, step)?,
         Action::CrateSource { package, folder } => cargo::take_source(package, folder, site, step)?,
         Action::CrateBinary { package, arguments } => {
             cargo::install_binary(package, arguments, site, step)?

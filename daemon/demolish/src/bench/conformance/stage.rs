@@ -257,7 +257,11 @@ impl Stage {
         let end = Instant::now() + patience;
         while self.editors[editor].pid.is_some_and(process::is_running) {
             if Instant::now() > end {
-                return Err(format!("it still runs after {} s", patience.as_secs_f32()).into());
+                return Err(format!(
+                    "it still runs after {} s, its stdin open",
+                    patience.as_secs()
+                )
+                .into());
             }
             self.idle(Duration::from_millis(5)).await;
         }

@@ -12,7 +12,7 @@ use super::stage::{Fault, Stage, Verdict};
 use super::subject::Subject;
 
 /// How long one check may take, unless it says that it needs longer.
-const CHECK_PATIENCE: Duration = Duration::from_secs(20);
+const CHECK_PATIENCE: Duration = Duration::from_secs(30);
 /// The last rule.
 pub(crate) const RULES_MAX: u8 = 50;
 

@@ -9,6 +9,8 @@ use wire::{Envelope, Id, Kind, ResponseError};
 use super::port::excerpt;
 use super::stage::{At, EDITOR, SERVER, Stage, Verdict};
 
+/// How long a proxy and the server behind it may take to start.
+const START_PATIENCE: Duration = Duration::from_secs(15);
 /// How long nothing must come for *nothing comes* to hold.
 pub(super) const SETTLE: Duration = Duration::from_millis(250);
 
@@ -29,7 +31,10 @@ impl Stage {
         let id = self.id(editor);
         let initialize = self.initialize_params();
         self.send(editor, &Envelope::request(id.clone(), "initialize", &initialize))?;
+        // A start takes longer than an answer.
+        let patience = std::mem::replace(&mut self.patience, START_PATIENCE);
         let answer = self.response(editor, &id).await?;
+        self.patience = patience;
         let Ok(result) = answer.outcome() else {
             return Err(format!("initialize was refused: {}", excerpt(&answer.body)).into());
         };
