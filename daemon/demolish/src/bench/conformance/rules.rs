@@ -4,6 +4,7 @@ mod diagnostics;
 mod documents;
 mod fidelity;
 mod lifecycle;
+mod merged;
 mod requests;
 mod restart;
 mod routing;
@@ -24,6 +25,7 @@ pub(super) fn all() -> Vec<Check> {
         streams::checks(),
         documents::checks(),
         routing::checks(),
+        merged::checks(),
     ]
     .concat()
 }

@@ -282,8 +282,13 @@ fn difference<'v>(place: String, got: &'v Value, expected: &'v Value) -> Option<
 
 /// The text and version of a document that the present server knows, from everything that it was told.
 pub(super) fn told(s: &Stage, uri: &str) -> Option<(Value, String)> {
+    told_at(s, SERVER, uri)
+}
+
+/// The same of another server.
+pub(super) fn told_at(s: &Stage, server: At, uri: &str) -> Option<(Value, String)> {
     let mut told: Option<(Value, Document)> = None;
-    for envelope in &s.port(SERVER)?.heard {
+    for envelope in &s.port(server)?.heard {
         let params: Value = envelope.params_as().unwrap_or_default();
         let document = &params["textDocument"];
         if document["uri"] != uri {
