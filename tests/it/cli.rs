@@ -59,12 +59,14 @@ fn every_verb_has_help_with_an_example() {
             "fix",
             "verdicts",
             "status",
+            "trace",
             "restart",
             "stop",
             "doctor",
             "config",
             "logs",
             "journal",
+            "report",
             "model",
             "bench",
             "completions"
@@ -230,7 +232,7 @@ async fn with_a_daemon() {
     house.daemon().await;
     let status = run(&house, &["status"]);
     assert!(status.starts_with("exit 0\nstdout:\ndaemon "), "{status}");
-    assert!(status.contains("model  unloaded"), "{status}");
+    assert!(status.contains("model    unloaded"), "{status}");
     let status: serde_json::Value = serde_json::from_str(
         run(&house, &["status", "--json"]).strip_prefix("exit 0\nstdout:\n").unwrap(),
     )

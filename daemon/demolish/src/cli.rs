@@ -17,9 +17,11 @@ mod journal;
 mod logs;
 mod model;
 mod place;
+mod report;
 mod restart;
 mod status;
 mod stop;
+mod trace;
 mod verdicts;
 
 use std::fmt::Display;
@@ -100,12 +102,14 @@ enum Verb {
     Fix(fix::Args),
     Verdicts(verdicts::Args),
     Status(status::Args),
+    Trace(trace::Args),
     Restart(restart::Args),
     Stop(stop::Args),
     Doctor(doctor::Args),
     Config(config::Args),
     Logs(logs::Args),
     Journal(journal::Args),
+    Report(report::Args),
     Model(model::Args),
     Bench(bench::Args),
     Completions(completions::Args),
@@ -125,12 +129,14 @@ pub fn main() -> ExitCode {
         Verb::Fix(args) => fix::run(&args),
         Verb::Verdicts(args) => verdicts::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::Trace(args) => trace::run(&args),
         Verb::Restart(args) => restart::run(&args),
         Verb::Stop(args) => stop::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Logs(args) => logs::run(&args),
         Verb::Journal(args) => journal::run(&args),
+        Verb::Report(args) => report::run(&args),
         Verb::Model(args) => model::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Completions(args) => completions::run(&args),

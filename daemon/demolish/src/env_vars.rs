@@ -47,6 +47,8 @@ variables! {
     XDG_RUNTIME_DIR;
     /// The home folder.
     HOME;
+    /// The user's name, which is taken out of what is shown to others.
+    USER;
     /// Where programs are looked for.
     PATH;
 }
@@ -100,6 +102,39 @@ pub fn runtime_dir() -> Option<PathBuf> {
     path(XDG_RUNTIME_DIR).filter(|dir| dir.is_absolute())
 }
 
+/// Why `XDG_RUNTIME_DIR` is set and cannot be used, if that is so: the socket is then elsewhere than where others look.
+#[must_use]
+pub fn runtime_dir_trouble() -> Option<String> {
+    let dir = path(XDG_RUNTIME_DIR).filter(|_| socket().is_none())?;
+    let why = if !dir.is_absolute() {
+        "is not an absolute path"
+    } else if !dir.exists() {
+        "does not exist"
+    } else if !dir.is_dir() {
+        "is not a folder"
+    } else {
+        return None;
+    };
+    let used = socket_path();
+    Some(format!(
+        "XDG_RUNTIME_DIR is {}, which {why}; {} is used instead",
+        dir.display(),
+        used.display()
+    ))
+}
+
+/// Variables of ours that do not exist, so that setting them has no effect.
+#[must_use]
+pub fn unknown() -> Vec<String> {
+    let settings = crate::config::settings();
+    let known = |name: &str| {
+        ALL.iter().any(|variable| variable.name == name)
+            || settings.iter().any(|setting| setting_name(&setting.key) == name)
+    };
+    let ours = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    ours.filter(|name| name.starts_with("DEMOLISH_") && !known(name)).collect()
+}
+
 /// The file with the user's settings, whether it exists or not: `DEMOLISH_CONFIG`, else below `XDG_CONFIG_HOME`.
 #[must_use]
 pub fn config_file() -> Option<PathBuf> {
@@ -131,6 +166,12 @@ pub fn state_dir() -> PathBuf {
 #[must_use]
 pub fn home() -> Option<PathBuf> {
     path(HOME)
+}
+
+/// The user's name.
+#[must_use]
+pub fn user() -> Option<String> {
+    read(USER).and_then(|value| value.into_string().ok())
 }
 
 /// The folders of `PATH`.

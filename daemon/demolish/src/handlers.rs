@@ -3,8 +3,8 @@
 //! `greet`: a connection says what it is for · `wrap`: editors and a language server · `share`: which editors have one
 //! together · `life`: that server starts, dies and returns · `watch`: whether it is well · `own`: an editor and our own
 //! features · `control`: command-line verbs · `lease`: candidates on the user's servers · `verdicts`: what servers provably
-//! say of documents · `time`: deadlines · `order`: which event of a batch comes first · `routes`: into the queues, and what
-//! if they are full.
+//! say of documents · `time`: deadlines · `trace`: what passes · `order`: which event of a batch comes first · `routes`:
+//! into the queues, and what if they are full.
 
 pub mod control;
 pub mod greet;
@@ -15,6 +15,7 @@ pub mod own;
 pub mod routes;
 pub mod share;
 pub mod time;
+pub mod trace;
 pub mod verdicts;
 pub mod watch;
 pub mod wrap;
@@ -22,6 +23,8 @@ pub mod wrap;
 use std::time::Instant;
 
 use wire::codec::Incoming;
+use wire::ext::EditorMalformed;
+use wire::lsp::notification::Notification as _;
 use wire::peer::{Lane, Peer, PeerEvent};
 use wire::{Envelope, ResponseError, codes};
 
@@ -48,6 +51,14 @@ pub fn client(state: &mut State, id: LinkId, event: PeerEvent, now: Instant) {
             return remove(state, id, now);
         }
     };
+    if envelope.method() == Some(EditorMalformed::METHOD) {
+        link.malformed = envelope.params_as().unwrap_or_default();
+        return;
+    }
+    if matches!(link.role, Role::Wrap(_) | Role::Own(_)) {
+        trace::from_editor(state, id, &envelope, now);
+    }
+    let Some(link) = state.links.get(&id) else { return };
     match link.role {
         Role::Greeting(_) => greet::first(state, id, &envelope, now),
         Role::Wrap(client) => wrap::from_client(state, client, envelope, now),

@@ -18,6 +18,7 @@ use wire::peer::Peer;
 use wire::{Bytes, Envelope};
 
 use crate::handlers::lease::Leased;
+use crate::handlers::trace::Trace;
 use crate::handlers::verdicts::Polls;
 use crate::handlers::watch::Watch;
 use crate::main_loop::Event;
@@ -133,6 +134,8 @@ pub struct State {
     pub(crate) tasks: Tasks,
     /// When the daemon started.
     pub(crate) started: Instant,
+    /// What passes, and who follows it.
+    pub(crate) trace: Trace,
     /// When servers are looked at next, while there are any.
     pub(crate) watch_at: Instant,
     /// Whether their memory is being looked at.
@@ -151,6 +154,8 @@ pub(crate) struct LinkState {
     pub(crate) client: Peer,
     /// What it is for.
     pub(crate) role: Role,
+    /// How many messages of its editor could not be read; its shim counts them.
+    pub(crate) malformed: u64,
 }
 
 /// What a connection is for.
@@ -267,6 +272,7 @@ impl State {
             seats: BTreeMap::new(),
             last_client: 0,
             started: now,
+            trace: Trace::new(now),
             watch_at: now,
             sampling: false,
             idle_since: Some(now),

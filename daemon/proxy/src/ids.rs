@@ -137,6 +137,11 @@ impl IdTable {
         self.pending.get_mut(&ours)
     }
 
+    /// The same, to look at.
+    pub fn get(&self, id: &Id) -> Option<&Pending> {
+        self.pending.get(&id.as_u32()?)
+    }
+
     /// Takes a request out: it is answered.
     pub fn take(&mut self, ours: u32) -> Option<Pending> {
         let pending = self.pending.remove(&ours)?;

@@ -101,6 +101,8 @@ pub struct Status {
     pub uptime_s: f64,
     /// Its resident memory.
     pub rss_bytes: u64,
+    /// The path of its log.
+    pub log: String,
     /// Its links to editors.
     pub links: Vec<LinkStatus>,
     /// Its speculative instances of servers.
@@ -133,6 +135,8 @@ pub struct LinkStatus {
     pub pending: usize,
     /// The queue to the editor.
     pub to_client: QueueStatus,
+    /// Malformed messages that the editor sent, as far as the shim has told.
+    pub malformed: u64,
 }
 
 /// A wrapped server.
@@ -157,6 +161,32 @@ pub struct ServerStatus {
     pub queue: QueueStatus,
     /// Malformed messages that it sent.
     pub malformed: u64,
+    /// The number of the instance; links with the same one share the server.
+    pub instance: u32,
+    /// The memory of its process and of what that has started, as last looked at.
+    pub rss_bytes: u64,
+    /// Requests that it has not answered.
+    pub pending: usize,
+    /// Since when the oldest of them waits, in seconds.
+    pub oldest_pending_s: Option<f64>,
+    /// How long its latest answers took.
+    pub latency: Option<LatencyStatus>,
+    /// The last lines of the stderr of its life before this one.
+    pub last_words: Vec<String>,
+    /// Why it is stopped.
+    pub trouble: Option<String>,
+}
+
+/// How long answers took.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LatencyStatus {
+    /// The median, in milliseconds.
+    pub p50_ms: f64,
+    /// The 95th of a hundred.
+    pub p95_ms: f64,
+    /// Of how many.
+    pub count: usize,
 }
 
 /// What a queue holds.
@@ -299,6 +329,86 @@ impl Request for Stop {
     const METHOD: &'static str = "demolish/stop";
 }
 
+/// Follows the messages that pass: the answer is empty, and then [`Traced`] comes for each, until the connection ends.
+#[derive(Debug)]
+pub enum Trace {}
+
+impl Request for Trace {
+    type Params = TraceParams;
+    type Result = ();
+    const METHOD: &'static str = "demolish/trace";
+}
+
+/// Which messages to follow. What is not given is not asked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TraceParams {
+    /// Those of this link.
+    pub link: Option<u32>,
+    /// Those of servers in whose command this is.
+    pub server: Option<String>,
+    /// Those of methods that fit; `*` stands for anything.
+    pub method: Option<String>,
+    /// Those that `editor`, `server` or `demolish` sends.
+    pub from: Option<String>,
+    /// Whether their bodies are wanted; they come as they are.
+    pub bodies: bool,
+}
+
+/// A message has passed.
+#[derive(Debug)]
+pub enum Traced {}
+
+impl Notification for Traced {
+    type Params = TraceLine;
+    const METHOD: &'static str = "demolish/traced";
+}
+
+/// One message that has passed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TraceLine {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// On which link; the first of several.
+    pub link: Option<u32>,
+    /// The server's program; `demolish` for our own features.
+    pub server: String,
+    /// Who sent it: `editor`, `server` or `demolish`.
+    pub from: String,
+    /// `request`, `notification`, `response` or `error`.
+    pub kind: String,
+    /// Its method, or that of the request that it answers; empty if nobody knows.
+    pub method: String,
+    /// The id as the asker has it.
+    pub id: Option<String>,
+    /// The length of the body.
+    pub bytes: usize,
+    /// How long an answer took, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ms: Option<f64>,
+    /// How many messages before this one had no room.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropped: u64,
+    /// The body, if it was asked for and is not too long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<Box<serde_json::value::RawValue>>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Asks for the messages that passed last, without their bodies.
+#[derive(Debug)]
+pub enum GetRecent {}
+
+impl Request for GetRecent {
+    type Params = ();
+    type Result = Vec<TraceLine>;
+    const METHOD: &'static str = "demolish/recent";
+}
+
 /// Starts language servers anew, whatever happened to them before.
 #[derive(Debug)]
 pub enum Restart {}
@@ -334,6 +444,15 @@ pub enum Goodbye {}
 impl Notification for Goodbye {
     type Params = ();
     const METHOD: &'static str = "demolish/goodbye";
+}
+
+/// The editor of a shim sends messages that cannot be read, which end at the shim.
+#[derive(Debug)]
+pub enum EditorMalformed {}
+
+impl Notification for EditorMalformed {
+    type Params = u64;
+    const METHOD: &'static str = "demolish/malformed";
 }
 
 /// Looks for a change that removes a diagnostic.

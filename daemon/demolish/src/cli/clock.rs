@@ -13,6 +13,18 @@ pub(super) fn time(ms: u64) -> String {
     format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+/// A stretch of time in its largest unit, or two: `3 s`, `12 min`, `2 h 5 min`, `3 d 4 h`.
+pub(super) fn stretch(seconds: f64) -> String {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+    let whole = seconds.clamp(0.0, 1e12) as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min", whole / 60),
+        3600..86_400 => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+        _ => format!("{} d {} h", whole / 86_400, whole / 3600 % 24),
+    }
+}
+
 /// Bytes in their largest unit: `143 B`, `1.2 KiB`, `310 MiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "rounded to three digits anyway")]
@@ -29,6 +41,15 @@ pub(super) fn bytes(bytes: u64) -> String {
         format!("{amount:.0} {unit}")
     } else {
         format!("{amount:.1} {unit}")
+    }
+}
+
+/// A duration in milliseconds, to two or three digits: `0.3 ms`, `42 ms`, `1.5 s`.
+pub(super) fn took(ms: f64) -> String {
+    match ms {
+        ..10.0 => format!("{ms:.1} ms"),
+        ..1000.0 => format!("{ms:.0} ms"),
+        _ => format!("{:.1} s", ms / 1000.0),
     }
 }
 
@@ -56,6 +77,9 @@ mod tests {
         assert_eq!(date_time(951_782_400_000), "2000-02-29 00:00:00");
         assert_eq!(date_time(1_795_356_192_345), "2026-11-22 14:03:12");
         assert_eq!(time(1_795_356_192_345), "14:03:12.345");
+        let stretches = [0.4, 59.0, 60.0, 7500.0, 277_200.0].map(stretch);
+        assert_eq!(stretches, ["0 s", "59 s", "1 min", "2 h 5 min", "3 d 5 h"]);
+        assert_eq!([0.31, 9.96, 42.4, 1500.0].map(took), ["0.3 ms", "10.0 ms", "42 ms", "1.5 s"]);
         let amounts = [0, 999, 1000, 1229, 325_058_560].map(bytes);
         assert_eq!(amounts, ["0 B", "999 B", "1.0 KiB", "1.2 KiB", "310 MiB"]);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value as Json;
-use wire::client::{Client, Quiet, RequestError};
+use wire::client::{Client, Handler, Quiet, RequestError};
 use wire::ext::{GetVerdicts, Hello, HelloParams, Mode, PROTOCOL, VerdictsParams, VerdictsResult};
 use wire::lsp::request::Request;
 use wire::{ResponseError, codes};
@@ -22,6 +22,11 @@ const LONG: Duration = Duration::from_secs(900);
 
 /// A connection on which the daemon has said hello; `None` if none is running, or one of another version.
 pub(super) async fn connect() -> Result<Option<Client>, Failure> {
+    connect_with(Quiet).await
+}
+
+/// The same with somebody who listens to what the daemon says by itself.
+pub(super) async fn connect_with(handler: impl Handler) -> Result<Option<Client>, Failure> {
     let socket = env_vars::socket_path();
     let stream = match wire::socket::connect(&socket).await {
         Ok(stream) => stream,
@@ -29,7 +34,7 @@ pub(super) async fn connect() -> Result<Option<Client>, Failure> {
         Err(error) => return Err(Failure::missing(error)),
     };
     let (reader, writer) = stream.into_split();
-    let client = Client::start(reader, writer, Quiet);
+    let client = Client::start(reader, writer, handler);
     let hello = HelloParams {
         protocol: PROTOCOL,
         version: crate::VERSION.to_owned(),

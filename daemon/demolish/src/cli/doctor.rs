@@ -25,7 +25,7 @@ pub(super) struct Args {
 }
 
 /// What one look found.
-struct Check {
+pub(super) struct Check {
     name: String,
     state: State,
     says: String,
@@ -53,23 +53,36 @@ impl Check {
 
 pub(super) fn run(args: &Args) -> Outcome {
     let loaded = read::load(&Layers::of_process(Some(std::path::Path::new("."))));
-    let mut checks = settings(&loaded);
-    checks.push(folder());
-    checks.push(daemon());
-    checks.extend(model(&loaded));
-    checks.extend(servers(&loaded));
-    checks.push(neovim());
+    let checks = checks(&loaded);
     let bad = checks.iter().any(|check| check.state == State::Bad);
     if args.json {
-        let rows: Vec<Json> = checks
-            .iter()
-            .map(|check| json!({"name": check.name, "state": word(check.state), "says": check.says, "remedy": check.remedy}))
-            .collect();
-        super::print_json(&json!({"ok": !bad, "checks": rows}));
+        super::print_json(&as_json(&checks));
     } else {
         super::print(&told(&checks));
     }
     Ok(if bad { Exit::Missing } else { Exit::Done })
+}
+
+/// Looks at everything.
+pub(super) fn checks(loaded: &Loaded) -> Vec<Check> {
+    let mut checks = settings(loaded);
+    checks.push(folder());
+    checks.push(daemon());
+    checks.extend(environment());
+    checks.extend(model(loaded));
+    checks.extend(servers(loaded));
+    checks.push(neovim());
+    checks
+}
+
+/// What was found, as an object.
+pub(super) fn as_json(checks: &[Check]) -> Json {
+    let rows: Vec<Json> = checks
+        .iter()
+        .map(|check| json!({"name": check.name, "state": word(check.state), "says": check.says, "remedy": check.remedy}))
+        .collect();
+    let bad = checks.iter().any(|check| check.state == State::Bad);
+    json!({"ok": !bad, "checks": rows})
 }
 
 fn word(state: State) -> &'static str {
@@ -120,6 +133,20 @@ fn folder() -> Check {
                 .remedy("make it writable, or set XDG_STATE_HOME")
         }
     }
+}
+
+/// Variables that do not have the effect that whoever set them expects.
+fn environment() -> Vec<Check> {
+    let runtime_dir = env_vars::runtime_dir_trouble().map(|trouble| {
+        Check::new("environment", State::Note, trouble).remedy(
+            "make the folder, or set it to one that is there; daemon and editors must agree on it",
+        )
+    });
+    let unknown = env_vars::unknown().into_iter().map(|name| {
+        Check::new("environment", State::Note, format!("{name} is set, and nothing reads it"))
+            .remedy("`docs/config.md` lists the variables")
+    });
+    runtime_dir.into_iter().chain(unknown).collect()
 }
 
 fn daemon() -> Check {

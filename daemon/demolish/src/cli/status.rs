@@ -1,110 +1,286 @@
 //! `demolish status`
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use wire::ext::{GetStatus, LinkStatus, SpeculationStatus, Status};
+use wire::ext::{
+    GetStatus, LinkStatus, QueueStatus, ServerStatus, SpeculationStatus, Status, TwinStatus,
+};
 
-use super::{Exit, Failure, Outcome, control};
+use super::{Exit, Failure, Outcome, clock, control};
+use crate::env_vars;
+use crate::redact::Redactor;
+
+/// How often `--watch` looks again.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How wide what people read is.
+const WIDTH: usize = 80;
+/// How many of the last words of a server are shown.
+const LAST_WORDS_SHOWN: usize = 2;
+/// A request that waits longer is worth a line.
+const LONG_WAIT_S: f64 = 5.0;
 
 /// Print what the daemon is doing: editors, language servers, twins, the model
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  demolish status\n  demolish status --json | jq .rssBytes\n\nExits with 1 when no daemon is running."
+    after_help = "Examples:\n  demolish status\n  demolish status --watch\n  demolish status --json | jq .rssBytes\n\nExits with 1 when no daemon is running."
 )]
 pub(super) struct Args {
     /// Print an object; {"running": false} when no daemon is running
     #[arg(long)]
     json: bool,
+    /// Look again every second, until interrupted
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let status = control::ask::<GetStatus>(())?;
-    if args.json {
-        let mut object = match &status {
-            Some(status) => serde_json::to_value(status).map_err(Failure::bad)?,
-            None => serde_json::json!({}),
-        };
-        object["running"] = status.is_some().into();
-        super::print_json(&object);
-    } else {
-        super::print(
-            &status
-                .as_ref()
-                .map_or_else(|| "no daemon is running; editors start one\n".to_owned(), told),
-        );
+    loop {
+        let status = control::ask::<GetStatus>(())?;
+        if args.json {
+            let mut object = match &status {
+                Some(status) => serde_json::to_value(status).map_err(Failure::bad)?,
+                None => serde_json::json!({}),
+            };
+            object["running"] = status.is_some().into();
+            if let Some(trouble) = env_vars::runtime_dir_trouble() {
+                object["runtimeDirTrouble"] = trouble.into();
+            }
+            super::print_json(&object);
+        } else {
+            let home = env_vars::home().map(|home| home.to_string_lossy().into_owned());
+            let redactor = Redactor::new(home.as_deref(), None, None);
+            let text = redactor.text(&status.as_ref().map_or_else(absent, told));
+            if args.watch {
+                // The screen from its first line, and nothing below what is printed now.
+                super::print_or_exit(format!("\u{1b}[H\u{1b}[J{text}").as_bytes());
+            } else {
+                super::print(&text);
+            }
+        }
+        if !args.watch {
+            return Ok(if status.is_some() { Exit::Done } else { Exit::No });
+        }
+        std::thread::sleep(WATCH_EVERY);
     }
-    Ok(if status.is_some() { Exit::Done } else { Exit::No })
+}
+
+/// Why there is nothing to show.
+fn absent() -> String {
+    let trouble = env_vars::runtime_dir_trouble();
+    let trouble = trouble.map(|trouble| format!("{trouble}\n")).unwrap_or_default();
+    format!("no daemon is running; editors start one\n{trouble}")
 }
 
 fn told(status: &Status) -> String {
     let mut out = String::new();
-    #[allow(clippy::cast_precision_loss, reason = "megabytes")]
-    let mib = status.rss_bytes as f64 / f64::from(1 << 20);
     let _ = writeln!(
         out,
-        "daemon {} (pid {}), up {:.0} s, {mib:.1} MiB, at {}",
-        status.version, status.pid, status.uptime_s, status.socket
+        "daemon   {}, process {}, up {}, {}",
+        status.version,
+        status.pid,
+        clock::stretch(status.uptime_s),
+        clock::bytes(status.rss_bytes)
     );
+    let _ = writeln!(out, "socket   {}", status.socket);
     match &status.model {
         Some(model) => {
             let what = model.error.as_deref().unwrap_or(&model.path);
-            let line = format!("model  {} {} {what}", model.state, model.name);
+            let line = format!("model    {} {} {what}", model.state, model.name);
             let _ = writeln!(out, "{}", line.trim_end());
         }
-        None => out.push_str("model  none\n"),
+        None => out.push_str("model    none\n"),
     }
-    for link in &status.links {
-        let _ = writeln!(out, "link   {}", link_in_words(link));
+    servers(&mut out, status);
+    let own: Vec<&LinkStatus> = status.links.iter().filter(|link| link.server.is_none()).collect();
+    if !own.is_empty() {
+        out.push_str("\nDEMOLISH'S OWN FEATURES\n");
+        own.into_iter().for_each(|link| client(&mut out, link));
     }
-    for twin in &status.twins {
-        let ms = twin.check_ms.map_or_else(String::new, |ms| format!(", {ms:.1} ms each"));
-        let state = twin.pid.map_or_else(|| "not running".to_owned(), |pid| format!("pid {pid}"));
-        let _ = writeln!(
-            out,
-            "twin   {} in {} ({state}): {} checks{ms}",
-            twin.command.join(" "),
-            twin.root,
-            twin.checks
-        );
-    }
-    for choice in &status.speculation {
-        let _ = writeln!(out, "checks {}", choice_in_words(choice));
-    }
-    for task in &status.tasks {
-        let _ = writeln!(out, "task   {task}");
+    twins(&mut out, &status.twins);
+    speculation(&mut out, &status.speculation);
+    if !status.tasks.is_empty() {
+        let _ = writeln!(out, "\ntasks    {}", status.tasks.join(", "));
     }
     out
 }
 
-fn choice_in_words(choice: &SpeculationStatus) -> String {
-    let pace = match (choice.p50_ms, choice.p95_ms) {
-        (Some(p50), Some(p95)) => format!(", p50 {p50:.1} ms, p95 {p95:.1} ms"),
-        _ => String::new(),
-    };
-    let memory = choice.twin_bytes.map(|bytes| format!(", twin {} MiB", bytes >> 20));
-    let (server, root, backend, why) = (&choice.server, &choice.root, &choice.backend, &choice.why);
-    format!(
-        "{server} in {root}: {backend} ({why}), {} checks{pace}{}",
-        choice.checks,
-        memory.unwrap_or_default()
-    )
-}
-
-fn link_in_words(link: &LinkStatus) -> String {
-    let client = link.client.as_deref().unwrap_or("an editor");
-    let documents = format!("{} documents, {} pending", link.documents, link.pending);
-    match &link.server {
-        Some(server) => {
-            let pid = server.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-            let shared = match server.clients.len() {
-                0 | 1 => String::new(),
-                clients => format!(", shared by {clients}"),
-            };
-            let apart = server.apart.as_ref();
-            let apart = apart.map_or_else(String::new, |why| format!(", of its own: {why}"));
-            let command = server.command.join(" ");
-            format!("{client} - {command}{pid} {}{shared}, {documents}{apart}", server.state)
+/// A row for each server, and below it who uses it and what is wrong.
+fn servers(out: &mut String, status: &Status) {
+    let mut seen = Vec::new();
+    for link in &status.links {
+        let Some(server) = &link.server else { continue };
+        if seen.contains(&server.instance) {
+            continue;
         }
-        None => format!("{client} - demolish, {documents}"),
+        if seen.is_empty() {
+            let _ = writeln!(
+                out,
+                "\n{:<26} {:<10} {:>8} {:>7} {:>8} {:>8} {:>7}",
+                "SERVER", "STATE", "MEMORY", "WAITING", "P50", "P95", "STARTS"
+            );
+        }
+        seen.push(server.instance);
+        let latency = |of: fn(&wire::ext::LatencyStatus) -> f64| {
+            server.latency.as_ref().map_or_else(|| "-".to_owned(), |found| clock::took(of(found)))
+        };
+        let memory =
+            if server.rss_bytes > 0 { clock::bytes(server.rss_bytes) } else { "-".to_owned() };
+        let _ = writeln!(
+            out,
+            "{:<26} {:<10} {memory:>8} {:>7} {:>8} {:>8} {:>7}",
+            fitted(&command(&server.command), 26),
+            server.state,
+            server.pending,
+            latency(|found| found.p50_ms),
+            latency(|found| found.p95_ms),
+            if server.pid.is_some() || server.restarts > 0 { server.restarts + 1 } else { 0 },
+        );
+        let of_server = |other: &&LinkStatus| {
+            other.server.as_ref().is_some_and(|other| other.instance == server.instance)
+        };
+        status.links.iter().filter(of_server).for_each(|link| client(out, link));
+        if let Some(why) = &server.apart {
+            wrapped(out, &format!("apart from others: {why}"), "  ! ");
+        }
+        troubles(out, server);
     }
 }
+
+/// What is not as it should be with a server.
+fn troubles(out: &mut String, server: &ServerStatus) {
+    if let Some(waited) = server.oldest_pending_s.filter(|waited| *waited >= LONG_WAIT_S) {
+        let _ = writeln!(out, "  ! a request waits for {}", clock::stretch(waited));
+    }
+    queue(out, "to the server", &server.queue);
+    if server.malformed > 0 {
+        let _ = writeln!(out, "  ! sent {} malformed messages", server.malformed);
+    }
+    if let Some(trouble) = &server.trouble {
+        wrapped(out, trouble, "  ! ");
+    }
+    if server.restarts > 0 || server.trouble.is_some() {
+        let words = &server.last_words;
+        for line in &words[words.len().saturating_sub(LAST_WORDS_SHOWN)..] {
+            let _ = writeln!(out, "  | {}", fitted(line, WIDTH - 4));
+        }
+    }
+}
+
+/// A line for an editor.
+fn client(out: &mut String, link: &LinkStatus) {
+    let name = link.client.as_deref().unwrap_or("an editor");
+    let _ = writeln!(
+        out,
+        "  #{} {name}, {}, {} waiting",
+        link.link,
+        counted(link.documents, "document"),
+        link.pending
+    );
+    queue(out, "to the editor", &link.to_client);
+    if link.malformed > 0 {
+        let _ = writeln!(out, "  ! sent {} malformed messages", link.malformed);
+    }
+}
+
+/// A queue, if there is something to say of it.
+fn queue(out: &mut String, whose: &str, queue: &QueueStatus) {
+    let mut said = Vec::new();
+    if queue.messages > 0 {
+        let bytes = clock::bytes(queue.bytes as u64);
+        said.push(format!("{} waiting ({bytes})", queue.messages));
+    }
+    if queue.dropped > 0 {
+        said.push(format!("{} dropped", queue.dropped));
+    }
+    if queue.coalesced > 0 {
+        said.push(format!("{} replaced by later ones", queue.coalesced));
+    }
+    if !said.is_empty() {
+        let _ = writeln!(out, "  {whose}: {}", said.join(", "));
+    }
+}
+
+fn twins(out: &mut String, twins: &[TwinStatus]) {
+    for (at, twin) in twins.iter().enumerate() {
+        if at == 0 {
+            let _ = writeln!(out, "\n{:<26} {:<10} {:>8}", "TWIN", "STATE", "CHECKS");
+        }
+        let state = if twin.pid.is_some() { "running" } else { "stopped" };
+        let took =
+            twin.check_ms.map_or_else(String::new, |ms| format!("  {} each", clock::took(ms)));
+        let name = fitted(&command(&twin.command), 26);
+        let _ =
+            writeln!(out, "{name:<26} {state:<10} {:>8}{took}\n  in {}", twin.checks, twin.root);
+    }
+}
+
+/// Who is shown candidates for each server, and why.
+fn speculation(out: &mut String, choices: &[SpeculationStatus]) {
+    for (at, choice) in choices.iter().enumerate() {
+        if at == 0 {
+            let _ = writeln!(
+                out,
+                "\n{:<26} {:<10} {:>8} {:>7} {:>8} {:>8}",
+                "CANDIDATES FOR", "CHECKED BY", "MEMORY", "CHECKS", "P50", "P95"
+            );
+        }
+        let took = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), clock::took);
+        let _ = writeln!(
+            out,
+            "{:<26} {:<10} {:>8} {:>7} {:>8} {:>8}",
+            fitted(&choice.server, 26),
+            choice.backend,
+            choice.twin_bytes.map_or_else(|| "-".to_owned(), clock::bytes),
+            choice.checks,
+            took(choice.p50_ms),
+            took(choice.p95_ms),
+        );
+        wrapped(out, &format!("{}; in {}", choice.why, choice.root), "  ");
+    }
+}
+
+/// A command without the folders of its program.
+fn command(command: &[String]) -> String {
+    let mut words: Vec<&str> = command.iter().map(String::as_str).collect();
+    if let Some(program) = words.first_mut() {
+        *program = program.rsplit('/').next().unwrap_or(program);
+    }
+    words.join(" ")
+}
+
+fn fitted(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(width - 1).collect();
+    format!("{start}…")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// A long sentence, in lines that fit, behind `mark`.
+fn wrapped(out: &mut String, sentence: &str, mark: &str) {
+    let mut lines = vec![String::new()];
+    let room = WIDTH - mark.len();
+    for word in sentence.split_whitespace() {
+        let Some(line) = lines.last_mut() else { return };
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= room {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    for (at, line) in lines.iter().enumerate() {
+        let mark = if at == 0 { mark } else { &" ".repeat(mark.len()) };
+        let _ = writeln!(out, "{mark}{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use wire::ext::{GetStatus, GetVerdicts, Goodbye, Restart, RestartParams, Stop};
+use wire::ext::{GetRecent, GetStatus, GetVerdicts, Goodbye, Restart, RestartParams, Stop, Trace};
 use wire::lsp::notification::Notification as _;
 use wire::lsp::request::Request as _;
-use wire::{Envelope, Kind};
+use wire::{Envelope, Kind, ResponseError, codes};
 
-use super::{own, send, verdicts, watch};
+use super::{own, send, trace, verdicts, watch};
 use crate::state::{LinkId, State};
 
 /// A message from a command-line verb.
@@ -37,6 +37,24 @@ pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope, now: Insta
             state.over = true;
         }
         GetVerdicts::METHOD => verdicts::asked(state, id, request, &envelope, now),
+        Trace::METHOD => {
+            let wants = envelope.params_as().unwrap_or_default();
+            let followed = trace::follow(state, id, wants);
+            let Some(link) = state.links.get(&id) else { return };
+            let full = || ResponseError::new(codes::REQUEST_FAILED, "too many follow already");
+            let answer = if followed {
+                Envelope::response(request, &())
+            } else {
+                Envelope::error(request, &full())
+            };
+            send(&link.client, answer);
+        }
+        GetRecent::METHOD => {
+            let recent = state.trace.recent();
+            if let Some(link) = state.links.get(&id) {
+                send(&link.client, Envelope::response(request, &recent));
+            }
+        }
         Restart::METHOD => {
             let which = envelope.params_as::<RestartParams>().map(|params| params.which);
             let result = watch::restart_all(state, &which.unwrap_or_default(), now);

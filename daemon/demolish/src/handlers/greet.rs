@@ -39,7 +39,7 @@ pub fn accepted(state: &mut State, stream: UnixStream, now: Instant) {
         }
     });
     let role = Role::Greeting(now + GREETING_PATIENCE);
-    state.links.insert(id, LinkState { hello: None, client, role });
+    state.links.insert(id, LinkState { hello: None, client, role, malformed: 0 });
     state.idle_since = None;
 }
 

@@ -7,7 +7,7 @@ use wire::lsp::request::Request as _;
 use wire::peer::Lane;
 use wire::{Bytes, Envelope, Id, Kind, ResponseError, codes};
 
-use super::send;
+use super::{send, trace};
 use crate::state::{LinkId, Role, State};
 use crate::tasks::{About, Outcome, TaskId};
 
@@ -150,6 +150,7 @@ fn note_encoding(state: &mut State, id: LinkId, body: &Bytes) {
 }
 
 fn answer(state: &mut State, id: LinkId, body: Bytes) {
+    trace::from_own(state, id, &body);
     let Some(link) = state.links.get_mut(&id) else { return };
     if link.client.sender().send(body, Lane::Keep, None).is_err() {
         tracing::error!(link = id.0, "the client does not read: its link is closed");

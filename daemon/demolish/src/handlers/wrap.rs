@@ -10,7 +10,7 @@ use wire::Envelope;
 use wire::codec::{Incoming, Malformed};
 use wire::peer::{Peer, PeerEvent};
 
-use super::{lease, life, routes, share, verdicts, watch};
+use super::{lease, life, routes, share, trace, verdicts, watch};
 use crate::state::{Instance, InstanceId, LinkId, Seat, ServerId, State};
 
 /// How many malformed messages in [`MALFORMED_WINDOW`] make a server be restarted (rule 4.2).
@@ -88,6 +88,10 @@ pub fn from_server(state: &mut State, server: ServerId, event: PeerEvent, now: I
         return;
     };
     instance.watch.heard(now);
+    if let PeerEvent::Incoming(Incoming::Message(envelope)) = &event {
+        trace::from_server(state, id, envelope, now);
+    }
+    let Some(instance) = self::instance(state, id) else { return };
     let routes = match event {
         PeerEvent::Incoming(Incoming::Message(envelope)) => {
             lease::from_server(instance, envelope, now)

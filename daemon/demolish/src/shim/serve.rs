@@ -8,7 +8,7 @@ use proxy::{BackOff, ClientId, Link, LinkOptions, Reads, Route};
 use tokio::sync::mpsc;
 use wire::child::{Child, ChildOptions, SpawnError};
 use wire::codec::{Incoming, Malformed, Why};
-use wire::ext::Goodbye;
+use wire::ext::{EditorMalformed, Goodbye};
 use wire::lsp::notification::Notification as _;
 use wire::peer::{Peer, PeerEvent};
 use wire::{Envelope, ResponseError, codes, ends};
@@ -71,6 +71,8 @@ struct Shim {
     inbox: mpsc::Sender<Event>,
     /// When what stands behind us may be started again after it died: the daemon, and later the real server.
     back_off: BackOff,
+    /// How many messages of the editor could not be read.
+    malformed: u64,
     /// Whether no other daemon is to be looked for: this one has said that the user wants none, or it hangs and is in the way.
     dismissed: bool,
     /// Whether the daemon hangs.
@@ -153,6 +155,7 @@ impl Shim {
             life: 0,
             inbox,
             back_off: BackOff::eager(),
+            malformed: 0,
             dismissed: false,
             suspicion: Suspicion::new(),
             direct: false,
@@ -207,6 +210,11 @@ impl Shim {
     /// A message of the editor that cannot be read: whoever waits for it is told (rules 4.2, 4.4).
     fn malformed_editor(&mut self, bad: &Malformed, now: Instant) {
         tracing::warn!(why = %bad.why, excerpt = bad.excerpt, "malformed message of the editor");
+        self.malformed += 1;
+        if let (None, Some(daemon)) = (&self.child, &self.behind) {
+            let told = Envelope::notification(EditorMalformed::METHOD, &self.malformed);
+            let _ = daemon.sender().send(told.body, wire::Lane::Keep, None);
+        }
         let Some(id) = bad.id.clone() else { return };
         let code = match bad.why {
             Why::Envelope(_) => codes::PARSE_ERROR,

@@ -1,12 +1,12 @@
 //! What `demolish status` shows.
 
 use proxy::ServerState;
-use wire::ext::{LinkStatus, QueueStatus, ServerStatus, Status};
+use wire::ext::{LatencyStatus, LinkStatus, QueueStatus, ServerStatus, Status};
 use wire::peer::Peer;
 
-use crate::memory;
+use crate::{logging, memory};
 
-use super::{Instance, LinkId, LinkState, Role, State};
+use super::{Instance, InstanceId, LinkId, LinkState, Role, State};
 
 impl State {
     /// What the daemon is doing.
@@ -16,6 +16,7 @@ impl State {
             pid: std::process::id(),
             socket: self.options.socket.display().to_string(),
             uptime_s: self.started.elapsed().as_secs_f64(),
+            log: logging::daemon_log().display().to_string(),
             rss_bytes: memory::of_self().unwrap_or_default(),
             links: self.links.iter().filter_map(|(id, link)| self.link_status(*id, link)).collect(),
             tasks: self.tasks.methods(),
@@ -31,7 +32,8 @@ impl State {
             Role::Wrap(client) => {
                 let instance = self.instances.get(&self.seats.get(client)?.instance)?;
                 let link = &instance.link;
-                let mut server = server_status(instance);
+                let id = self.seats.get(client)?.instance;
+                let mut server = server_status(id, instance);
                 let seats = link.clients().filter_map(|client| self.seats.get(&client));
                 server.clients = seats.map(|seat| seat.link.0).collect();
                 ("wrap", link.mirror(*client)?, link.pending_len(*client), Some(server))
@@ -50,11 +52,12 @@ impl State {
             documents: mirror.documents_len(),
             pending,
             to_client: queue(&link.client),
+            malformed: link.malformed,
         })
     }
 }
 
-fn server_status(instance: &Instance) -> ServerStatus {
+fn server_status(id: InstanceId, instance: &Instance) -> ServerStatus {
     let state = match (instance.link.state(), instance.restart_at) {
         (ServerState::Stopped(_), _) => "stopped",
         (_, Some(_)) | (ServerState::Away | ServerState::Greeting, _) => "restarting",
@@ -72,6 +75,20 @@ fn server_status(instance: &Instance) -> ServerStatus {
         log: server.and_then(|server| server.log.path()).map(|path| path.display().to_string()),
         queue: server.map(|server| queue(&server.peer)).unwrap_or_default(),
         malformed: instance.malformed_total,
+        instance: id.0,
+        rss_bytes: server.map_or(0, |_| instance.watch.rss_bytes),
+        pending: instance.link.unanswered_len(),
+        oldest_pending_s: instance.link.waiting_since().map(|since| since.elapsed().as_secs_f64()),
+        latency: instance.link.latency().map(|found| LatencyStatus {
+            p50_ms: found.p50.as_secs_f64() * 1000.0,
+            p95_ms: found.p95.as_secs_f64() * 1000.0,
+            count: found.count,
+        }),
+        last_words: instance.last_words.clone(),
+        trouble: match instance.link.state() {
+            ServerState::Stopped(reason) => Some(reason.clone()),
+            _ => None,
+        },
     }
 }
 

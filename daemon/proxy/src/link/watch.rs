@@ -16,6 +16,16 @@ impl Link {
         self.latencies.quantiles()
     }
 
+    /// The request that the server, or else a client, would answer with this id.
+    pub fn question(&self, by_server: bool, id: &Id) -> Option<&Pending> {
+        if by_server { self.asked_server.get(id) } else { self.asked_client.get(id) }
+    }
+
+    /// How many requests the server has not answered.
+    pub fn unanswered_len(&self) -> usize {
+        self.asked_server.len()
+    }
+
     /// Since when the oldest request of a client has no answer.
     pub fn waiting_since(&self) -> Option<Instant> {
         self.asked_server.entries().filter_map(|(_, pending)| pending.since).min()
