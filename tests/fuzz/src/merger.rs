@@ -34,7 +34,7 @@ const REQUESTS: &[&str] = &[
 ];
 
 /// What servers can do.
-const CAPABILITIES: &[&str] = &[
+pub const CAPABILITIES: &[&str] = &[
     r#"{"hoverProvider":true,"completionProvider":{"resolveProvider":true},"textDocumentSync":1,"diagnosticProvider":{}}"#,
     r#"{"positionEncoding":"utf-8","hoverProvider":true,"definitionProvider":true,"codeActionProvider":{"resolveProvider":true},"textDocumentSync":{"change":2,"openClose":true,"willSaveWaitUntil":true},"executeCommandProvider":{"commands":["a","b"]}}"#,
     r#"{"semanticTokensProvider":{"full":{"delta":true},"legend":{}},"documentFormattingProvider":true,"renameProvider":true,"completionProvider":{"triggerCharacters":["."]},"diagnosticProvider":{"identifier":"x"},"workspace":{"fileOperations":{"willRename":{"filters":[]}}}}"#,

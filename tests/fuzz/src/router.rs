@@ -4,12 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use proxy::verdict::{Habits, Ticket};
+use proxy::verdict::{Ask, AskForm, Habits, Ready, Ticket};
 use proxy::{ClientId, Link, LinkOptions, Reads, Route, ServerState};
 use wire::lsp::MessageType;
 use wire::{Bytes, Envelope, Id, Kind};
 
 use super::input::Input;
+use super::merger::CAPABILITIES;
 
 pub const IDS: &[&str] = &["1", "2", "\"1\"", "null", "-7", "1.5e3", "9000000000", "\"\\u00e9\""];
 pub const REQUESTS: &[&str] = &[
@@ -55,7 +56,7 @@ pub fn run(data: &[u8]) {
         return super::merger::run(&mut input);
     }
     let reads = if input.one_in(2) { Reads::Fail } else { Reads::Retry };
-    let mut rig = Rig::new(reads);
+    let mut rig = Rig::new(reads, habits(&mut input));
     while !input.is_empty() && rig.turns < 200 {
         rig.turn(&mut input);
     }
@@ -88,8 +89,8 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(reads: Reads) -> Rig {
-        let link = Link::new(LinkOptions { habits: habits(), ..LinkOptions::new("ls", reads) });
+    fn new(reads: Reads, habits: Habits) -> Rig {
+        let link = Link::new(LinkOptions { habits, ..LinkOptions::new("ls", reads) });
         let mut rig = Rig {
             link,
             now: Instant::now(),
@@ -244,7 +245,11 @@ impl Rig {
             return self.follow(routes, input);
         }
         let outcome = if input.one_in(4) { "error" } else { "result" };
-        let value = input.json(3);
+        let value = match input.below(4) {
+            0 => format!(r#"{{"capabilities":{}}}"#, input.of(CAPABILITIES)),
+            1 => r#"{"kind":"full","items":[{"range":{"start":{"line":0,"character":0},"end":{"line":0,"character":1}},"message":"m"}],"resultId":"r"}"#.to_owned(),
+            _ => input.json(3),
+        };
         self.server_sends(format!(r#"{{"id":{id},"{outcome}":{value}}}"#), input);
     }
 
@@ -400,12 +405,25 @@ impl Rig {
     }
 }
 
-/// A server that publishes late and that can be asked for a barrier.
-fn habits() -> Habits {
-    Habits {
-        barrier: Some("textDocument/documentSymbol".to_owned()),
-        debounce: Duration::from_millis(200),
-        ..Habits::default()
+/// Servers of several kinds: that can be asked for a barrier, that has a command of its own, that says when it is ready.
+fn habits(input: &mut Input<'_>) -> Habits {
+    let barrier = Some("textDocument/documentSymbol".to_owned());
+    let debounce = Duration::from_millis(200);
+    let ask = Ask {
+        command: "a".to_owned(),
+        arguments: vec!["one".to_owned(), "two".to_owned()],
+        form: AskForm::Tsserver,
+    };
+    let ready = Ready {
+        status: Some("custom/note".to_owned()),
+        progress: vec!["t".to_owned()],
+        settle: Duration::from_millis(500),
+    };
+    match input.below(4) {
+        0 => Habits { barrier, debounce, ..Habits::default() },
+        1 => Habits { ask: Some(ask), debounce, ..Habits::default() },
+        2 => Habits { barrier, ready: Some(ready), ..Habits::default() },
+        _ => Habits::default(),
     }
 }
 
