@@ -110,6 +110,7 @@ impl Link {
             routes.extend(give_fallback(pending).map(to_server));
         }
         self.owners.retain(|_, owner| *owner != client);
+        self.progress.forget(client);
         routes
     }
 

@@ -51,7 +51,7 @@ struct Minted {
     original: Box<str>,
     /// Which member of the parameters it stood in.
     member: &'static str,
-    /// The request that it came with; the token lives as long.
+    /// The request that it came with; the token lives as long, and for an end that comes later.
     request: u32,
 }
 
@@ -117,14 +117,29 @@ impl Progress {
         Lane::Keep
     }
 
+    /// A client is gone, and with it what it saw.
+    pub(super) fn forget(&mut self, client: ClientId) {
+        self.open.retain(|open| open.client != Some(client));
+        self.minted.retain(|_, minted| minted.client != client);
+    }
+
     fn mint(&mut self, asked: &IdTable, minted: Minted) -> String {
         if self.minted.len() >= MINTED_KEPT {
-            self.minted.retain(|_, minted| asked.contains(minted.request));
+            let open = &self.open;
+            self.minted.retain(|_, minted| asked.contains(minted.request) || minted.is_shown(open));
         }
         self.last += 1;
         let token = format!("{OURS}{}\"", self.last);
         self.minted.insert(token.as_str().into(), minted);
         token
+    }
+}
+
+impl Minted {
+    /// Whether something has begun under it and has not ended, so that the client still shows it.
+    fn is_shown(&self, open: &[Open]) -> bool {
+        let shown = |open: &Open| open.client == Some(self.client) && open.token == self.original;
+        open.iter().any(shown)
     }
 }
 
@@ -137,8 +152,10 @@ impl Link {
         };
         let token = report.token.get();
         if token.starts_with(OURS) {
-            let asked = &self.asked_server;
-            let live = self.progress.minted.get(token).filter(|m| asked.contains(m.request));
+            let (asked, open) = (&self.asked_server, &self.progress.open);
+            let end = report.value.kind.as_deref() == Some("end");
+            let live = self.progress.minted.get(token);
+            let live = live.filter(|m| asked.contains(m.request) || end && m.is_shown(open));
             let Some(Minted { client, original, .. }) = live else { return Vec::new() };
             let (client, original) = (*client, original.clone());
             let envelope = envelope.with_param("token", original.as_bytes());

@@ -239,8 +239,27 @@ fn rule_4_22_tokens_of_two_clients_are_kept_apart() {
     house.server(json!({ "id": 4, "result": null }));
     assert!(house.server(report(&two)).is_empty());
     assert_eq!(house.server(report(&one)), ["1 $/progress"]);
+    // But what has begun may end, once, however late.
+    let end = json!({ "token": two, "value": { "kind": "end" } });
+    let end = json!({ "method": "$/progress", "params": end });
+    assert_eq!(house.server(end.clone()), ["2 $/progress"]);
+    assert!(house.server(end).is_empty());
     // A token from when there was one client is its own.
     assert_eq!(house.server(report(&json!("old"))), ["1 $/progress"]);
+}
+
+#[test]
+fn rule_4_22_nothing_of_a_client_that_left_is_ended_on_its_screen() {
+    let mut house = House::with_two();
+    let request =
+        json!({ "id": 1, "method": "workspace/symbol", "params": { "workDoneToken": 7 } });
+    let routes = house.client_routes(B, request);
+    let token = body(&routes[0])["params"]["workDoneToken"].clone();
+    let begin = json!({ "token": token, "value": { "kind": "begin", "title": "t" } });
+    assert_eq!(house.server(json!({ "method": "$/progress", "params": begin })), ["2 $/progress"]);
+    house.link.leave(B, house.now);
+    let death = told(&house.link.on_server_death());
+    assert!(!death.iter().any(|route| route.starts_with('2')), "{death:?}");
 }
 
 #[test]
