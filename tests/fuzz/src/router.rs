@@ -328,13 +328,7 @@ impl Rig {
                         self.client_gets(client, outbound.body);
                     }
                 }
-                Route::Parted(client) => {
-                    // It goes on in a link of its own, which is not looked at here.
-                    self.link.take_parted(client).expect("it was split off");
-                    self.clients.retain(|other| *other != client);
-                    self.open.retain(|(of, _), _| *of != client);
-                    self.at_client.retain(|(of, _)| *of != client);
-                }
+                Route::Parted(client) => self.goes_on_alone(client, input),
                 Route::Chosen(ours, _) => {
                     let at = self.choices.iter().position(|choice| *choice == ours);
                     self.choices.remove(at.expect("the user was asked this, and chose once"));
@@ -355,6 +349,33 @@ impl Rig {
                 }
             }
         }
+    }
+
+    /// A client that was split off goes on in a link of its own: what it waits for is asked again there, or answered.
+    fn goes_on_alone(&mut self, client: ClientId, input: &mut Input<'_>) {
+        let parted = self.link.take_parted(client).expect("it was split off");
+        let mut alone = Link::of_parted(LinkOptions::new("ls", Reads::Fail), parted, self.now);
+        let mut routes = alone.on_server_up(self.now);
+        let greeting = routes.iter().find_map(|route| match route {
+            Route::Server(outbound) => Envelope::read(outbound.body.clone()).ok()?.id().cloned(),
+            _ => None,
+        });
+        if let Some(id) = greeting.filter(|_| input.one_in(2)) {
+            let greeted = Envelope::response(id, &serde_json::json!({ "capabilities": {} }));
+            routes.extend(alone.on_server(greeted, self.now));
+        }
+        routes.extend(alone.give_up("the end"));
+        for route in routes {
+            if let Route::Client(to, outbound) = route {
+                assert_eq!(to, client, "a message for somebody who is not there");
+                self.client_gets(to, outbound.body);
+            }
+        }
+        let waiting = |(of, _): &(ClientId, String), open: &u32| *of == client && *open > 0;
+        let left: Vec<_> = self.open.iter().filter(|(id, open)| waiting(id, open)).collect();
+        assert!(left.is_empty(), "split off without an answer: {left:?}");
+        self.clients.retain(|other| *other != client);
+        self.at_client.retain(|(of, _)| *of != client);
     }
 
     fn client_gets(&mut self, client: ClientId, body: Bytes) {
