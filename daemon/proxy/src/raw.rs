@@ -176,14 +176,21 @@ impl<'a> Splice<'a> {
         self.changes.push((value.span(), json.into()));
     }
 
-    /// Adds a member at the end of an object. Several are added to one object one directly after the other.
+    /// Adds a member at the end of an object; what is no object stays as it is. Several are added to one object one directly
+    /// after the other.
     pub(crate) fn insert(&mut self, object: Raw<'_>, name: &str, json: &[u8]) {
+        if !object.is_object() {
+            return;
+        }
         let last = object.members().last().map(|member| member.value.end);
         self.append(object, last, &[&quoted(name), &b":"[..], json].concat());
     }
 
-    /// Adds an element, or elements with commas between, at the end of an array.
+    /// Adds an element, or elements with commas between, at the end of an array; what is no array stays as it is.
     pub(crate) fn push(&mut self, array: Raw<'_>, json: &[u8]) {
+        if !array.is_array() {
+            return;
+        }
         let last = array.elements().last().map(|element| element.end);
         self.append(array, last, json);
     }
@@ -259,6 +266,18 @@ mod tests {
         assert_eq!(removed(r#"{"a":1}"#, "a"), "{}");
         assert_eq!(removed(r#"{"a":1}"#, "c"), r#"{"a":1}"#);
         assert_eq!(removed("[1]", "c"), "[1]");
+    }
+
+    #[test]
+    fn nothing_is_added_to_what_cannot_hold_it() {
+        for text in ["[1]", "\"a\"", "7", "null"] {
+            let mut splice = Splice::new(text.as_bytes());
+            splice.insert(Raw::new(text.as_bytes()), "a", b"1");
+            assert_eq!(splice.finish(), text.as_bytes());
+        }
+        let mut splice = Splice::new(b"{}");
+        splice.push(Raw::new(b"{}"), b"1");
+        assert_eq!(splice.finish(), b"{}");
     }
 
     #[test]

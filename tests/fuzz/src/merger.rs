@@ -84,7 +84,11 @@ impl Rig {
         let named = ["a", "b", "c"].iter().take(children);
         let options = MergeOptions {
             children: named
-                .map(|name| ChildOptions { settings: settings(input), ..ChildOptions::named(name) })
+                .map(|name| ChildOptions {
+                    settings: settings(input),
+                    initialization_options: input.one_in(3).then(|| serde_json::json!({ "o": 1 })),
+                    ..ChildOptions::named(name)
+                })
                 .collect(),
             ..MergeOptions::default()
         };

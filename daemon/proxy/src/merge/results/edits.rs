@@ -28,6 +28,9 @@ pub(super) fn merge_workspace(parts: &[Part<'_>]) -> Option<Vec<u8>> {
 
 fn both(one: &[u8], other: &[u8]) -> Option<Vec<u8>> {
     let (into, from) = (Raw::new(one), Raw::new(other));
+    if !is_sound(into) || !is_sound(from) {
+        return None;
+    }
     let (mine, theirs) = (Touched::of(into)?, Touched::of(from)?);
     if !mine.is_disjoint(&theirs) {
         return None;
@@ -48,6 +51,13 @@ fn both(one: &[u8], other: &[u8]) -> Option<Vec<u8>> {
     }
     annotations(&mut splice, into, from)?;
     Some(splice.finish())
+}
+
+/// Whether the members that are put together have the shape that they must have.
+fn is_sound(edit: Raw<'_>) -> bool {
+    edit.get("changes").is_none_or(Raw::is_object)
+        && edit.get("documentChanges").is_none_or(Raw::is_array)
+        && edit.get("changeAnnotations").is_none_or(Raw::is_object)
 }
 
 /// What an edit of the workspace touches.

@@ -283,6 +283,13 @@ fn rule_4_40_edits_of_the_workspace_are_merged_document_by_document() {
         &more,
     );
     check_bytes(rename, &[r#"{"changes":{}}"#, &by_uri], &by_uri);
+    // Neither can what is no edit.
+    for odd in
+        [r#"{"changes":[],"x":1}"#, r#"{"changeAnnotations":[1],"changes":{"file:///z":[]}}"#]
+    {
+        check_bytes(rename, &[odd, &by_uri], odd);
+        check_bytes(rename, &[&more, odd], &more);
+    }
 }
 
 #[test]
