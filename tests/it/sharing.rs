@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::house::{Editor, House, is_alive, kill, until};
+use crate::house::{Editor, House, is_alive, kill, signal, until};
 
 /// Two windows that share a server.
 async fn two(house: &House) -> (Editor, Editor, i32) {
@@ -202,4 +203,25 @@ async fn rule_4_15_the_server_watches_the_daemon_and_not_the_editor() {
     let mut editor = house.ready_editor().await;
     let told = editor.state().await["processId"].clone();
     assert_eq!(told, json!(house.daemon_pid().unwrap()));
+}
+
+#[tokio::test]
+async fn rule_4_7_a_suspended_window_does_not_hold_the_server_of_the_others() {
+    let house = House::new();
+    let (mut one, mut other, server) = two(&house).await;
+    one.open("file:///a", "a\n");
+    one.state().await;
+    let shim = one.shim.id().unwrap() as i32;
+    signal(shim, Signal::STOP);
+    // More than its queue takes: the server is held, until the window is let go.
+    other.ask("test/flood", json!({ "count": 20_000, "documents": 20_000 })).await.unwrap();
+    assert_eq!(house.status().await.links.len(), 1, "its link was closed");
+    signal(shim, Signal::CONT);
+    // It comes back, with its documents, to the same server.
+    let mut state = one.state().await;
+    while state["documents"] != json!({ "file:///a": [1, "a\n"] }) {
+        state = one.state().await;
+    }
+    assert_eq!(state["pid"], server);
+    assert_eq!(other.server_pid().await, server);
 }
