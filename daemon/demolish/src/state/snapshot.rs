@@ -131,6 +131,7 @@ fn wrapped(
 ) -> Option<WrappedServer> {
     let documents = instance.link.mirror_mut(client)?.documents();
     let mirror = instance.link.mirror(client)?;
+    let (pushed, pulled) = instance.link.said_to(client);
     Some(WrappedServer {
         link: seat.link,
         command: Arc::clone(&instance.command),
@@ -145,7 +146,7 @@ fn wrapped(
         leaser: Leaser::new(seat.instance, inbox.clone()),
         encoding: mirror.encoding(),
         documents,
-        pushed: instance.link.tap().pushed(),
-        pulled: instance.link.tap().all_pulled(),
+        pushed,
+        pulled,
     })
 }

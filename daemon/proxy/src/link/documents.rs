@@ -3,6 +3,7 @@
 //! The server sees a document once, in the words of its *owner*. The others hold it: their text is the same, and as soon
 //! as it is not, they part. So a position, an edit or a diagnostic means the same to all of them; only versions differ.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,8 +11,11 @@ use serde_json::{Value, json};
 use wire::{Envelope, Lane};
 
 use super::{Link, Outbound, Route, ServerState, outbound, to_server};
-use crate::ClientId;
 use crate::mirror::Told;
+use crate::{ClientId, Mirror, Published};
+
+/// Sets of diagnostics by URI.
+type Sets = Arc<HashMap<Arc<str>, Published>>;
 
 /// Why clients part over a document.
 const OTHER_TEXT: &str = "its text of a document is not that of the others";
@@ -227,6 +231,33 @@ impl Link {
             routes.push(Route::Client(client, Outbound { body, lane: lane.clone(), tag: None }));
         }
         routes
+    }
+
+    /// What the server has said about documents, pushed and pulled, with the versions that a client knows. Cheap for one that
+    /// has the server to itself.
+    pub fn said_to(&self, client: ClientId) -> (Sets, Sets) {
+        let (mut pushed, mut pulled) = (self.tap.pushed(), self.tap.all_pulled());
+        if self.is_shared() {
+            let held = self.mirror(client).map(Mirror::held).unwrap_or_default();
+            for (uri, (own, owners)) in
+                held.iter().filter_map(|uri| Some((uri, self.own_version(client, uri)?)))
+            {
+                for sets in [&mut pushed, &mut pulled] {
+                    let said = sets.get(uri).and_then(|set| set.version);
+                    if said.is_none() {
+                        continue;
+                    }
+                    let sets = Arc::make_mut(sets);
+                    if said != owners {
+                        // It is about a text from before this client shared it.
+                        sets.remove(uri);
+                    } else if let Some(set) = sets.get_mut(uri) {
+                        set.version = Some(own);
+                    }
+                }
+            }
+        }
+        (pushed, pulled)
     }
 
     /// What the server last said about a document, for a client that was not there.

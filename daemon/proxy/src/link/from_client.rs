@@ -253,7 +253,11 @@ impl Link {
             uri: String,
         }
         let uri = envelope.params_as::<About>().ok()?.text_document.uri;
-        let version = self.mirror(client)?.latest(&uri).map(|revision| revision.0);
+        // The server answers about the owner's version.
+        let version = match self.own_version(client, &uri) {
+            Some((_, owners)) => owners,
+            None => self.mirror(client)?.latest(&uri).map(|revision| revision.0),
+        };
         Some((uri.into(), version))
     }
 

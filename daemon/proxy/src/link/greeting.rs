@@ -246,7 +246,8 @@ impl Link {
     ) -> Vec<Route> {
         let known = self.greeting.settings.as_ref();
         let known = known.and_then(|body| Envelope::read(body.clone()).ok());
-        let same = known.as_ref().is_some_and(|known| known.params() == envelope.params());
+        let same =
+            known.as_ref().is_some_and(|known| same_value(known.params(), envelope.params()));
         if same && self.is_shared() {
             return Vec::new();
         }
@@ -273,6 +274,12 @@ impl Link {
         }
         routes
     }
+}
+
+/// Whether two JSON texts say the same: editors write the members of an object in any order.
+fn same_value(one: &[u8], other: &[u8]) -> bool {
+    let read = |raw: &[u8]| wire::parse::<Value>(raw).ok();
+    one == other || read(one).is_some_and(|one| read(other) == Some(one))
 }
 
 /// Whether two clients want the same of a server.

@@ -279,6 +279,8 @@ fn rule_4_30_a_document_with_the_same_text_is_opened_once_and_closed_once() {
     let versions: Vec<Value> =
         routes.iter().map(|route| body(route)["params"]["version"].clone()).collect();
     assert_eq!(versions, [1, 5]);
+    let said = |client| house.link.said_to(client).0["u"].version;
+    assert_eq!((said(A), said(B)), (Some(1), Some(5)));
     assert_eq!(house.server(publish("u", 0)), ["1 textDocument/publishDiagnostics"]);
     // The owner goes: the other's words count.
     let routes = house.close(A, "u");
@@ -414,6 +416,15 @@ fn rule_4_32_other_folders_or_settings_are_another_server() {
     let mut house = House::with_two();
     assert_eq!(house.client(A, settings(1)), ["s workspace/didChangeConfiguration"]);
     assert!(house.client(B, settings(1)).is_empty(), "the server knows");
+    let spelled = |raw: &str| {
+        let body = format!(
+            r#"{{"method":"workspace/didChangeConfiguration","params":{{"settings":{raw}}}}}"#
+        );
+        Envelope::read(body.into()).unwrap()
+    };
+    let routes = house.link.on_client(A, spelled(r#"{"a":1,"b":2}"#), house.now);
+    assert_eq!(told(&routes), ["s workspace/didChangeConfiguration"]);
+    assert!(house.link.on_client(B, spelled(r#"{"b":2, "a":1}"#), house.now).is_empty());
     assert_eq!(house.client(A, settings(2)), ["s workspace/didChangeConfiguration"]);
     assert_eq!(house.client(B, settings(3)), ["parted 2"]);
 }
