@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
+use demolish::handlers::watch::SILENT_AFTER;
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use wire::Kind;
+use wire::{Kind, codes};
 
-use crate::house::{DEMOLISH, Editor, House, PATIENCE, is_alive, kill, slow, until};
+use crate::house::{DEMOLISH, Editor, House, PATIENCE, is_alive, kill, signal, slow, until};
 
 /// Something arrives and is answered.
 async fn check_works(editor: &mut Editor, house: &House) {
@@ -205,6 +207,35 @@ async fn a_full_disk_for_the_logs_stops_nothing_and_is_said_once() {
     let words = daemon.log().tail();
     let said = words.iter().filter(|line| line.contains("cannot be written")).count();
     assert_eq!(said, 1, "{words:?}");
+}
+
+#[tokio::test]
+async fn rule_4_18_a_server_that_is_stopped_can_be_restarted_by_the_user_and_knows_everything() {
+    if !slow() {
+        println!("skipped: takes thirty seconds, needs DEMOLISH_SLOW=1");
+        return;
+    }
+    let house = House::new();
+    house.daemon().await;
+    let mut editor = house.editor(&[]).await;
+    let hello = json!({ "capabilities": { "window": { "showMessage": {} } } });
+    editor.ask("initialize", hello).await.unwrap();
+    editor.wire.notify("initialized", &json!({}));
+    editor.open("file:///a", "old");
+    let server = editor.server_pid().await;
+    signal(server, Signal::STOP);
+    editor.change("file:///a", 2, "new 😀");
+    let read = editor.wire.request("textDocument/hover", &json!({}));
+    tokio::time::sleep(SILENT_AFTER).await;
+    let question = editor.find("window/showMessageRequest").await;
+    let params: Value = question.params_as().unwrap();
+    assert_eq!(params["actions"][0]["title"], "Restart", "{params}");
+    editor.wire.answer(question.id().unwrap().clone(), &json!({ "title": "Restart" }));
+    assert_eq!(editor.answer(&read).await.unwrap_err().code, codes::CONTENT_MODIFIED);
+    let state = editor.state().await;
+    assert_ne!(state["pid"], server);
+    assert_eq!(state["documents"], json!({ "file:///a": [2, "new 😀"] }));
+    until("the one that was stopped is gone", || !is_alive(server)).await;
 }
 
 #[tokio::test]

@@ -12,14 +12,11 @@ use super::seen::{Seen, Wrong};
 /// How long the last answers and diagnostics may take once the server answers again.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(8);
 
-/// Lets the last messages arrive, and compares what the server has with what the editor has.
+/// Nothing more dies: what is sent from here on must arrive. Lets the last messages do so, and compares what the server has with what the editor has.
 pub(super) async fn quiet(
     editor: &mut Editor,
     place: &Place,
 ) -> Result<Vec<(Wrong, String)>, String> {
-    editor.cancel(None);
-    // Once this is answered, whatever died is noticed; what is sent from here on must arrive.
-    editor.state().await?;
     editor.number();
     let until = Instant::now() + SETTLE_PATIENCE;
     loop {

@@ -171,6 +171,11 @@ impl Run {
     /// The end of a run: all must be as if nothing had happened.
     async fn judge(&mut self) -> Result<Vec<(Wrong, String)>, String> {
         let mut wrong = Vec::new();
+        for editor in &mut self.editors {
+            // Once this is answered, whatever died is noticed, and nothing of what was said may still kill.
+            editor.cancel(None);
+            editor.state().await?;
+        }
         for mut editor in std::mem::take(&mut self.editors) {
             wrong.extend(check::quiet(&mut editor, &self.place).await?);
             let all = editor.leave().await?;
