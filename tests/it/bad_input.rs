@@ -210,6 +210,32 @@ async fn a_full_disk_for_the_logs_stops_nothing_and_is_said_once() {
 }
 
 #[tokio::test]
+async fn a_disk_without_room_for_a_single_byte_stops_nothing() {
+    let house = House::new().with("DEMOLISH_LOG", "debug");
+    // Daemon, shim and server may write to no file at all.
+    let full = |words: &str| format!("trap '' XFSZ; ulimit -f 0; exec {DEMOLISH} {words}");
+    let daemon = house.start(&["/bin/sh", "-c", &full("daemon")]).await.shim;
+    until("a daemon", || house.socket().exists()).await;
+    let shim = full(&format!("lsp -- {DEMOLISH} fake-server"));
+    let mut editor = house.start(&["/bin/sh", "-c", &shim]).await;
+    editor.initialize().await;
+    let server = editor.server_pid().await;
+    editor.open("file:///a", "é");
+    editor.ask("test/stderr", json!({ "lines": 5_000 })).await.unwrap();
+    for version in 2..50 {
+        editor.change("file:///a", version, &"text ".repeat(100));
+        assert_eq!(editor.ask("test/echo", json!(version)).await.unwrap(), version);
+    }
+    kill(server);
+    let state = editor.state().await;
+    assert_eq!(state["documents"]["file:///a"], json!([49, "text ".repeat(100)]));
+    assert!(is_alive(daemon.id().unwrap() as i32));
+    let (code, _) = editor.leave().await;
+    assert_eq!(code, Some(0));
+    kill(daemon.id().unwrap() as i32);
+}
+
+#[tokio::test]
 async fn rule_4_18_a_server_that_is_stopped_can_be_restarted_by_the_user_and_knows_everything() {
     if !slow() {
         println!("skipped: takes thirty seconds, needs DEMOLISH_SLOW=1");

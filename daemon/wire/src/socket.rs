@@ -87,9 +87,8 @@ impl Listener {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(SocketError::Taken(path)),
             Err(error) => return Err(io::Error::from(error).into()),
         }
-        // For people who look: whose lock it is. Nothing reads it.
-        lock.set_len(0)?;
-        writeln!(&lock, "{}", std::process::id())?;
+        // For people who look: whose lock it is. Nothing reads it, so a full disk may do without.
+        let _ = lock.set_len(0).and_then(|()| writeln!(&lock, "{}", std::process::id()));
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
