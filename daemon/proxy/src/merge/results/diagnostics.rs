@@ -1,5 +1,7 @@
 //! What a server is told of the diagnostics for which actions are wanted: its own (rule 4.11).
 
+use std::cell::LazyCell;
+
 use crate::merge::data;
 use crate::raw::{Raw, Splice, array};
 
@@ -13,34 +15,38 @@ pub fn own_diagnostics(params: &[u8], child: usize, published: &[(usize, &[u8])]
     let Some(list) = root.path("context.diagnostics").filter(|list| list.is_array()) else {
         return params.to_vec();
     };
-    let published: Vec<(usize, Vec<Identity>)> = published
-        .iter()
-        .map(|(child, set)| {
-            (*child, Raw::new(set).elements().into_iter().map(Identity::of).collect())
-        })
-        .collect();
+    // Read only if somebody's diagnostic does not say whose it is: a server may have published very many.
+    let sets = LazyCell::new(|| {
+        let identities = |(maker, set): &(usize, &[u8])| {
+            (*maker, Raw::new(set).elements().into_iter().map(Identity::of).collect())
+        };
+        published.iter().map(identities).collect::<Vec<(usize, Vec<Identity>)>>()
+    });
     let mut own: Vec<Vec<u8>> = Vec::new();
-    let diagnostics = list.elements();
-    for diagnostic in &diagnostics {
+    let mut changed = false;
+    for diagnostic in list.elements() {
         match data::owner(diagnostic.bytes()) {
-            Some((maker, _, raw)) if maker == child => own.push(raw),
-            Some(_) => {}
+            Some((maker, _, raw)) => {
+                changed = true;
+                own.extend((maker == child).then_some(raw));
+            }
             None => {
-                let identity = Identity::of(*diagnostic);
+                let identity = Identity::of(diagnostic);
                 let made_by = |(_, set): &&(usize, Vec<Identity>)| set.contains(&identity);
-                let mut makers = published.iter().filter(made_by).peekable();
+                let mut makers = sets.iter().filter(made_by).peekable();
                 if makers.peek().is_none() || makers.any(|(maker, _)| *maker == child) {
                     own.push(diagnostic.bytes().to_vec());
+                } else {
+                    changed = true;
                 }
             }
         }
     }
-    let own = array(own.iter().map(Vec::as_slice));
-    if own == list.bytes() || diagnostics.is_empty() {
+    if !changed {
         return params.to_vec();
     }
     let mut splice = Splice::new(params);
-    splice.replace(list, own);
+    splice.replace(list, array(own.iter().map(Vec::as_slice)));
     splice.finish()
 }
 
