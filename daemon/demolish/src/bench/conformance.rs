@@ -29,6 +29,8 @@ pub(crate) struct Wanted {
     pub(crate) rule: Option<u8>,
     /// Checks that run at the same time.
     pub(crate) jobs: usize,
+    /// How long an answer may take.
+    pub(crate) patience: std::time::Duration,
     /// Say on stderr how each check ends.
     pub(crate) talks: bool,
 }
@@ -54,7 +56,7 @@ pub(crate) async fn run(subjects: &[Subject], wanted: &Wanted) -> Found {
                 say(&subject.name, outcome);
             }
         };
-        let outcomes = suite::run(subject, &checks, wanted.jobs, done).await;
+        let outcomes = suite::run(subject, &checks, wanted, done).await;
         columns.push(table::Column { name: subject.name.clone(), outcomes });
     }
     let report = Report::new("conformance", table::rows(&columns));

@@ -160,6 +160,9 @@ struct Suite {
     /// Checks that run at the same time
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
+    /// How many seconds an answer may take; more for a slow proxy or a busy machine
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    patience: u64,
     /// Say on stderr how each check ends
     #[arg(long)]
     verbose: bool,
@@ -197,7 +200,12 @@ fn suite(args: &Suite) -> Outcome {
             is_pipe: false,
         }],
     };
-    let wanted = Wanted { rule: args.rule, jobs: args.jobs, talks: args.verbose };
+    let wanted = Wanted {
+        rule: args.rule,
+        jobs: args.jobs,
+        patience: std::time::Duration::from_secs(args.patience),
+        talks: args.verbose,
+    };
     let found = super::block_on(conformance::run(&subjects, &wanted))?;
     if args.json {
         super::print_json(&serde_json::to_value(&found.report).map_err(Failure::bad)?);

@@ -23,8 +23,6 @@ use crate::conformance_server::Tag;
 use door::Event;
 pub(super) use process::{is_alive, kill};
 
-/// How long a message may take that should come.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a command beside the proxy may take until it listens.
 const BESIDE_PATIENCE: Duration = Duration::from_secs(8);
 /// How long a command beside the proxy is given if nothing shows that it is ready.
@@ -128,7 +126,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// A stage with one proxy, started and not spoken to.
-    pub(super) async fn open(subject: &Subject) -> Result<Stage, String> {
+    pub(super) async fn open(subject: &Subject, patience: Duration) -> Result<Stage, String> {
         let (holes, env) = process::furnish(subject)?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         door::listen(&holes.socket, sender.clone())?;
@@ -136,7 +134,7 @@ impl Stage {
             subject: subject.clone(),
             auto: Auto { initialize: true, shutdown: true, exit: true, end: true, editor: true },
             capabilities: capabilities(),
-            patience: ANSWER_PATIENCE,
+            patience,
             holes,
             env,
             editors: Vec::new(),

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
-use super::rules;
 use super::stage::{Fault, Stage, Verdict};
 use super::subject::Subject;
+use super::{Wanted, rules};
 
 /// How long one check may take, unless it says that it needs longer.
-const CHECK_PATIENCE: Duration = Duration::from_secs(30);
+const CHECK_PATIENCE: Duration = Duration::from_secs(10);
 /// The last rule.
 pub(crate) const RULES_MAX: u8 = 50;
 
@@ -102,42 +102,44 @@ pub(crate) fn checks(rule: Option<u8>) -> Vec<Check> {
     checks
 }
 
-/// Runs checks against a proxy, `jobs` at a time; `done` hears of each as it ends.
+/// Runs checks against a proxy, some at a time; `done` hears of each as it ends.
 pub(crate) async fn run(
     subject: &Subject,
     checks: &[Check],
-    jobs: usize,
+    wanted: &Wanted,
     done: impl Fn(&Outcome),
 ) -> Vec<Outcome> {
     let merges = subject.servers() > 1;
-    let wanted = checks.iter().filter(|check| merges == (check.duty == Duty::Merge));
-    let outcomes = futures_util::stream::iter(wanted)
+    let apply = checks.iter().filter(|check| merges == (check.duty == Duty::Merge));
+    let outcomes = futures_util::stream::iter(apply)
         .map(|check| async {
             let outcome = Outcome {
                 rule: check.rule,
                 says: check.says.clone(),
-                state: run_one(subject, check).await,
+                state: run_one(subject, check, wanted.patience).await,
             };
             done(&outcome);
             outcome
         })
-        .buffered(jobs.max(1));
+        .buffered(wanted.jobs.max(1));
     outcomes.collect().await
 }
 
-async fn run_one(subject: &Subject, check: &Check) -> State {
+async fn run_one(subject: &Subject, check: &Check, patience: Duration) -> State {
     if subject.is_pipe && check.duty == Duty::Proxy {
         return State::Apart("nothing stands between".to_owned());
     }
-    let mut stage = match Stage::open(subject).await {
+    let mut stage = match Stage::open(subject, patience).await {
         Ok(stage) => stage,
         Err(why) => return State::Broken(format!("cannot be started: {why}")),
     };
-    let ran = tokio::time::timeout(check.patience, check.run.run(&mut stage)).await;
+    // Who is given more time for an answer has more of them in a check.
+    let limit = check.patience + 4 * patience;
+    let ran = tokio::time::timeout(limit, check.run.run(&mut stage)).await;
     match ran {
         Ok(Ok(())) => State::Holds,
         Ok(Err(Fault::Broken(why))) => State::Broken(why),
         Ok(Err(Fault::Apart(why))) => State::Apart(why),
-        Err(_) => State::Broken(format!("not over after {} s", check.patience.as_secs())),
+        Err(_) => State::Broken(format!("not over after {} s", limit.as_secs())),
     }
 }

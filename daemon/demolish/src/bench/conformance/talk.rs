@@ -32,7 +32,8 @@ impl Stage {
         let initialize = self.initialize_params();
         self.send(editor, &Envelope::request(id.clone(), "initialize", &initialize))?;
         // A start takes longer than an answer.
-        let patience = std::mem::replace(&mut self.patience, START_PATIENCE);
+        let patience = self.patience;
+        self.patience = patience.max(START_PATIENCE);
         let answer = self.response(editor, &id).await?;
         self.patience = patience;
         let Ok(result) = answer.outcome() else {

@@ -97,7 +97,7 @@ async fn one_refuses(s: &mut Stage) -> Verdict {
     s.answer(SERVER, &first, &json!({ "capabilities": s.capabilities }))?;
     let second = s.hears_at(SERVER2, "initialize").await?;
     s.refuse(SERVER2, &second, -32603, "no licence")?;
-    s.patience = Duration::from_secs(18);
+    s.patience = s.patience.max(Duration::from_secs(18));
     result(&s.response(EDITOR, &id).await?)?;
     s.notify("initialized", &json!({}))?;
     s.open_document(&s.uri("main.py"), MAIN)?;

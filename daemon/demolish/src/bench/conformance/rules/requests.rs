@@ -197,7 +197,7 @@ async fn never_answers(s: &mut Stage) -> Verdict {
     for (id, method, params, _) in &questions {
         s.question(id, method, params)?;
     }
-    s.patience = EDITOR_PATIENCE;
+    s.patience = s.patience.max(EDITOR_PATIENCE);
     for (id, method, _, fallback) in &questions {
         let id = Id::from_raw(id.as_bytes()).ok_or("that is no id")?;
         let answer = s.response(SERVER, &id).await?;

@@ -291,7 +291,7 @@ fn no_array(s: &Stage, at: At) -> Verdict {
 
 /// A message of so many mebibytes in each of its forms, and the connection lives.
 async fn huge(s: &mut Stage, from: At, mebibytes: usize) -> Verdict {
-    s.patience = Duration::from_secs(25);
+    s.patience = s.patience.max(Duration::from_secs(25));
     s.begin().await?;
     let big = "0123456789abcde\n".repeat(mebibytes << 16);
     if from == EDITOR {
@@ -369,7 +369,7 @@ fn pressure() -> Vec<Check> {
 }
 
 async fn both(s: &mut Stage) -> Verdict {
-    s.patience = Duration::from_secs(15);
+    s.patience = s.patience.max(Duration::from_secs(15));
     s.begin().await?;
     let text = "y".repeat(16 * 1024);
     for number in 0..500 {
