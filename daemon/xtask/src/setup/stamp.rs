@@ -14,7 +14,9 @@ const FORMAT: u32 = 1;
 
 /// What identifies the outcome of a step: everything in its row that changes files, and the place.
 pub(crate) fn recipe(step: &Step, site: &Site) -> String {
-    let text = format!("{FORMAT} {:?} {:?} {}", step.action, step.links, site.tools.display());
+    // A link to `.tools/` elsewhere is that place: checkouts that share one do not undo each other's steps.
+    let place = fs::canonicalize(&site.tools).unwrap_or_else(|_| site.tools.clone());
+    let text = format!("{FORMAT} {:?} {:?} {}", step.action, step.links, place.display());
     fingerprint::of(text.as_bytes())
 }
 
