@@ -37,6 +37,12 @@ M.commands = {
       require('demolish.status').log()
     end,
   },
+  trace = {
+    help = 'follow the messages that pass',
+    run = function()
+      require('demolish.status').trace()
+    end,
+  },
   toggle = {
     help = 'switch suggestions on or off',
     complete = { 'on', 'off' },

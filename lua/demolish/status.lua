@@ -1,4 +1,4 @@
---- `:Demolish status`, `:Demolish log` and the words for a status line.
+--- `:Demolish status`, `:Demolish log`, `:Demolish trace` and the words for a status line.
 
 local M = {}
 local H = {}
@@ -13,13 +13,42 @@ function M.open()
   end)
 end
 
---- Opens the daemon's log, read-only, at its end. Its place is that of `demolish logs`.
+--- Opens the daemon's log, read-only, at its end. The daemon says where it is; if none runs, the command line does.
 function M.log()
-  local state = vim.env.XDG_STATE_HOME
-  if not state or not vim.startswith(state, '/') then
-    state = vim.fs.normalize('~/.local/state')
+  H.ask(function(status, problem)
+    if status and type(status.log) == 'string' then
+      H.open_log(status.log)
+      return
+    end
+    local cmd, found = require('demolish.config').cmd()
+    if not found then
+      vim.notify(('demolish: no log: %s'):format(problem or 'the daemon does not run'), vim.log.levels.WARN)
+      return
+    end
+    vim.system(vim.list_extend(cmd, { 'logs', '--path' }), { text = true, timeout = STATUS_MS }, function(run)
+      vim.schedule(function()
+        H.open_log(vim.trim(run.stdout or ''))
+      end)
+    end)
+  end)
+end
+
+--- Follows the messages that pass, in a terminal of its own.
+function M.trace()
+  local cmd, found = require('demolish.config').cmd()
+  if not found then
+    vim.notify(('demolish: %s was not found'):format(cmd[1]), vim.log.levels.ERROR)
+    return
   end
-  local path = state .. '/demolish/daemon.log'
+  vim.cmd('botright 15new')
+  vim.fn.jobstart(vim.list_extend(cmd, { 'trace' }), { term = true })
+  -- Whoever closes the window has seen enough: the process ends with the buffer.
+  vim.bo.bufhidden = 'wipe'
+  vim.cmd.normal({ 'G', bang = true })
+end
+
+---@param path string
+function H.open_log(path)
   if vim.fn.filereadable(path) == 0 then
     vim.notify(('demolish: no log: %s does not exist'):format(path), vim.log.levels.WARN)
     return
@@ -95,7 +124,7 @@ function H.lines(status, problem)
     add('model', model, trouble and 'DiagnosticWarn' or nil)
     for _, link in ipairs(type(status.links) == 'table' and status.links or {}) do
       if type(link.server) == 'table' then
-        add('server', ('%s: %s'):format(table.concat(link.server.command, ' '), link.server.state))
+        add('server', H.server(link.server), link.server.state == 'stopped' and 'DiagnosticWarn' or nil)
       end
     end
     for _, twin in ipairs(type(status.twins) == 'table' and status.twins or {}) do
@@ -110,6 +139,25 @@ function H.lines(status, problem)
     add('client', ('%s: %s'):format(entry.name, entry.text))
   end
   return lines
+end
+
+--- A server in words: what it does, what it takes, how fast it is.
+---@param server table
+---@return string
+function H.server(server)
+  local words = { server.state }
+  if type(server.rssBytes) == 'number' and server.rssBytes > 0 then
+    words[#words + 1] = ('%.0f MiB'):format(server.rssBytes / 1024 / 1024)
+  end
+  if type(server.latency) == 'table' then
+    words[#words + 1] = ('%.1f ms (95 %%: %.1f)'):format(server.latency.p50Ms, server.latency.p95Ms)
+  end
+  for _, entry in ipairs({ { 'waiting', server.pending }, { 'restarts', server.restarts } }) do
+    if type(entry[2]) == 'number' and entry[2] > 0 then
+      words[#words + 1] = ('%d %s'):format(entry[2], entry[1])
+    end
+  end
+  return ('%s: %s'):format(table.concat(server.command, ' '), table.concat(words, ', '))
 end
 
 --- The model in words, and whether that is bad news.

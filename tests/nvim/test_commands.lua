@@ -14,7 +14,7 @@ local T = MiniTest.new_set({
   },
 })
 
-local NAMES = { 'fix', 'log', 'restart', 'status', 'stop', 'toggle', 'why' }
+local NAMES = { 'fix', 'log', 'restart', 'status', 'stop', 'toggle', 'trace', 'why' }
 
 T['sub-commands complete'] = MiniTest.new_set({
   parametrize = {
@@ -37,10 +37,10 @@ T['sub-commands complete'] = MiniTest.new_set({
 
 T['bad use is one clear notification'] = MiniTest.new_set({
   parametrize = {
-    { 'Demolish', 'demolish: which? fix, log, restart, status, stop, toggle, why (:help :Demolish)' },
+    { 'Demolish', 'demolish: which? fix, log, restart, status, stop, toggle, trace, why (:help :Demolish)' },
     {
       'Demolish nonsense',
-      'demolish: no sub-command "nonsense"; there are fix, log, restart, status, stop, toggle, why',
+      'demolish: no sub-command "nonsense"; there are fix, log, restart, status, stop, toggle, trace, why',
     },
     { 'Demolish fix now', 'demolish: `:Demolish fix` takes no argument "now"' },
     { 'Demolish toggle maybe', 'demolish: `:Demolish toggle` takes on or off' },
@@ -241,7 +241,17 @@ T['status shows daemon, model and clients'] = function()
       uptimeS = 12.5,
       model = { name = 'demolish-nano', state = 'ready' },
       links = {
-        { link = 1, mode = 'wrap', server = { command = { 'ty', 'server' }, state = 'running', pid = 4712 } },
+        {
+          link = 1,
+          mode = 'wrap',
+          server = {
+            command = { 'ty', 'server' },
+            state = 'running',
+            rssBytes = 2 ^ 25,
+            pending = 1,
+            latency = { p50Ms = 4.12, p95Ms = 38 },
+          },
+        },
         { link = 2, mode = 'own' },
       },
       twins = { { command = { 'ty', 'server' }, checks = 41, checkMs = 13.2 } },
@@ -252,16 +262,29 @@ T['status shows daemon, model and clients'] = function()
   MiniTest.expect.reference_screenshot(child.get_screenshot(), 'tests/nvim/screenshots/status')
 end
 
-T['log opens the daemon’s log at its end'] = function()
-  local state = child.dir()
-  child.lua('vim.env.XDG_STATE_HOME = ...', { state })
+T['log opens the log that the daemon names, at its end'] = function()
+  local path = child.dir() .. '/some.log'
+  child.lua('fake.answers["demolish/status"] = { version = "0.1.0", pid = 1, log = ... }', { path })
   child.cmd('Demolish log')
-  eq(child.notes(), { ('demolish: no log: %s/demolish/daemon.log does not exist'):format(state) })
-  child.fn.mkdir(state .. '/demolish')
-  child.fn.writefile({ 'first', 'last' }, state .. '/demolish/daemon.log')
+  child.wait('#notes > 0')
+  eq(child.notes(), { ('demolish: no log: %s does not exist'):format(path) })
+  child.fn.writefile({ 'first', 'last' }, path)
   child.cmd('Demolish log')
   child.wait('vim.bo.readonly')
   eq(child.api.nvim_get_current_line(), 'last')
+end
+
+T['trace follows in a terminal, and its process ends with the window'] = function()
+  local program = child.dir() .. '/demolish'
+  child.fn.writefile({ '#!/bin/sh', 'echo "$1 follows"', 'exec sleep 60' }, program)
+  child.fn.setfperm(program, 'rwx------')
+  child.lua('require("demolish.config").get().cmd = { ... }', { program })
+  child.cmd('Demolish trace')
+  child.wait('vim.bo.buftype == "terminal"')
+  child.wait('vim.api.nvim_buf_get_lines(0, 0, 1, false)[1] == "trace follows"')
+  local job = child.lua_get('vim.b.terminal_job_id')
+  child.cmd('close!')
+  child.wait(('vim.fn.jobwait({ %d }, 0)[1] ~= -1'):format(job))
 end
 
 return T
