@@ -29,3 +29,4 @@ mod verdicts;
 mod peers;
 mod observe;
 mod watch;
+mod merge;

@@ -36,6 +36,10 @@ struct Habits {
     stays: bool,
     /// Ends at once when it is started for the second time, of which its record knows.
     stumbles: bool,
+    /// Capabilities that it has besides its own.
+    able: Value,
+    /// What it answers, by method, instead of what it would.
+    answers: Value,
     /// Where it writes down that it has started, and every `test/serial` at once: what a killed server has heard.
     record: Record,
 }
@@ -56,6 +60,8 @@ pub fn early() -> Option<ExitCode> {
             "--tower" => return Some(tower::run()),
             "--stays" => habits.stays = true,
             "--stumbles" => habits.stumbles = true,
+            "--able" => habits.able = serde_json::from_str(&args.next()?).ok()?,
+            "--answers" => habits.answers = serde_json::from_str(&args.next()?).ok()?,
             "--record" => habits.record = Record::open(args.next()?.as_ref()),
             _ => return Some(ExitCode::from(2)),
         }
@@ -170,12 +176,19 @@ impl Server {
             "initialize" => {
                 self.process_id = params()["processId"].take();
                 let sync = json!({ "openClose": true, "change": 1 });
-                let capabilities = json!({ "textDocumentSync": sync, "hoverProvider": true });
+                let mut capabilities = json!({ "textDocumentSync": sync, "hoverProvider": true });
+                for (name, value) in self.habits.able.as_object().into_iter().flatten() {
+                    capabilities[name] = value.clone();
+                }
                 self.answer(id, &json!({ "capabilities": capabilities }));
             }
             "shutdown" => {
                 self.shutdown = true;
                 self.answer(id, &Value::Null);
+            }
+            _ if self.habits.answers.get(method).is_some() => {
+                let answer = self.habits.answers[method].clone();
+                self.answer(id, &answer);
             }
             // The parameters as they came, byte for byte.
             "test/echo" | "textDocument/hover" | "workspace/executeCommand" => {

@@ -10,6 +10,7 @@ pub mod control;
 pub mod greet;
 pub mod lease;
 pub mod life;
+pub(crate) mod merge;
 pub mod order;
 pub mod own;
 pub mod routes;
@@ -62,6 +63,7 @@ pub fn client(state: &mut State, id: LinkId, event: PeerEvent, now: Instant) {
     match link.role {
         Role::Greeting(_) => greet::first(state, id, &envelope, now),
         Role::Wrap(client) => wrap::from_client(state, client, envelope, now),
+        Role::Merge(_) => merge::from_client(state, id, envelope, now),
         Role::Own(_) => own::from_client(state, id, envelope, now),
         Role::Control => control::from_client(state, id, envelope, now),
     }
@@ -71,8 +73,8 @@ pub fn client(state: &mut State, id: LinkId, event: PeerEvent, now: Instant) {
 pub fn remove(state: &mut State, id: LinkId, now: Instant) {
     state.tasks.cancel_link(id);
     state.polls.forget(id);
-    if let Some(LinkState { role: Role::Wrap(client), .. }) = state.links.remove(&id) {
-        wrap::leave(state, client, now);
+    if let Some(LinkState { role, .. }) = state.links.remove(&id) {
+        stand_up(state, &role, now);
     }
     if state.links.is_empty() {
         state.idle_since = Some(now);
@@ -83,11 +85,18 @@ pub fn remove(state: &mut State, id: LinkId, now: Instant) {
 pub fn finish(state: &mut State, id: LinkId, now: Instant) {
     if let Some(link) = state.links.remove(&id) {
         tokio::spawn(link.client.finish(routes::FINISH_PATIENCE));
-        if let Role::Wrap(client) = link.role {
-            wrap::leave(state, client, now);
-        }
+        stand_up(state, &link.role, now);
     }
     remove(state, id, now);
+}
+
+/// A connection that is gone leaves its seats.
+fn stand_up(state: &mut State, role: &Role, now: Instant) {
+    match role {
+        Role::Wrap(client) => wrap::leave(state, *client, now),
+        Role::Merge(merged) => merge::leave(state, merged, now),
+        Role::Greeting(_) | Role::Own(_) | Role::Control => {}
+    }
 }
 
 /// Queues an answer of our own. A client that does not read is found out by its other messages.

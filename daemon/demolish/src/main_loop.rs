@@ -80,4 +80,5 @@ pub fn handle_event(state: &mut State, event: Event, now: Instant) {
         Event::Tick => handlers::time::tick(state, now),
         Event::Stop => state.over = true,
     }
+    handlers::merge::drain(state, now);
 }

@@ -8,11 +8,13 @@ mod connect;
 mod serve;
 mod suspicion;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use wire::child;
+use wire::ext::MergedServer;
 
 use connect::NoDaemon;
 use serve::Beginning;
@@ -43,14 +45,48 @@ pub struct ShimOptions {
 pub enum ShimMode {
     /// A language server: its command.
     Wrap(Vec<OsString>),
+    /// Several language servers as one.
+    Merge(Merged),
     /// Demolish's own features.
     Own,
 }
 
+/// Several language servers as one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// The servers; the first is the primary.
+    pub servers: Vec<MergedServer>,
+    /// Features that one server has for all, and its name.
+    pub owners: BTreeMap<String, String>,
+}
+
+impl ShimMode {
+    /// The server that is run where there is no daemon: of several the first, because joining them is the daemon's work.
+    fn command(&self) -> Option<Vec<OsString>> {
+        match self {
+            ShimMode::Wrap(command) => Some(command.clone()),
+            ShimMode::Merge(Merged { servers, .. }) => {
+                servers.first().map(|server| server.command.iter().map(Into::into).collect())
+            }
+            ShimMode::Own => None,
+        }
+    }
+
+    /// What the user is to know when that server runs: the names of those that do not.
+    fn without(&self) -> Vec<&str> {
+        match self {
+            ShimMode::Merge(Merged { servers, .. }) => {
+                servers.iter().skip(1).map(|server| server.name.as_str()).collect()
+            }
+            ShimMode::Wrap(_) | ShimMode::Own => Vec::new(),
+        }
+    }
+}
+
 /// Runs a shim until its editor is gone.
 pub fn run(options: ShimOptions) -> ExitCode {
-    if let (true, ShimMode::Wrap(command)) = (options.bypass, &options.mode) {
-        return step_aside(command, &options);
+    if let (true, Some(command)) = (options.bypass, options.mode.command()) {
+        return step_aside(&command, &options);
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -72,6 +108,8 @@ fn without_daemon(error: &NoDaemon, options: &ShimOptions) -> ExitCode {
     tracing::warn!(%error, mode = ?options.mode, "no daemon");
     match &options.mode {
         ShimMode::Wrap(command) => step_aside(command, options),
+        // Who becomes the server cannot say any more that the others are missing.
+        ShimMode::Merge(_) => stay(options, Beginning::Alone),
         ShimMode::Own => {
             let remedy = format!("see {}, or run `demolish doctor`", options.daemon_log.display());
             apologise(options, format!("Demolish: no daemon: {error}; {remedy}"))
@@ -91,8 +129,17 @@ fn step_aside(command: &[OsString], options: &ShimOptions) -> ExitCode {
 
 /// Says why there is nothing, in the protocol's words, until the editor has understood.
 fn apologise(options: &ShimOptions, reason: String) -> ExitCode {
+    stay(options, Beginning::Refused(reason))
+}
+
+/// Holds the editor's connection without a daemon.
+fn stay(options: &ShimOptions, beginning: Beginning) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve::run(options, Beginning::Refused(reason))),
+        Ok(runtime) => {
+            let code = runtime.block_on(serve::run(options, beginning));
+            runtime.shutdown_background();
+            code
+        }
         Err(_) => ExitCode::FAILURE,
     }
 }

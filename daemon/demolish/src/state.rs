@@ -18,6 +18,7 @@ use wire::peer::Peer;
 use wire::{Bytes, Envelope};
 
 use crate::handlers::lease::Leased;
+use crate::handlers::merge::{Merged, Word};
 use crate::handlers::trace::Trace;
 use crate::handlers::verdicts::Polls;
 use crate::handlers::watch::Watch;
@@ -130,6 +131,8 @@ pub struct State {
     pub(crate) last_client: u32,
     /// Verbs that wait for verdicts.
     pub(crate) polls: Polls,
+    /// What seats of merged connections were told in this turn of the loop, and have not passed on; empty between turns.
+    pub(crate) words: VecDeque<Word>,
     /// Background work: requests to our own features. Dropping one cancels it.
     pub(crate) tasks: Tasks,
     /// When the daemon started.
@@ -164,6 +167,8 @@ pub(crate) enum Role {
     Greeting(Instant),
     /// An editor and a language server: the client that it is there.
     Wrap(ClientId),
+    /// An editor and several language servers.
+    Merge(Box<Merged>),
     /// An editor and our own features.
     Own(Box<OwnLink>),
     /// A command-line verb.
@@ -270,6 +275,7 @@ impl State {
             instances: BTreeMap::new(),
             last_instance: 0,
             seats: BTreeMap::new(),
+            words: VecDeque::new(),
             last_client: 0,
             started: now,
             trace: Trace::new(now),

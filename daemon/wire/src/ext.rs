@@ -59,10 +59,34 @@ pub enum Mode {
         /// The server and its arguments.
         command: Vec<String>,
     },
+    /// A link between an editor and several servers.
+    Merge {
+        /// The servers by priority.
+        servers: Vec<MergedServer>,
+        /// Features that one server has for all, and its name.
+        #[serde(default)]
+        owners: BTreeMap<String, String>,
+    },
     /// A link between an editor and our own features.
     Own,
     /// Requests of this file, from the command line.
     Control,
+}
+
+/// One of the servers of a merged link.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MergedServer {
+    /// What it is called in messages and in names of commands.
+    pub name: String,
+    /// The server and its arguments.
+    pub command: Vec<String>,
+    /// Its `initializationOptions`, if it is not the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initialization_options: Option<serde_json::Value>,
+    /// Settings that are laid over those of the editor.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub settings: serde_json::Value,
 }
 
 /// The daemon accepts the connection.
@@ -121,14 +145,17 @@ pub struct Status {
 pub struct LinkStatus {
     /// Its number.
     pub link: u32,
-    /// `wrap` or `own`.
+    /// `wrap`, `merge` or `own`.
     pub mode: String,
     /// The editor's name, as it gave it in `initialize`.
     pub client: Option<String>,
     /// The shim's process.
     pub shim_pid: u32,
-    /// The server, in mode `wrap`.
+    /// The server, in mode `wrap`; in mode `merge` the first one.
     pub server: Option<ServerStatus>,
+    /// The further servers, in mode `merge`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<ServerStatus>,
     /// Documents that the editor has open here.
     pub documents: usize,
     /// Requests of the editor without an answer.

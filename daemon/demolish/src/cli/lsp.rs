@@ -1,25 +1,41 @@
 //! `demolish lsp`, the verb that editors start. It is found before the command line is parsed, because an editor waits.
 
+mod merge;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use super::{Failure, Outcome};
+use super::{Exit, Failure, Outcome};
 use crate::config::{Layers, read};
 use crate::shim::{self, ShimMode, ShimOptions};
 use crate::{env_vars, journal, logging};
 
-/// Stand between an editor and a language server; without a server: Demolish's own features
+/// Stand between an editor and a language server, or several as one; without a server: Demolish's own features
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  demolish lsp -- rust-analyzer\n  demolish lsp -- ty server\n  demolish lsp\n\nDEMOLISH_BYPASS=1 turns the first form into the server itself."
+    after_help = "Examples:\n  demolish lsp -- rust-analyzer\n  demolish lsp -- ty server\n  demolish lsp --merge \"ty server,ruff server\"\n  demolish lsp\n\nDEMOLISH_BYPASS=1 turns the first form into the server itself, and the third into the first of its servers."
 )]
 pub(super) struct Args {
     /// The language server and its arguments
-    #[arg(last = true, value_name = "SERVER")]
+    #[arg(last = true, value_name = "SERVER", conflicts_with = "merge")]
     server: Vec<OsString>,
+    /// Several language servers as one: their commands, with commas between; the first is the primary one, which answers
+    /// what only one can. May be given several times
+    #[arg(long, value_name = "SERVERS")]
+    merge: Vec<String>,
+    /// Which of the merged servers has a feature for all (formatting, rename, semanticTokens, …): by its name, that of its
+    /// program
+    #[arg(long, value_name = "FEATURE=NAME", requires = "merge")]
+    owner: Vec<String>,
+    /// The `initializationOptions` of a merged server that is not the first: the first gets those of the editor
+    #[arg(long, value_name = "NAME=JSON", requires = "merge")]
+    options: Vec<String>,
+    /// Settings of a merged server, laid over those of the editor
+    #[arg(long, value_name = "NAME=JSON", requires = "merge")]
+    settings: Vec<String>,
 }
 
-/// Runs the verb, if the command line is one of its two forms and no other.
+/// Runs the verb, if the command line is one of its two short forms.
 pub(super) fn early() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != "lsp" {
@@ -35,12 +51,19 @@ pub(super) fn early() -> Option<ExitCode> {
     }
 }
 
-/// Every other form is a mistake, or a plea for help.
+/// The long form; every other one is a mistake, or a plea for help.
 pub(super) fn run(args: &Args) -> Outcome {
     debug_assert!(args.server.is_empty());
-    Err(Failure::bad(
-        "`demolish lsp --` needs the command of a language server after the two dashes",
-    ))
+    if args.merge.is_empty() {
+        return Err(Failure::bad(
+            "`demolish lsp --` needs the command of a language server after the two dashes",
+        ));
+    }
+    let merged = merge::read(args)?;
+    match shim::run(options(ShimMode::Merge(merged))) {
+        code if code == ExitCode::SUCCESS => Ok(Exit::Done),
+        _ => std::process::exit(Exit::No as i32),
+    }
 }
 
 fn options(mode: ShimMode) -> ShimOptions {

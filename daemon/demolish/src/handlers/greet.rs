@@ -9,6 +9,7 @@ use wire::lsp::request::Request as _;
 use wire::peer::Peer;
 use wire::{Envelope, Kind, ResponseError, codes, ends};
 
+use super::merge;
 use super::send;
 use super::share::{self, Origin};
 use crate::main_loop::Event;
@@ -82,6 +83,7 @@ pub fn first(state: &mut State, id: LinkId, envelope: &Envelope, now: Instant) {
             };
             Role::Wrap(share::seat(state, origin))
         }
+        Mode::Merge { servers, owners } => merge::start(state, id, servers, owners, &hello),
         Mode::Own => {
             let own = state.features.own(Outlet::new(id, state.inbox.clone()));
             Role::Own(Box::new(OwnLink { mirror: Mirror::default(), own }))

@@ -133,6 +133,8 @@ pub fn lost(state: &mut State, id: InstanceId, how: &str, now: Instant) {
         state.instances.remove(&id);
         return;
     }
+    super::merge::died(state, id);
+    let Some(instance) = self::instance(state, id) else { return };
     if instance.closing.is_some() {
         let routes = instance.link.on_server_death();
         pass(state, id, routes, now);

@@ -14,6 +14,7 @@ pub fn next(state: &State) -> Instant {
     let idle = state.idle_since.map(|since| since + state.options.idle_exit);
     let links = state.links.values().filter_map(|link| match &link.role {
         Role::Greeting(until) => Some(*until),
+        Role::Merge(merged) => merged.merge.next_deadline(),
         Role::Wrap(_) | Role::Own(_) | Role::Control => None,
     });
     let instances = state.instances.values().filter_map(|instance| {
@@ -53,6 +54,7 @@ fn of_link(state: &mut State, id: LinkId, now: Instant) {
     let Some(link) = state.links.get(&id) else { return };
     match link.role {
         Role::Greeting(until) if until <= now => super::remove(state, id, now),
+        Role::Merge(_) => super::merge::tick(state, id, now),
         Role::Greeting(_) | Role::Wrap(_) | Role::Own(_) | Role::Control => {}
     }
 }

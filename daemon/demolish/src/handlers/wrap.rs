@@ -10,7 +10,7 @@ use wire::Envelope;
 use wire::codec::{Incoming, Malformed};
 use wire::peer::{Peer, PeerEvent};
 
-use super::{lease, life, routes, share, trace, verdicts, watch};
+use super::{lease, life, merge, routes, share, trace, verdicts, watch};
 use crate::state::{Instance, InstanceId, LinkId, Seat, ServerId, State};
 
 /// How many malformed messages in [`MALFORMED_WINDOW`] make a server be restarted (rule 4.2).
@@ -57,7 +57,8 @@ pub(crate) fn over(state: &mut State, id: InstanceId, now: Instant) {
 
 /// A client has said `exit`, and nothing more will come.
 fn finish(state: &mut State, client: ClientId, now: Instant) {
-    if let Some(Seat { link, .. }) = state.seats.get(&client).copied() {
+    let Some(Seat { link, .. }) = state.seats.get(&client).copied() else { return };
+    if merge::is_last(state, client, now).unwrap_or(true) {
         super::finish(state, link, now);
     }
 }
@@ -153,6 +154,9 @@ fn step(state: &mut State, id: InstanceId, route: Route, wedged: &mut Wedged) {
             }
         }
         Route::WithdrawFromClient(client, tag, otherwise) => {
+            if merge::heard(state, client, &otherwise) {
+                return;
+            }
             let peer = client_peer(state, client);
             if peer.is_some_and(|peer| peer.sender().withdraw(tag)) {
                 let Some(instance) = instance(state, id) else { return };
@@ -171,6 +175,9 @@ fn step(state: &mut State, id: InstanceId, route: Route, wedged: &mut Wedged) {
 
 /// The one way of a message to a client.
 fn deliver(state: &mut State, client: ClientId, message: Outbound, wedged: &mut Wedged) {
+    if merge::heard(state, client, &message) {
+        return;
+    }
     let Some(seat) = state.seats.get(&client) else { return };
     let Some(link) = state.links.get(&seat.link) else { return };
     let server = state.instances.get(&seat.instance).and_then(|instance| instance.server.as_ref());

@@ -79,13 +79,16 @@ pub(super) async fn connect(
     resumed: bool,
 ) -> Result<Connection, NoDaemon> {
     let patience = match options.mode {
-        ShimMode::Wrap(_) => patience,
+        ShimMode::Wrap(_) | ShimMode::Merge(_) => patience,
         ShimMode::Own => AGAIN,
     };
     let mode = match &options.mode {
         ShimMode::Wrap(command) => Mode::Wrap {
             command: command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
         },
+        ShimMode::Merge(merged) => {
+            Mode::Merge { servers: merged.servers.clone(), owners: merged.owners.clone() }
+        }
         ShimMode::Own => Mode::Own,
     };
     let until = Instant::now() + patience.start;

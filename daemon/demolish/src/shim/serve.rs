@@ -4,11 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy::{BackOff, ClientId, Link, LinkOptions, Reads, Route};
+use proxy::{BackOff, ClientId, Link, LinkOptions, Mirror, Reads, Route};
 use tokio::sync::mpsc;
 use wire::child::{Child, ChildOptions, SpawnError};
 use wire::codec::{Incoming, Malformed, Why};
 use wire::ext::{EditorMalformed, Goodbye};
+use wire::lsp::MessageType;
 use wire::lsp::notification::Notification as _;
 use wire::peer::{Peer, PeerEvent};
 use wire::{Envelope, ResponseError, codes, ends};
@@ -32,6 +33,8 @@ const LOOK_AROUND: Duration = Duration::from_secs(60);
 pub(super) enum Beginning {
     /// With a daemon.
     Connected(Connection),
+    /// Without a daemon: with the real server, as our own child.
+    Alone,
     /// With nothing but the reason for it.
     Refused(String),
 }
@@ -83,6 +86,8 @@ struct Shim {
     retry_at: Option<Instant>,
     /// When we stop waiting after the editor's `exit`.
     exit_at: Option<Instant>,
+    /// Whether the user knows that one of several servers runs alone.
+    told_alone: bool,
     over: bool,
 }
 
@@ -109,6 +114,7 @@ async fn serve(options: Arc<ShimOptions>, beginning: Beginning) -> ExitCode {
     let mut shim = Shim::new(options, editor, inbox);
     match beginning {
         Beginning::Connected(connection) => shim.connected(connection),
+        Beginning::Alone => shim.go_direct(),
         Beginning::Refused(reason) => {
             let routes = shim.link.give_up(&reason);
             shim.pass(routes);
@@ -135,12 +141,8 @@ async fn serve(options: Arc<ShimOptions>, beginning: Beginning) -> ExitCode {
 
 impl Shim {
     fn new(options: Arc<ShimOptions>, editor: Peer, inbox: mpsc::Sender<Event>) -> Shim {
-        let server = match &options.mode {
-            ShimMode::Wrap(command) => {
-                command.first().map(|name| name.to_string_lossy().into_owned())
-            }
-            ShimMode::Own => None,
-        };
+        let command = options.mode.command().unwrap_or_default();
+        let server = command.first().map(|name| name.to_string_lossy().into_owned());
         let server = server.unwrap_or_else(|| "demolish".to_owned());
         let mut link = Link::new(LinkOptions::new(server, Reads::Retry));
         link.join(ClientId::ONLY);
@@ -161,6 +163,7 @@ impl Shim {
             direct: false,
             retry_at: None,
             exit_at: None,
+            told_alone: false,
             over: false,
         }
     }
@@ -199,8 +202,12 @@ impl Shim {
         if envelope.id().is_some() && envelope.method().is_some() && self.child.is_none() {
             self.suspicion.asked(now);
         }
+        let greeted = envelope.method() == Some("initialized");
         let routes = self.link.on_client(ClientId::ONLY, envelope, now);
         self.pass(routes);
+        if greeted {
+            self.tell_alone();
+        }
         if exit {
             self.exit_at = Some(now + EXIT_PATIENCE);
             self.over = self.behind.is_none();
@@ -360,7 +367,7 @@ impl Shim {
 
     fn not_connected(&mut self, error: &NoDaemon) {
         match self.options.mode {
-            ShimMode::Wrap(_) => self.go_direct(),
+            ShimMode::Wrap(_) | ShimMode::Merge(_) => self.go_direct(),
             ShimMode::Own => {
                 let routes = self.link.give_up(&format!("Demolish: the daemon is gone: {error}"));
                 self.pass(routes);
@@ -370,7 +377,7 @@ impl Shim {
 
     /// No daemon can be had: the user's language server works all the same.
     fn go_direct(&mut self) {
-        let ShimMode::Wrap(command) = &self.options.mode else {
+        let Some(command) = self.options.mode.command() else {
             let routes = self
                 .link
                 .give_up("Demolish: the daemon keeps ending, or hangs; see `demolish logs`");
@@ -380,7 +387,7 @@ impl Shim {
             // The server has chances of its own.
             self.back_off = BackOff::default();
         }
-        let options = ChildOptions { command: command.clone(), ..ChildOptions::default() };
+        let options = ChildOptions { command, ..ChildOptions::default() };
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             let outcome = Child::spawn(options).await;
@@ -419,6 +426,7 @@ impl Shim {
         }));
         let routes = self.link.on_server_up(Instant::now());
         self.pass(routes);
+        self.tell_alone();
         self.suspicion = Suspicion::new();
         if self.child.is_none() && self.is_waiting() {
             self.suspicion.asked(Instant::now());
@@ -453,21 +461,31 @@ impl Shim {
     }
 
     fn server(&self) -> String {
-        match &self.options.mode {
-            ShimMode::Wrap(command) => {
-                command.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
-            }
-            ShimMode::Own => "demolish".to_owned(),
+        let command = self.options.mode.command().unwrap_or_else(|| vec!["demolish".into()]);
+        command.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Several servers are one only with a daemon: the user is told, once, that one runs alone (rule 4.48).
+    fn tell_alone(&mut self) {
+        let missing = self.options.mode.without().join(", ");
+        let greeted = self.link.mirror(ClientId::ONLY).is_some_and(Mirror::is_initialized);
+        if self.child.is_none() || missing.is_empty() || !greeted || self.told_alone {
+            return;
         }
+        self.told_alone = true;
+        let server = self.server();
+        let message = format!(
+            "Demolish: no daemon, so `{server}` runs alone, without {missing}; see `demolish doctor`"
+        );
+        let params = serde_json::json!({ "type": MessageType::WARNING, "message": message });
+        let envelope = Envelope::notification("window/showMessage", &params);
+        let _ = self.editor.sender().send(envelope.body, wire::Lane::Keep, None);
     }
 }
 
 /// Whose journal a shim keeps.
 fn head(options: &ShimOptions) -> Head {
-    match &options.mode {
-        ShimMode::Wrap(command) => Head::of_process(command),
-        ShimMode::Own => Head::of_process(&[]),
-    }
+    Head::of_process(&options.mode.command().unwrap_or_default())
 }
 
 /// The id under which the editor is asked.

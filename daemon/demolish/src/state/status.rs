@@ -4,6 +4,7 @@ use proxy::ServerState;
 use wire::ext::{LatencyStatus, LinkStatus, QueueStatus, ServerStatus, Status};
 use wire::peer::Peer;
 
+use crate::handlers::merge;
 use crate::{logging, memory};
 
 use super::{Instance, InstanceId, LinkId, LinkState, Role, State};
@@ -27,6 +28,7 @@ impl State {
     }
 
     fn link_status(&self, id: LinkId, link: &LinkState) -> Option<LinkStatus> {
+        let mut others = Vec::new();
         let (mode, mirror, pending, server) = match &link.role {
             Role::Greeting(_) | Role::Control => return None,
             Role::Wrap(client) => {
@@ -37,6 +39,13 @@ impl State {
                 let seats = link.clients().filter_map(|client| self.seats.get(&client));
                 server.clients = seats.map(|seat| seat.link.0).collect();
                 ("wrap", link.mirror(*client)?, link.pending_len(*client), Some(server))
+            }
+            Role::Merge(merged) => {
+                let instances = merge::instances(self, merged);
+                let mut servers = instances.into_iter().map(|(id, it)| server_status(id, it));
+                let first = servers.next();
+                others.extend(servers);
+                ("merge", merged.merge.mirror(), merged.merge.pending_len(), first)
             }
             Role::Own(own) => ("own", &own.mirror, 0, None),
         };
@@ -49,6 +58,7 @@ impl State {
             client: params["clientInfo"]["name"].as_str().map(str::to_owned),
             shim_pid: link.hello.as_ref().map_or(0, |hello| hello.pid),
             server,
+            others,
             documents: mirror.documents_len(),
             pending,
             to_client: queue(&link.client),
