@@ -248,19 +248,17 @@ impl Merge {
         std::mem::take(&mut self.routes)
     }
 
-    /// A server has died. Its link fails what it was asked, and says what it has to say when it is back; here goes what it
-    /// has left behind (rule 4.14), and what it made is of no use to the next life.
+    /// A server has died. Its link fails what it was asked, takes its registrations back if the next life does not make them
+    /// again, and says what it has to say when it is back; here goes what it has left behind (rule 4.14), and what it made is
+    /// of no use to the next life.
     pub fn child_died(&mut self, branch: Branch, now: Instant) -> Vec<MergeRoute> {
         let Some(child) = self.children.get_mut(branch.0 as usize) else { return Vec::new() };
         child.epoch += 1;
-        child.registrations.clear();
-        child.note_registered();
         self.diagnostics.died(branch, now);
         self.pulls.died(branch);
         let show = self.progress.died(branch);
         self.show(show, now);
         self.publish(now);
-        self.sync_registrations();
         std::mem::take(&mut self.routes)
     }
 
