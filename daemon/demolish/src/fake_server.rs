@@ -206,8 +206,13 @@ impl Server {
             }
             // `count` notifications, then the answer.
             "test/notes" => {
-                for number in 0..params()["count"].as_u64().unwrap_or(0) {
-                    self.send(&Envelope::notification("test/note", &json!({ "number": number })));
+                let params = params();
+                for number in 0..params["count"].as_u64().unwrap_or(0) {
+                    let mut note = json!({ "number": number });
+                    if let Some(name) = params.get("name") {
+                        note["name"] = name.clone();
+                    }
+                    self.send(&Envelope::notification("test/note", &note));
                 }
                 self.answer(id, &Value::Null);
             }

@@ -167,7 +167,7 @@ impl Editor {
             8..=10 => ("test/echo", text),
             11..=12 => ("textDocument/definition", text),
             13 => ("textDocument/rename", text),
-            14..=15 => ("test/notes", json!({ "count": chance.between(1, 40) })),
+            14..=15 => ("test/notes", json!({ "count": chance.between(1, 40), "name": self.name })),
             16 => ("test/big", json!({ "bytes": chance.between(10_000, 200_000) })),
             _ => ("test/ask", self.question(chance)),
         };
