@@ -67,6 +67,33 @@ async fn rule_4_20_the_verb_says_what_the_editor_s_own_server_has_said_of_this_r
 }
 
 #[tokio::test]
+async fn rule_4_20_windows_that_share_a_server_get_one_verdict_and_differing_texts_one_each() {
+    let house = House::new();
+    let mut one = house.ready_editor().await;
+    let mut other = house.editor(&[]).await;
+    other.initialize().await;
+    one.open("file:///a", "fine\n");
+    one.state().await;
+    other.open("file:///a", "fine\n");
+    other.state().await;
+    let (code, said) = verdicts(&house, &[]).await;
+    let list = said["verdicts"].as_array().unwrap();
+    assert_eq!((code, list.len()), (Some(0), 1), "one server, one document: {said}");
+    other.change("file:///a", 2, "bad\n");
+    other.state().await;
+    one.change("file:///a", 2, "good\n");
+    one.state().await;
+    let (code, said) = verdicts(&house, &[]).await;
+    let states: Vec<&Value> =
+        said["verdicts"].as_array().unwrap().iter().map(|verdict| &verdict["state"]).collect();
+    assert_eq!(
+        (code, &states[..]),
+        (Some(1), &[&json!("clean"), &json!("findings")][..]),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn rule_4_20_the_servers_of_all_editors_are_asked_and_the_gone_ones_are_not() {
     let house = House::new();
     house.daemon().await;
@@ -91,12 +118,12 @@ async fn rule_4_20_the_servers_of_all_editors_are_asked_and_the_gone_ones_are_no
 
 /// A real server through the real shim and daemon: every verdict is right about the revision that it names, none is
 /// missing but while the server is dead.
-fn real(name: &str) {
+fn real(name: &str, more: &[&str]) {
     if !crate::house::slow() {
         return println!("skipped: needs DEMOLISH_SLOW=1 and a real {name}");
     }
     let args = ["bench", "verdicts", "--only", name, "--json"];
-    let output = Command::new(DEMOLISH).args(args).output().unwrap();
+    let output = Command::new(DEMOLISH).args(args).args(more).output().unwrap();
     if output.status.code() == Some(3) {
         return println!("skipped: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -116,35 +143,40 @@ fn real(name: &str) {
 
 #[test]
 fn rule_4_20_rust_analyzer_is_right_about_every_revision() {
-    real("rust-analyzer");
+    real("rust-analyzer", &[]);
+}
+
+#[test]
+fn rule_4_20_rust_analyzer_is_right_about_every_revision_in_a_plain_editor_too() {
+    real("rust-analyzer", &["--plain"]);
 }
 
 #[test]
 fn rule_4_20_gopls_is_right_about_every_revision() {
-    real("gopls");
+    real("gopls", &[]);
 }
 
 #[test]
 fn rule_4_20_clangd_is_right_about_every_revision() {
-    real("clangd");
+    real("clangd", &[]);
 }
 
 #[test]
 fn rule_4_20_ty_is_right_about_every_revision() {
-    real("ty");
+    real("ty", &[]);
 }
 
 #[test]
 fn rule_4_20_basedpyright_is_right_about_every_revision() {
-    real("basedpyright");
+    real("basedpyright", &[]);
 }
 
 #[test]
 fn rule_4_20_native_typescript_is_right_about_every_revision() {
-    real("tsc");
+    real("tsc", &[]);
 }
 
 #[test]
 fn rule_4_20_typescript_language_server_is_right_about_every_revision() {
-    real("typescript-language-server");
+    real("typescript-language-server", &[]);
 }

@@ -42,11 +42,11 @@ struct Outcome {
     back_ms: f64,
 }
 
-/// Runs it for every server that is installed, or for one.
+/// Runs it for every server that is installed, or for one. `plain`: the editor accepts nothing experimental.
 ///
 /// # Errors
 /// A part of it could not be started or broke off: one sentence.
-pub(crate) async fn run(only: Option<&str>) -> Result<Report, String> {
+pub(crate) async fn run(only: Option<&str>, plain: bool) -> Result<Report, String> {
     let peers = peers::all()?;
     if let Some(name) = only.filter(|name| peers.iter().all(|peer| peer.name != *name)) {
         let names: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
@@ -56,7 +56,7 @@ pub(crate) async fn run(only: Option<&str>) -> Result<Report, String> {
     for peer in peers.iter().filter(|peer| only.is_none_or(|name| peer.name == name)) {
         let Some(command) = peer.located() else { continue };
         let sandbox = Sandbox::new(&format!("verdicts-{}", peer.name), "")?;
-        let measured = measure(&sandbox, peer, &command).await;
+        let measured = measure(&sandbox, peer, &command, plain).await;
         sandbox.stop_daemon().await;
         let outcome = measured.map_err(|error| format!("{}: {error}", peer.name))?;
         rows.extend(of_peer(&peer.name, &outcome));
@@ -87,9 +87,10 @@ async fn measure(
     sandbox: &Sandbox,
     peer: &RealPeer,
     command: &[String],
+    plain: bool,
 ) -> Result<Outcome, String> {
     let mut outcome = Outcome::default();
-    let mut desk = Desk::start(sandbox, peer, command).await?;
+    let mut desk = Desk::start(sandbox, peer, command, plain).await?;
     let started = Instant::now();
     // A bad text, here and after the kill: a server that has read nothing yet finds nothing wrong with anything.
     let version = desk.edit_to(false)?;
@@ -124,6 +125,7 @@ impl<'p> Desk<'p> {
         sandbox: &Sandbox,
         peer: &'p RealPeer,
         command: &[String],
+        plain: bool,
     ) -> Result<Desk<'p>, String> {
         let project = sandbox.folder().join("project");
         peer.write(&project)?;
@@ -137,7 +139,11 @@ impl<'p> Desk<'p> {
         line.extend(command.iter().map(OsStr::new));
         let (editor, shim) = sandbox.start(&line, Quiet).await?;
         let text = |error: wire::client::RequestError| error.to_string();
-        editor.initialize(&peer.initialize(&project), START_PATIENCE).await.map_err(text)?;
+        let mut initialize = peer.initialize(&project);
+        if plain {
+            initialize["capabilities"]["experimental"].take();
+        }
+        editor.initialize(&initialize, START_PATIENCE).await.map_err(text)?;
         let uri = peer.uri(&project);
         editor.notify("textDocument/didOpen", &peer.open(&uri)).map_err(text)?;
         let control = control(sandbox).await?;

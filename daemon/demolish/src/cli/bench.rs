@@ -52,6 +52,9 @@ A run that fails is printed; it is repeated alone by its seed.")]
         /// Only this server
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
+        /// The editor accepts nothing experimental, so that rust-analyzer does not say when it is ready
+        #[arg(long)]
+        plain: bool,
         #[command(flatten)]
         form: Form,
     },
@@ -228,8 +231,8 @@ pub(super) fn run(args: &Args) -> Outcome {
             Ok(Exit::Done)
         }
         What::ReplayPeer { file } => replay::serve(file).map(|()| Exit::Done).map_err(Failure::bad),
-        What::Verdicts { only, form } => {
-            report(form, super::block_on(verdicts::run(only.as_deref()))?)
+        What::Verdicts { only, plain, form } => {
+            report(form, super::block_on(verdicts::run(only.as_deref(), *plain))?)
         }
         What::Conformance(args) => suite(args),
         What::Soak(Soak { messages, servers, editors, form }) => {

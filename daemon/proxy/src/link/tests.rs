@@ -3,6 +3,7 @@
 mod fresh;
 mod shared;
 mod traffic;
+mod verdicts;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
