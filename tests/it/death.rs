@@ -167,3 +167,20 @@ async fn rule_4_14_five_deaths_in_three_minutes_are_enough() {
     }
     assert_eq!(house.status().await.links[0].server.as_ref().unwrap().restarts, 2);
 }
+
+#[tokio::test]
+async fn rule_4_26_a_server_that_comes_back_counting_otherwise_is_given_up_and_ended() {
+    let house = House::new();
+    house.daemon().await;
+    let mut editor = house.editor(&["--fickle"]).await;
+    editor.initialize().await;
+    let server = editor.server_pid().await;
+    kill(server);
+    let shown: Value = editor.find("window/showMessage").await.params_as().unwrap();
+    let words = shown["message"].as_str().unwrap();
+    assert!(words.contains("utf-8") && words.contains("utf-16"), "{words}");
+    assert_eq!(editor.ask("test/echo", json!(1)).await.unwrap_err().code, codes::REQUEST_FAILED);
+    let status = house.status().await;
+    let server = status.links[0].server.as_ref().unwrap();
+    assert_eq!((server.pid, &*server.state), (None, "stopped"));
+}

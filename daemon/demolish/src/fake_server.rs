@@ -40,6 +40,8 @@ struct Habits {
     able: Value,
     /// What it answers, by method, instead of what it would.
     answers: Value,
+    /// Counts positions in UTF-8 when it is started for the second time in its folder.
+    fickle: bool,
     /// Where it writes down that it has started, and every `test/serial` at once: what a killed server has heard.
     record: Record,
 }
@@ -62,6 +64,7 @@ pub fn early() -> Option<ExitCode> {
             "--stumbles" => habits.stumbles = true,
             "--able" => habits.able = serde_json::from_str(&args.next()?).ok()?,
             "--answers" => habits.answers = serde_json::from_str(&args.next()?).ok()?,
+            "--fickle" => habits.fickle = true,
             "--record" => habits.record = Record::open(args.next()?.as_ref()),
             _ => return Some(ExitCode::from(2)),
         }
@@ -179,6 +182,9 @@ impl Server {
                 let mut capabilities = json!({ "textDocumentSync": sync, "hoverProvider": true });
                 for (name, value) in self.habits.able.as_object().into_iter().flatten() {
                     capabilities[name] = value.clone();
+                }
+                if self.habits.fickle && std::fs::File::create_new("fickle").is_err() {
+                    capabilities["positionEncoding"] = "utf-8".into();
                 }
                 self.answer(id, &json!({ "capabilities": capabilities }));
             }

@@ -43,7 +43,7 @@ impl Link {
                 Vec::new()
             }
             Kind::Notification { .. } => self.forward(&envelope),
-            Kind::Response { id } => self.client_response(&envelope, id, now),
+            Kind::Response { id } => self.client_response(client, &envelope, id, now),
         };
         routes.extend(self.barrier_on_client(told, now));
         routes
@@ -184,8 +184,18 @@ impl Link {
         vec![Route::WithdrawFromServer(ours, cancel(ours))]
     }
 
-    fn client_response(&mut self, envelope: &Envelope, id: &Id, now: Instant) -> Vec<Route> {
-        let Some((ours, pending)) = self.asked_client.answered(id) else {
+    fn client_response(
+        &mut self,
+        client: ClientId,
+        envelope: &Envelope,
+        id: &Id,
+        now: Instant,
+    ) -> Vec<Route> {
+        // Only whoever was asked can answer.
+        let asked = id.as_u32().and_then(|ours| self.asked_client.get_mut(ours));
+        let of_another = asked.is_some_and(|pending| pending.asked != client);
+        let answered = if of_another { None } else { self.asked_client.answered(id) };
+        let Some((ours, pending)) = answered else {
             tracing::debug!(%id, "an answer that nobody waits for");
             return Vec::new();
         };

@@ -192,6 +192,33 @@ fn rule_4_12_the_server_gets_one_answer_whoever_was_asked() {
 }
 
 #[test]
+fn rule_4_45_a_refresh_reaches_every_window_and_is_answered_once() {
+    let mut house = House::with_two();
+    let asked = house.server(json!({ "id": "r", "method": "workspace/semanticTokens/refresh" }));
+    let method = "workspace/semanticTokens/refresh";
+    assert_eq!(asked, [format!("1 1 {method}"), format!("2 2 {method}")]);
+    assert_eq!(house.client(A, json!({ "id": 1, "result": null })), ["s \"r\"="]);
+    assert!(house.client(B, json!({ "id": 2, "result": null })).is_empty());
+    assert!(house.client(A, json!({ "id": 1, "result": null })).is_empty());
+}
+
+#[test]
+fn rule_4_44_a_question_reaches_one_user_and_the_answer_the_server() {
+    let mut house = House::with_two();
+    house.client(A, request(json!(1), "workspace/executeCommand"));
+    house.client(B, request(json!(1), "m"));
+    for method in ["window/showMessageRequest", "window/showDocument"] {
+        let asked = house.server(json!({ "id": method, "method": method, "params": {} }));
+        let [asked] = &asked[..] else { panic!("{asked:?}") };
+        let id: u32 = asked.split(' ').nth(1).unwrap().parse().unwrap();
+        assert_eq!(*asked, format!("1 {id} {method}"));
+        let answer = json!({ "id": id, "result": { "title": "yes" } });
+        assert!(house.client(B, answer.clone()).is_empty(), "nobody has asked it");
+        assert_eq!(house.client(A, answer), [format!("s \"{method}\"=")]);
+    }
+}
+
+#[test]
 fn rule_4_33_the_oldest_client_answers_for_the_settings() {
     let mut house = House::with_two();
     house.client(B, request(json!(1), "m"));
