@@ -16,4 +16,5 @@ pub(crate) mod verdicts;
 pub(crate) mod record;
 pub(crate) mod replay;
 mod transcript;
+pub(crate) mod speculate;
 pub(crate) mod steer;

@@ -47,6 +47,11 @@ use instance::{Instance, Place};
 use ledger::Page;
 use start::Twin;
 
+/// The resident memory of the process group of a server, where the system tells.
+pub(crate) fn memory_of(pid: u32) -> Option<u64> {
+    memory::of_groups(&[pid]).get(&pid).copied()
+}
+
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {

@@ -43,6 +43,11 @@ impl Sandbox {
         Ok(Sandbox { folder, env })
     }
 
+    /// The environment.
+    pub(super) fn env(&self) -> &BTreeMap<OsString, OsString> {
+        &self.env
+    }
+
     /// The folder.
     pub(super) fn folder(&self) -> &Path {
         &self.folder

@@ -7,7 +7,9 @@ use clap::Subcommand;
 use super::{Exit, Failure, Outcome};
 use crate::bench::conformance::{self, RULES_MAX, Subject, Wanted};
 use crate::bench::report::Report;
-use crate::bench::{copy, echo, engine, faults, proxy, record, replay, soak, steer, verdicts};
+use crate::bench::{
+    copy, echo, engine, faults, proxy, record, replay, soak, speculate, steer, verdicts,
+};
 
 /// Measure this machine: what the proxy adds, how long a suggestion takes, how fast the model is
 #[derive(Debug, clap::Args)]
@@ -30,6 +32,9 @@ enum What {
     /// From a keystroke to the answered completion, with the real model and the real language servers (ty and tsc)
     #[command(after_help = "Example:\n  demolish bench steer --json")]
     Steer(Form),
+    /// How long each language server takes to judge a candidate, as a twin and as a lease of the user's own instance
+    #[command(after_help = "Example:\n  demolish bench speculate --json")]
+    Speculate(Form),
     /// How fast the model reads and writes, and how soon it stops
     #[command(after_help = "Example:\n  DEMOLISH_MODEL=~/models/other demolish bench engine")]
     Engine(Form),
@@ -225,6 +230,7 @@ pub(super) fn run(args: &Args) -> Outcome {
             copy::serve(server).map(|()| Exit::Done).map_err(Failure::bad)
         }
         What::Proxy(form) => report(form, super::block_on(proxy::run())?),
+        What::Speculate(form) => report(form, super::block_on(speculate::run())?),
         What::Steer(form) => report(form, super::block_on(steer::run())?),
         What::RecordPeer { name } => {
             super::print(&super::block_on(record::run(name))?.map_err(Failure::missing)?);

@@ -13,7 +13,8 @@ use crate::paths;
 use crate::setup::Purpose;
 
 /// The benchmarks, in the order of the document.
-const BENCHES: &[&str] = &["proxy", "conformance", "faults", "soak", "steer", "engine", "verdicts"];
+const BENCHES: &[&str] =
+    &["proxy", "conformance", "faults", "soak", "speculate", "steer", "engine", "verdicts"];
 
 /// What `demolish bench NAME --json` prints.
 #[derive(Deserialize)]
