@@ -362,3 +362,81 @@ async fn slow_tsc_judges_what_nobody_has_typed() {
     assert!(fixed.iter().any(|text| text.contains("import { answer }")), "{fixed:?}");
     real.untouched(&["other.ts", "tsconfig.json"]);
 }
+
+/// A server that judges whole suggestions: a wrong one is found out, a good one is not, and the project stays as it is.
+async fn judges(
+    name: &str,
+    language: &str,
+    command: &[&str],
+    file: &str,
+    others: &[(&str, &str)],
+    texts: [&str; 2],
+) {
+    let Some(real) = real(name, name, language, command) else { return };
+    for (file, text) in others {
+        std::fs::create_dir_all(real.dir.path().join(file).parent().unwrap()).unwrap();
+        std::fs::write(real.dir.path().join(file), text).unwrap();
+    }
+    let critic = real.critic(file, Vec::new());
+    let [good, wrong] = texts;
+    for round in 0..3 {
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        let mut found = codes_of(&critic.check(wrong.into()).await);
+        // The first answer may wait until the project was read.
+        while found.first().is_none_or(|first| first.starts_with("unknown")) {
+            assert!(round == 0 && std::time::Instant::now() < end, "{name} {round}: {found:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            found = codes_of(&critic.check(wrong.into()).await);
+        }
+        assert_eq!(codes_of(&critic.check(good.into()).await), [""; 0], "{name} {round}");
+    }
+    let told = real.twins.speculation();
+    assert_eq!(told[0].choice.backend, choice::Backend::Twin, "{}", told[0].choice.why);
+    assert!(told[0].checks >= 6, "{}", told[0].checks);
+}
+
+#[tokio::test]
+async fn slow_rule_4_34_a_twin_of_clangd() {
+    let texts = ["int f(int x) {\n  return x;\n}\n", "int f(int x) {\n  return y;\n}\n"];
+    judges("clangd", "c", &[], "a.c", &[], texts).await;
+}
+
+#[tokio::test]
+async fn slow_rule_4_34_a_twin_of_gopls() {
+    let texts = [
+        "package a\n\nfunc F(x int) int {\n\treturn x\n}\n",
+        "package a\n\nfunc F(x int) int {\n\treturn y\n}\n",
+    ];
+    let others = [("go.mod", "module a\n\ngo 1.22\n"), ("a.go", "package a\n")];
+    judges("gopls", "go", &[], "a.go", &others, texts).await;
+}
+
+#[tokio::test]
+async fn slow_rule_4_34_a_twin_of_rust_analyzer() {
+    let texts = ["pub fn f(x: i32) -> i32 {\n    x\n}\n", "pub fn f(x: i32) -> i32 {\n    y\n}\n"];
+    let manifest = "[package]\nname = \"a\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
+    let others = [("Cargo.toml", manifest), ("src/lib.rs", "pub fn f() {}\n")];
+    judges("rust-analyzer", "rust", &[], "src/lib.rs", &others, texts).await;
+}
+
+#[tokio::test]
+async fn slow_rule_4_34_a_twin_that_is_too_large_alone_is_refused_with_the_reason() {
+    let Some(mut real) = real("slow_memory", "ty", "python", &["server"]) else { return };
+    real.config.twin.memory_max_mib = 1;
+    let critic = real.critic("a.py", Vec::new());
+    assert_eq!(codes_of(&critic.check("x: int = 1\n".into()).await), [""; 0]);
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while real.critic("a.py", Vec::new()).lack().is_none() {
+        assert!(std::time::Instant::now() < end, "it goes on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(real.twins.facts().is_empty());
+    let told = real.twins.speculation();
+    assert!(told[0].choice.why.contains("`twin.memory_max_mib` is 1"), "{}", told[0].choice.why);
+    assert!(told[0].twin_bytes.is_some_and(|bytes| bytes > 1 << 20));
+    assert_eq!(
+        codes_of(&critic.check("x: int = 2\n".into()).await).len(),
+        1,
+        "who still held it gets no other"
+    );
+}
