@@ -40,14 +40,22 @@ async fn ready(house: &House) -> Editor {
     editor
 }
 
-/// What is shown about a document next: the sources of its diagnostics.
-async fn shown(editor: &mut Editor, uri: &str) -> Vec<String> {
+/// What is shown about a document next: its diagnostics.
+async fn published(editor: &mut Editor, uri: &str) -> Vec<Value> {
     let about = |envelope: &wire::Envelope| {
         let params: Value = envelope.params_as().unwrap_or_default();
         envelope.method() == Some("textDocument/publishDiagnostics") && params["uri"] == uri
     };
     let params: Value = editor.wire.find_where(about).await.params_as().unwrap();
-    let items = params["diagnostics"].as_array().unwrap();
+    params["diagnostics"].as_array().unwrap().clone()
+}
+
+/// The same, as their sources.
+async fn shown(editor: &mut Editor, uri: &str) -> Vec<String> {
+    sources(&published(editor, uri).await)
+}
+
+fn sources(items: &[Value]) -> Vec<String> {
     items.iter().map(|item| item["source"].as_str().unwrap_or("").to_owned()).collect()
 }
 
@@ -178,6 +186,26 @@ async fn rule_4_15_both_servers_go_with_their_editor() {
 }
 
 #[tokio::test]
+async fn rule_4_30_two_merged_windows_share_both_servers() {
+    let house = House::new();
+    let mut one = ready(&house).await;
+    let mut other = two(&house).await;
+    other.initialize().await;
+    one.open("file:///a", "bad\n");
+    shows(&mut one, "file:///a", &["demolish", "demolish-2"]).await;
+    other.open("file:///b", "bad\n");
+    shows(&mut other, "file:///b", &["demolish", "demolish-2"]).await;
+    assert_eq!(one.server_pid().await, other.server_pid().await);
+    let status = house.status().await;
+    assert_eq!(status.links[0].others[0].pid, status.links[1].others[0].pid);
+    let (code, _) = one.leave().await;
+    assert_eq!(code, Some(0));
+    other.change("file:///b", 2, "good\n");
+    shows(&mut other, "file:///b", &[]).await;
+    assert_eq!(other.leave().await.0, Some(0));
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_the_command_line_is_told() {
     let house = House::new();
     for (args, wanted) in [
@@ -190,4 +218,87 @@ async fn what_is_wrong_with_the_command_line_is_told() {
         let said = shim.log().tail().join("\n");
         assert!(said.contains(wanted), "{said}");
     }
+}
+
+/// A program of `.tools/bin`, if slow tests are wanted.
+fn real(name: &str) -> Option<String> {
+    if !crate::house::slow() {
+        println!("skipped: needs DEMOLISH_SLOW=1 and a real {name}");
+        return None;
+    }
+    let bin = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin");
+    let path = bin.join(name).canonicalize().expect("`make setup` installs it into .tools");
+    Some(path.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn real_ty_and_ruff_are_one_server_and_one_of_them_may_die() {
+    let (Some(ty), Some(ruff)) = (real("ty"), real("ruff")) else { return };
+    let house = House::new();
+    house.daemon().await;
+    let file = house.dir.path().join("a.py");
+    let text = "import os\n\nx: int = 'a'\nx.bit\n";
+    std::fs::write(&file, text).unwrap();
+    let uri = format!("file://{}", file.display());
+    let both = format!("{ty} server,{ruff} server");
+    let mut editor = house.start(&[DEMOLISH, "lsp", "--merge", &both]).await;
+    let root = format!("file://{}", house.dir.path().display());
+    let literals = json!({ "codeActionKind": { "valueSet": ["quickfix", "source"] } });
+    let params = json!({
+        "processId": std::process::id(), "rootUri": root,
+        "workspaceFolders": [{ "uri": root, "name": "r" }],
+        "capabilities": {
+            "textDocument": {
+                "publishDiagnostics": { "versionSupport": true, "dataSupport": true },
+                "codeAction": { "codeActionLiteralSupport": literals, "dataSupport": true },
+            },
+            "workspace": { "applyEdit": true, "workspaceEdit": { "documentChanges": true } },
+        },
+    });
+    let id = editor.wire.request("initialize", &params);
+    let told = editor.answer(&id).await.unwrap();
+    assert!(told["serverInfo"]["name"].as_str().unwrap().contains(" + "), "{told}");
+    editor.wire.notify("initialized", &json!({}));
+    editor.open(&uri, text);
+    // What each finds.
+    let both =
+        |sources: &[String]| ["ty", "Ruff"].iter().all(|name| sources.iter().any(|s| s == name));
+    let found = loop {
+        let found = published(&mut editor, &uri).await;
+        if both(&sources(&found)) {
+            break found;
+        }
+    };
+    // Completions of ty.
+    let at = json!({ "textDocument": { "uri": uri }, "position": { "line": 3, "character": 5 } });
+    let items = editor.ask("textDocument/completion", at).await.unwrap();
+    let items = items["items"].as_array().unwrap();
+    assert!(items.iter().any(|item| item["label"] == "bit_length"), "{items:?}");
+    // A command of ruff, which asks for an edit.
+    let commands = told["capabilities"]["executeCommandProvider"]["commands"].as_array().unwrap();
+    assert!(commands.contains(&json!("demolish:ruff:ruff.applyAutofix")), "{commands:?}");
+    let document = json!([{ "uri": uri, "version": 1 }]);
+    let run = json!({ "command": "demolish:ruff:ruff.applyAutofix", "arguments": document });
+    let running = editor.wire.request("workspace/executeCommand", &run);
+    let edit = editor.find("workspace/applyEdit").await;
+    let params: Value = edit.params_as().unwrap();
+    assert!(params["edit"].to_string().contains("a.py"), "{params}");
+    editor
+        .wire
+        .send(&wire::Envelope::response(edit.id().unwrap().clone(), &json!({ "applied": true })));
+    editor.answer(&running).await.unwrap();
+    // Actions of ruff for its own finding, although the editor tells of all.
+    let range =
+        json!({ "start": { "line": 0, "character": 0 }, "end": { "line": 0, "character": 9 } });
+    let params = json!({ "textDocument": { "uri": uri }, "range": range, "context": { "diagnostics": found } });
+    let actions = editor.ask("textDocument/codeAction", params).await.unwrap();
+    let unused =
+        |action: &&Value| action["title"].as_str().is_some_and(|title| title.contains("os"));
+    assert!(actions.as_array().unwrap().iter().any(|action| unused(&action)), "{actions}");
+    // Ruff is killed in the middle: ty's findings stay, and ruff's come back.
+    kill(second(&house).await.unwrap());
+    while both(&shown(&mut editor, &uri).await) {}
+    while !both(&shown(&mut editor, &uri).await) {}
+    let (code, _) = editor.leave().await;
+    assert_eq!(code, Some(0));
 }
