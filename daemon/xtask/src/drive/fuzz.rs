@@ -23,7 +23,7 @@ const FLAGS: &[&str] = &[
 ];
 
 /// The longest input: choices in a sequence of messages, or bytes of a stream.
-const INPUT_BYTES_MAX: usize = 512;
+const INPUT_BYTES_MAX: usize = 256;
 
 /// What is to be run.
 #[derive(clap::Args)]
