@@ -108,8 +108,8 @@ fn told(status: &Status) -> String {
 /// A row for each server, and below it who uses it and what is wrong.
 fn servers(out: &mut String, status: &Status) {
     let mut seen = Vec::new();
-    for link in &status.links {
-        let Some(server) = &link.server else { continue };
+    let all = |link: &'_ LinkStatus| link.server.clone().into_iter().chain(link.others.clone());
+    for server in &status.links.iter().flat_map(all).collect::<Vec<ServerStatus>>() {
         if seen.contains(&server.instance) {
             continue;
         }
@@ -137,7 +137,7 @@ fn servers(out: &mut String, status: &Status) {
             if server.pid.is_some() || server.restarts > 0 { server.restarts + 1 } else { 0 },
         );
         let of_server = |other: &&LinkStatus| {
-            other.server.as_ref().is_some_and(|other| other.instance == server.instance)
+            other.server.iter().chain(&other.others).any(|other| other.instance == server.instance)
         };
         status.links.iter().filter(of_server).for_each(|link| client(out, link));
         if let Some(why) = &server.apart {

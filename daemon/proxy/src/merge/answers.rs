@@ -86,7 +86,12 @@ impl Merge {
             let text_of = |uri: &str| self.text_in(texts, uri);
             let conversion =
                 Conversion { from: child.encoding, to: self.encoding, text_of: &text_of };
-            result = conversion.result(&ask.method, &ask.about, &result).raw;
+            let converted = conversion.result(&ask.method, &ask.about, &result);
+            if !converted.left.is_empty() {
+                let (documents, method) = (&converted.left, &*ask.method);
+                tracing::warn!(?documents, method, "positions stay as the server counts them");
+            }
+            result = converted.raw;
         }
         if !self.is_merged() {
             return result;

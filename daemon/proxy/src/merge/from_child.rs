@@ -433,7 +433,12 @@ impl Merge {
         }
         let texts = self.mirror.documents();
         let text_of = |uri: &str| self.text_in(&texts, uri);
-        Conversion { from, to: self.encoding, text_of: &text_of }.params(method, "", params).raw
+        let conversion = Conversion { from, to: self.encoding, text_of: &text_of };
+        let converted = conversion.params(method, "", params);
+        if !converted.left.is_empty() {
+            tracing::warn!(documents = ?converted.left, method, "positions stay as the server counts them");
+        }
+        converted.raw
     }
 
     /// What the client has not answered in time.
