@@ -355,3 +355,22 @@ fn a_folder_for_the_socket_that_is_not_there_is_told() {
     assert!(text.contains("XDG_RUNTIME_DIR is /nowhere/at/all, which does not exist"), "{text}");
     assert!(verb(&house, &["doctor"]).1.contains("XDG_RUNTIME_DIR is /nowhere/at/all"));
 }
+
+#[tokio::test]
+async fn what_passes_in_merged_mode_can_be_followed_too() {
+    let house = House::new();
+    house.daemon().await;
+    // Two of the same command would share one process.
+    let both = format!("{DEMOLISH} fake-server,{DEMOLISH} fake-server --stays");
+    let mut editor = house.start(&[DEMOLISH, "lsp", "--merge", &both]).await;
+    let mut control = control(&house).await;
+    control.request("demolish/trace", &json!({ "method": "initialize" }));
+    control.expect_response::<Value>().await.1.unwrap();
+    editor.initialize().await;
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let line = followed(&mut control).await;
+        seen.push(format!("{} {}", line["server"], line["kind"]).replace('"', ""));
+    }
+    assert_eq!(seen, ["merged request", "demolish response", "demolish response"]);
+}

@@ -56,7 +56,7 @@ pub fn client(state: &mut State, id: LinkId, event: PeerEvent, now: Instant) {
         link.malformed = envelope.params_as().unwrap_or_default();
         return;
     }
-    if matches!(link.role, Role::Wrap(_) | Role::Own(_)) {
+    if matches!(link.role, Role::Wrap(_) | Role::Merge(_) | Role::Own(_)) {
         trace::from_editor(state, id, &envelope, now);
     }
     let Some(link) = state.links.get(&id) else { return };

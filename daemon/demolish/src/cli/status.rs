@@ -108,8 +108,7 @@ fn told(status: &Status) -> String {
 /// A row for each server, and below it who uses it and what is wrong.
 fn servers(out: &mut String, status: &Status) {
     let mut seen = Vec::new();
-    let all = |link: &'_ LinkStatus| link.server.clone().into_iter().chain(link.others.clone());
-    for server in &status.links.iter().flat_map(all).collect::<Vec<ServerStatus>>() {
+    for server in status.links.iter().flat_map(servers_of) {
         if seen.contains(&server.instance) {
             continue;
         }
@@ -136,15 +135,19 @@ fn servers(out: &mut String, status: &Status) {
             latency(|found| found.p95_ms),
             if server.pid.is_some() || server.restarts > 0 { server.restarts + 1 } else { 0 },
         );
-        let of_server = |other: &&LinkStatus| {
-            other.server.iter().chain(&other.others).any(|other| other.instance == server.instance)
-        };
+        let of_server =
+            |link: &&LinkStatus| servers_of(link).any(|other| other.instance == server.instance);
         status.links.iter().filter(of_server).for_each(|link| client(out, link));
         if let Some(why) = &server.apart {
             wrapped(out, &format!("apart from others: {why}"), "  ! ");
         }
         troubles(out, server);
     }
+}
+
+/// The server of a link, or its servers in merged mode.
+fn servers_of(link: &LinkStatus) -> impl Iterator<Item = &ServerStatus> {
+    link.server.iter().chain(&link.others)
 }
 
 /// What is not as it should be with a server.

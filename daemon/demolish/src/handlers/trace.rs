@@ -155,6 +155,8 @@ pub(crate) fn from_editor(state: &mut State, link: LinkId, envelope: &Envelope, 
                 line.id = pending.original.as_ref().map(|id| id.raw().to_owned());
             }
         }
+        // For which of its servers it is, is not decided yet.
+        Some(Role::Merge(_)) => line.server = "merged".to_owned(),
         Some(Role::Own(_)) => {
             line.server = "demolish".to_owned();
             if let Kind::Request { id, method } = &envelope.kind

@@ -84,6 +84,18 @@ fn busy() -> Status {
 }
 
 #[test]
+fn every_server_of_a_merged_link_has_a_row() {
+    let merged = LinkStatus {
+        others: vec![server(8, &["ruff", "server"])],
+        ..link(9, Some(server(7, &["ty", "server"])))
+    };
+    let shown = told(&Status { links: vec![merged], ..Status::default() });
+    let rows: Vec<&str> = shown.lines().filter(|line| line.contains("running")).collect();
+    assert!(rows[0].starts_with("ty server") && rows[1].starts_with("ruff server"), "{shown}");
+    assert_eq!(shown.matches("#9 Neovim").count(), 2, "{shown}");
+}
+
+#[test]
 fn a_status_fits_eighty_columns() {
     let shown = told(&busy());
     let long: Vec<&str> = shown.lines().filter(|line| line.chars().count() > WIDTH).collect();
