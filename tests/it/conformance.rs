@@ -197,6 +197,15 @@ fn rule_4_50_one_message_in_is_one_message_out() {
 }
 
 #[test]
+fn two_servers_on_one_connection() {
+    let list = "{server-string},{server2-string}";
+    let rows = run(&["--", DEMOLISH, "lsp", "--merge", list]);
+    let broken: Vec<&Value> = rows.iter().filter(|row| row["holds"] == false).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(rows.len() >= 19, "{rows:?}");
+}
+
+#[test]
 fn the_whole_suite_holds() {
     if !slow() {
         println!("skipped: needs DEMOLISH_SLOW=1, and about a minute");
@@ -205,7 +214,7 @@ fn the_whole_suite_holds() {
     let rows = run(&[]);
     let broken: Vec<&Value> = rows.iter().filter(|row| row["holds"] == false).collect();
     assert!(broken.is_empty(), "{broken:#?}");
-    assert_eq!(rows.len(), 100, "two rows for each of the fifty rules");
+    assert_eq!(rows.len(), 150, "three rows for each of the fifty rules");
 }
 
 #[test]

@@ -132,7 +132,7 @@ struct Form {
 In COMMAND, `{server}` is replaced by the words of the server's command; `{server-string}` by one word that a shell reads
 as that command, `{server-json}` by a JSON array, `{server-program}` by the program alone; `{server2}` and so on by further
 servers, for a proxy that takes several. `{dir}` is a fresh folder (HOME, XDG_*), `{port}` a free port.
-Without COMMAND: no proxy at all, and Demolish, side by side.
+Without COMMAND: no proxy at all, and Demolish with one server and with two, side by side.
 
 Examples:
   demolish bench conformance
@@ -198,7 +198,9 @@ fn suite(args: &Suite) -> Outcome {
     }
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("demolish"));
     let subjects = match args.command.first() {
-        None => vec![Subject::direct(), Subject::ours(&program)],
+        None => {
+            vec![Subject::direct(), Subject::ours(&program), Subject::ours_merged(&program)]
+        }
         Some(first) => vec![Subject {
             name: args.name.clone().unwrap_or_else(|| first.clone()),
             command: args.command.clone(),

@@ -52,6 +52,16 @@ impl Subject {
         }
     }
 
+    /// This program with two servers on one connection.
+    pub(crate) fn ours_merged(program: &Path) -> Subject {
+        let mut subject = Subject::ours(program);
+        subject.name = "demolish --merge".to_owned();
+        subject.command.truncate(2);
+        let list = "{server-string},{server2-string}";
+        subject.command.extend(["--merge", list].map(str::to_owned));
+        subject
+    }
+
     /// How many servers it takes: as many as its command has holes for.
     pub(crate) fn servers(&self) -> usize {
         let has = |n: usize| {

@@ -1,6 +1,7 @@
 //! Several servers behind one connection: what can be seen of 4.10 to 4.12, 4.14, 4.19, 4.22, 4.26, 4.33 and 4.36 to 4.45
 //! from outside, with two servers. Which of them is asked where only one can be is the proxy's choice.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -127,32 +128,51 @@ async fn capabilities(s: &mut Stage) -> Verdict {
     ensure(able["foldingRangeProvider"].is_null(), "something is promised that no server can do")
 }
 
+/// What is registered with the editor now: ids, and what they are registered with.
+fn registered(s: &Stage) -> Verdict<BTreeMap<String, String>> {
+    let mut now = BTreeMap::new();
+    for envelope in &s.port(EDITOR).ok_or("gone")?.heard {
+        let params: Value = envelope.params_as().unwrap_or_default();
+        let list = |name: &str| params[name].as_array().cloned().unwrap_or_default();
+        match envelope.method() {
+            Some("client/registerCapability") => {
+                for one in list("registrations") {
+                    let before =
+                        now.insert(one["id"].to_string(), one["registerOptions"].to_string());
+                    ensure(before.is_none(), format!("{} was registered twice", one["id"]))?;
+                }
+            }
+            Some("client/unregisterCapability") => {
+                for one in list("unregisterations") {
+                    now.remove(&one["id"].to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(now)
+}
+
 async fn registrations(s: &mut Stage) -> Verdict {
-    s.auto.editor = false;
     begin(s).await?;
-    let mut known = Vec::new();
     for server in BOTH {
         let options = json!({ "watchers": [{ "globPattern": format!("**/*.{}", name(server)) }] });
-        let registration = json!({ "id": "same", "method": "workspace/didChangeWatchedFiles", "registerOptions": options });
-        s.send(
-            server,
-            &Envelope::request(
-                Id::number(1),
-                "client/registerCapability",
-                &json!({ "registrations": [registration] }),
-            ),
-        )?;
-        let seen = s.sees("client/registerCapability").await?;
-        s.answer(EDITOR, &seen, &Value::Null)?;
+        let registration = json!({
+            "id": "same", "method": "workspace/didChangeWatchedFiles", "registerOptions": options });
+        let params = json!({ "registrations": [registration] });
+        s.send(server, &Envelope::request(Id::number(1), "client/registerCapability", &params))?;
         s.response(server, &Id::number(1)).await?;
-        known.push(seen.params_as::<Value>().unwrap_or_default()["registrations"][0]["id"].clone());
     }
-    ensure(known[0] != known[1], format!("both are registered as {}", known[0]))?;
+    s.idle(SETTLE * 2).await;
+    // One for each, or one for both.
+    let all = registered(s)?.into_values().collect::<String>();
+    ensure(all.contains("*.first") && all.contains("*.second"), format!("registered is {all}"))?;
     let gone = json!({ "unregisterations": [{ "id": "same", "method": "workspace/didChangeWatchedFiles" }] });
     s.send(SERVER2, &Envelope::request(Id::number(2), "client/unregisterCapability", &gone))?;
-    let seen = s.sees("client/unregisterCapability").await?;
-    let seen: Value = seen.params_as().unwrap_or_default();
-    same("the id that is unregistered", &seen["unregisterations"][0]["id"], &known[1])
+    s.response(SERVER2, &Id::number(2)).await?;
+    s.idle(SETTLE * 2).await;
+    let all = registered(s)?.into_values().collect::<String>();
+    ensure(all.contains("*.first") && !all.contains("*.second"), format!("left is {all}"))
 }
 
 async fn ending(s: &mut Stage) -> Verdict {
@@ -241,32 +261,38 @@ fn last_list(s: &Stage) -> Verdict<String> {
 }
 
 async fn progress(s: &mut Stage) -> Verdict {
-    s.auto.editor = false;
     begin(s).await?;
-    let mut known = Vec::new();
+    let mut known: Vec<Value> = Vec::new();
     for server in BOTH {
+        let token = json!({ "token": 1 });
         s.send(
             server,
-            &Envelope::request(
-                Id::number(1),
-                "window/workDoneProgress/create",
-                &json!({ "token": 1 }),
-            ),
+            &Envelope::request(Id::number(1), "window/workDoneProgress/create", &token),
         )?;
-        let seen = s.sees("window/workDoneProgress/create").await?;
-        s.answer(EDITOR, &seen, &Value::Null)?;
         s.response(server, &Id::number(1)).await?;
-        known.push(seen.params_as::<Value>().unwrap_or_default()["token"].clone());
-    }
-    ensure(known[0] != known[1], format!("both work under the token {}", known[0]))?;
-    for (server, token) in BOTH.into_iter().zip(&known) {
-        let value = json!({ "kind": "begin", "title": name(server) });
+        let value = json!({ "kind": "begin", "title": name(server), "cancellable": true });
         s.send(
             server,
             &Envelope::notification("$/progress", &json!({ "token": 1, "value": value })),
         )?;
         let seen: Value = s.sees("$/progress").await?.params_as().unwrap_or_default();
-        same("the token", &seen["token"], token)?;
+        same("the title", &seen["value"]["title"], &json!(name(server)))?;
+        known.push(seen["token"].clone());
+    }
+    ensure(known[0] != known[1], format!("both work under the token {}", known[0]))?;
+    for token in &known {
+        // A proxy may wait with `create` until there is something to show.
+        let heard = &s.port(EDITOR).ok_or("gone")?.heard;
+        let of = |method: &str| {
+            let wanted = |e: &&Envelope| e.method() == Some(method);
+            let mut list = heard.iter().enumerate().filter(|(_, e)| wanted(e));
+            let right =
+                |e: &Envelope| e.params_as::<Value>().unwrap_or_default()["token"] == *token;
+            list.find(|(_, e)| right(e)).map(|(at, _)| at)
+        };
+        let created = of("window/workDoneProgress/create");
+        ensure(created.is_some(), format!("the token {token} was never created"))?;
+        ensure(created < of("$/progress"), format!("{token} began before it was created"))?;
     }
     s.notify("window/workDoneProgress/cancel", &json!({ "token": known[1] }))?;
     let heard = s.hears_at(SERVER2, "window/workDoneProgress/cancel").await?;
