@@ -206,13 +206,14 @@ impl Progress {
     }
 }
 
-/// The token that the client knows.
+/// The token that the client knows. It does not begin as those do that a link makes in place of a client's: the shim's link
+/// would take it for one of its own that has ended.
 fn name(number: u32) -> Box<str> {
-    format!("demolish/progress/{number}").into()
+    format!("demolish:progress/{number}").into()
 }
 
 fn number(ours: &str) -> Option<u32> {
-    ours.strip_prefix("demolish/progress/")?.parse().ok()
+    ours.strip_prefix("demolish:progress/")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -243,9 +244,9 @@ mod tests {
         };
         assert_eq!(text(&begin(&mut progress, A)), ["create 1"]);
         assert_eq!(text(&begin(&mut progress, B)), ["create 2"]);
-        assert_eq!(text(&progress.acknowledged("demolish/progress/2", true, now)), ["2 b"]);
-        assert_eq!(progress.owner("demolish/progress/1"), Some((A, "1")));
-        assert_eq!(progress.owner("demolish/progress/2"), Some((B, "1")));
+        assert_eq!(text(&progress.acknowledged("demolish:progress/2", true, now)), ["2 b"]);
+        assert_eq!(progress.owner("demolish:progress/1"), Some((A, "1")));
+        assert_eq!(progress.owner("demolish:progress/2"), Some((B, "1")));
         assert!(!progress.knows(A, "2"));
     }
 
@@ -265,7 +266,7 @@ mod tests {
         let mut progress = Progress::default();
         progress.create(A, "1");
         progress.said(A, "1", Stage::Begin, (b"b", false), now);
-        progress.acknowledged("demolish/progress/1", true, now);
+        progress.acknowledged("demolish:progress/1", true, now);
         let report = |progress: &mut Progress, value: &str, now| {
             text(&progress.said(A, "1", Stage::Report, (value.as_bytes(), false), now))
         };
@@ -289,11 +290,11 @@ mod tests {
             progress.create(A, token);
             progress.said(A, token, Stage::Begin, (b"b", false), now);
         }
-        progress.acknowledged("demolish/progress/1", true, now);
-        progress.acknowledged("demolish/progress/3", false, now);
+        progress.acknowledged("demolish:progress/1", true, now);
+        progress.acknowledged("demolish:progress/3", false, now);
         assert_eq!(text(&progress.died(A)), [r#"1 {"kind":"end"}"#]);
         assert!(progress.numbers.is_empty() && progress.tokens.is_empty());
-        assert!(progress.acknowledged("demolish/progress/2", true, now).is_empty());
+        assert!(progress.acknowledged("demolish:progress/2", true, now).is_empty());
     }
 
     #[test]

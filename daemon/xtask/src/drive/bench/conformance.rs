@@ -139,6 +139,6 @@ mod tests {
 
     #[test]
     fn the_committed_runs_can_be_read() {
-        peers().unwrap();
+        assert!(!peers().unwrap().is_empty());
     }
 }
