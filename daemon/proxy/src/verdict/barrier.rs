@@ -314,7 +314,9 @@ impl Barrier {
                     }
                     self.drive(&uri, now, &mut steps);
                 }
-                Err(error) => self.on_refusal(&uri, error, now, &mut steps),
+                Err(error) if is_later(error) => self.on_refusal(&uri, error, now, &mut steps),
+                // It proves nothing; what is published with the version still does.
+                Err(_) => self.set_stage(&uri, Stage::Listening { settled: None }, Reason::Silent),
             },
             Stage::Settling { at, sequence, .. } => match outcome {
                 Ok(_) => {
@@ -491,11 +493,7 @@ impl Barrier {
         now: Instant,
         steps: &mut Vec<Step>,
     ) {
-        let later = matches!(
-            error.code,
-            codes::SERVER_CANCELLED | codes::CONTENT_MODIFIED | codes::REQUEST_CANCELLED
-        );
-        if !later {
+        if !is_later(error) {
             return self.give_up(uri, &Reason::Refused(error.message.clone()), steps);
         }
         let round = self.inquiries.get(uri).map_or(0, |inquiry| inquiry.rounds).min(10);
@@ -578,4 +576,12 @@ impl Barrier {
         let revision = known.map(|known| known.revision);
         Verdict { uri: Arc::clone(uri), revision, server: Arc::clone(&self.server), state }
     }
+}
+
+/// Whether an error means: ask again.
+fn is_later(error: &ResponseError) -> bool {
+    matches!(
+        error.code,
+        codes::SERVER_CANCELLED | codes::CONTENT_MODIFIED | codes::REQUEST_CANCELLED
+    )
 }

@@ -246,6 +246,15 @@ fn rule_4_20_without_a_version_two_answers_and_quiet_are_the_proof() {
 }
 
 #[test]
+fn rule_4_20_a_request_that_fails_proves_nothing_and_ends_nothing() {
+    let mut rig = Rig::up(in_order(), &json!({}));
+    assert_eq!(rig.ask(1), ["1 documentSymbol"]);
+    assert_eq!(rig.refuse(1, codes::INTERNAL_ERROR), [""; 0]);
+    assert_eq!(rig.publish(None, json!([])), [""; 0], "unproven");
+    assert_eq!(rig.publish(Some(1), error()), ["#1 v1 findings"]);
+}
+
+#[test]
 fn rule_4_20_what_comes_before_the_second_answer_is_waited_for() {
     let mut rig = Rig::up(in_order(), &json!({}));
     rig.ask(1);
