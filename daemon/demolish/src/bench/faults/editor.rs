@@ -43,7 +43,7 @@ impl Editor {
     pub(super) async fn start(place: &Place, name: &str, trace: &Trace) -> Result<Editor, String> {
         for _ in 0..SHIMS_MAX {
             let (shim, stdin, stdout) = place.shim(name).await?;
-            let seen = Arc::new(Seen::new(name, trace));
+            let seen = Arc::new(Seen::new(name, shim.id(), trace));
             let reading = Arc::clone(&seen);
             let peer = Peer::start(stdout, stdin, move |event| {
                 reading.on_event(event);
@@ -167,7 +167,9 @@ impl Editor {
             8..=10 => ("test/echo", text),
             11..=12 => ("textDocument/definition", text),
             13 => ("textDocument/rename", text),
-            14..=15 => ("test/notes", json!({ "count": chance.between(1, 40), "name": self.name })),
+            14..=15 => {
+                ("test/notes", json!({ "count": chance.between(1, 40), "name": self.seen.tag() }))
+            }
             16 => ("test/big", json!({ "bytes": chance.between(10_000, 200_000) })),
             _ => ("test/ask", self.question(chance)),
         };

@@ -305,7 +305,7 @@ impl Run {
             Fault::MalformedEditor => editor.seen.ask_badly(),
             Fault::EditorPauses => {
                 editor.read(false);
-                editor.seen.ask("test/notes", &json!({ "count": 3000, "name": editor.name }));
+                editor.seen.ask("test/notes", &json!({ "count": 3000, "name": editor.seen.tag() }));
                 self.later(20, 400, Undo::Read(at));
             }
             _ => {

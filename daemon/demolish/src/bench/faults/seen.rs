@@ -70,6 +70,8 @@ pub(super) struct Seen {
     pub(super) news: Notify,
     sender: OnceLock<Sender>,
     name: String,
+    /// What notes are called that were asked for over this shim.
+    tag: String,
     trace: Trace,
 }
 
@@ -92,12 +94,13 @@ struct Inner {
 }
 
 impl Seen {
-    pub(super) fn new(name: &str, trace: &Trace) -> Seen {
+    pub(super) fn new(name: &str, shim: Option<u32>, trace: &Trace) -> Seen {
         Seen {
             inner: Mutex::default(),
             news: Notify::new(),
             sender: OnceLock::new(),
             name: name.to_owned(),
+            tag: format!("{name}-{}", shim.unwrap_or_default()),
             trace: trace.clone(),
         }
     }
@@ -105,6 +108,11 @@ impl Seen {
     /// The way out; known once the wire is up.
     pub(super) fn set_sender(&self, sender: Sender) {
         let _ = self.sender.set(sender);
+    }
+
+    /// What notes are called that are asked for here.
+    pub(super) fn tag(&self) -> &str {
+        &self.tag
     }
 
     /// Something came over the wire.
@@ -141,7 +149,7 @@ impl Seen {
             }
             Kind::Notification { method } => {
                 let params = envelope.params_as::<Value>().unwrap_or_default();
-                return inner.notified(&self.name, method, &params);
+                return inner.notified(&self.tag, method, &params);
             }
         }
         None
@@ -315,7 +323,7 @@ impl Inner {
         Envelope::request(Id::number(self.last_id), method, params)
     }
 
-    fn notified(&mut self, name: &str, method: &str, params: &Value) -> Option<Envelope> {
+    fn notified(&mut self, tag: &str, method: &str, params: &Value) -> Option<Envelope> {
         match method {
             "$/cancelRequest" => {
                 let id = params["id"].to_string();
@@ -323,8 +331,8 @@ impl Inner {
                 let error = ResponseError::new(codes::REQUEST_CANCELLED, "cancelled");
                 return Some(Envelope::error(self.waiting.remove(at).0, &error));
             }
-            // Those that another editor has asked for may begin in the middle, for who joins a shared server then.
-            "test/note" if params["name"] == *name => {
+            // Those that another shim has asked for may begin in the middle, for who joins a shared server then.
+            "test/note" if params["name"] == *tag => {
                 let number = params["number"].as_u64().unwrap_or(0);
                 if number != 0 && number != self.note {
                     let words = format!("note {number} came after {} notes", self.note);
