@@ -49,6 +49,10 @@ const RETRY_BYTES_MAX: usize = 64 * 1024;
 /// How many answers to `workspace/configuration` are remembered.
 const SETTINGS_MAX: usize = 256;
 
+/// Parameters with JSON text in them that a peer wrote. They are written as they are, and never become a
+/// [`serde_json::Value`]: that cannot hold everything that passes (rule 4.2), and `json!` panics where it cannot.
+type RawParams<T> = BTreeMap<&'static str, T>;
+
 /// What becomes of reads that a dying server leaves without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {

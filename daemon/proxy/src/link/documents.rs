@@ -264,9 +264,7 @@ impl Link {
     pub(super) fn republish(&self, client: ClientId, uri: &str) -> Option<Route> {
         let pushed = self.tap.pushed();
         let known = pushed.get(uri)?;
-        let diagnostics: &serde_json::value::RawValue =
-            serde_json::from_slice(&known.diagnostics).ok()?;
-        let mut params = json!({ "uri": uri, "diagnostics": diagnostics });
+        let mut params = json!({ "uri": uri, "diagnostics": [] });
         let current = match (known.version, self.own_version(client, uri)) {
             (None, _) => true,
             (Some(said), Some((own, owners))) => {
@@ -275,7 +273,8 @@ impl Link {
             }
             (Some(_), None) => true,
         };
-        let envelope = Envelope::notification("textDocument/publishDiagnostics", &params);
+        let envelope = Envelope::notification("textDocument/publishDiagnostics", &params)
+            .with_param("diagnostics", &known.diagnostics);
         let lane = Lane::Latest(format!("d{uri}").into());
         current.then(|| Route::Client(client, Outbound { lane, ..outbound(envelope) }))
     }

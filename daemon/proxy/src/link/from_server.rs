@@ -9,7 +9,8 @@ use wire::{Bytes, Envelope, Id, Kind, Lane, ResponseError, codes};
 use super::own::failed;
 use super::registry::Rest;
 use super::{
-    Link, Outbound, Route, cancel, cancelled_error, cancelled_id, fail_client, to_client, to_server,
+    Link, Outbound, RawParams, Route, cancel, cancelled_error, cancelled_id, fail_client,
+    to_client, to_server,
 };
 use crate::{ClientId, Pending, lane_to_client};
 
@@ -242,7 +243,8 @@ impl Link {
         if known.is_empty() {
             return Vec::new();
         }
-        let params = serde_json::to_vec(&json!({ "registrations": known })).unwrap_or_default();
+        let params =
+            serde_json::to_vec(&RawParams::from([("registrations", known)])).unwrap_or_default();
         let steps = self.barrier.on_register(&params, now);
         self.barrier_routes(steps)
     }

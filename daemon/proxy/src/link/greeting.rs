@@ -8,7 +8,7 @@ use text::Encoding;
 use wire::lsp::MessageType;
 use wire::{Bytes, Envelope, Id, Lane};
 
-use super::{Link, Outbound, Route, ServerState, to_client, to_server};
+use super::{Link, Outbound, RawParams, Route, ServerState, to_client, to_server};
 use crate::{ClientId, Mirror, Pending};
 
 /// The members of the parameters of `initialize` that say who a client is, and not what it wants.
@@ -223,7 +223,7 @@ impl Link {
             routes.extend(self.ask_client(client, "client/registerCapability", &params));
         }
         for (token, begin) in self.progress.replay() {
-            let params = json!({ "token": token });
+            let params = RawParams::from([("token", token)]);
             routes.extend(self.ask_client(client, "window/workDoneProgress/create", &params));
             let body = begin.clone();
             routes.push(Route::Client(client, Outbound { body, lane: Lane::Keep, tag: None }));

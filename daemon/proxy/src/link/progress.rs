@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::json;
 use wire::{Bytes, Envelope, Lane};
 
 use super::members::to_each;
@@ -82,9 +82,9 @@ impl Progress {
     }
 
     /// What is open for everybody: token and beginning.
-    pub(super) fn replay(&self) -> Vec<(Value, Bytes)> {
+    pub(super) fn replay(&self) -> Vec<(Box<RawValue>, Bytes)> {
         let shared = self.open.iter().filter(|open| open.client.is_none());
-        shared.map(|open| (value(&open.token), open.begin.clone())).collect()
+        shared.filter_map(|open| Some((raw(&open.token)?, open.begin.clone()))).collect()
     }
 
     /// Takes out what a client sees: the notifications that end it.
@@ -92,8 +92,9 @@ impl Progress {
         let mut ended = Vec::new();
         self.open.retain(|open| {
             if of(open) {
-                let params = json!({ "token": value(&open.token), "value": { "kind": "end" } });
-                ended.push((open.client, Envelope::notification("$/progress", &params)));
+                let params = json!({ "token": null, "value": { "kind": "end" } });
+                let end = Envelope::notification("$/progress", &params);
+                ended.push((open.client, end.with_param("token", open.token.as_bytes())));
             }
             keep || !of(open)
         });
@@ -244,6 +245,6 @@ fn text(raw: &[u8]) -> Option<&str> {
     std::str::from_utf8(raw).ok()
 }
 
-fn value(token: &str) -> Value {
-    serde_json::from_str(token).unwrap_or_default()
+fn raw(token: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(token.to_owned()).ok()
 }

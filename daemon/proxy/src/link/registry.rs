@@ -11,6 +11,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use wire::{Bytes, Envelope};
 
+use super::RawParams;
+
 /// How many dynamic registrations are remembered, to be taken back.
 const REGISTRATIONS_MAX: usize = 4 * 1024;
 /// How long a fresh server may take to make the registrations of the old one again.
@@ -172,9 +174,9 @@ impl Registry {
     }
 
     /// The parameters of a request that registers all with a client that was not there.
-    pub(super) fn replay(&self) -> Option<Value> {
-        let raw: Vec<&RawValue> = self.all.iter().map(|registration| &*registration.raw).collect();
-        (!raw.is_empty()).then(|| json!({ "registrations": raw }))
+    pub(super) fn replay(&self) -> Option<RawParams<Vec<Box<RawValue>>>> {
+        let raw: Vec<_> = self.all.iter().map(|registration| registration.raw.clone()).collect();
+        (!raw.is_empty()).then(|| RawParams::from([("registrations", raw)]))
     }
 }
 

@@ -559,3 +559,59 @@ fn rule_4_35_versions_in_edits_are_those_that_the_client_knows() {
     let routes = house.server_routes(json!({ "id": 4, "result": edits }));
     assert_eq!(body(&routes[0])["result"], edits);
 }
+
+#[test]
+fn rule_4_2_a_lone_surrogate_in_what_is_remembered_reaches_whoever_joins_late() {
+    let mut house = House::with_one();
+    let odd = r#""\ud800""#;
+    for (request, method, params) in [
+        (
+            Some(1),
+            "client/registerCapability",
+            format!(r#"{{"registrations":[{{"id":"r","method":"m","registerOptions":{odd}}}]}}"#),
+        ),
+        (Some(2), "window/workDoneProgress/create", format!(r#"{{"token":{odd}}}"#)),
+        (
+            None,
+            "$/progress",
+            format!(r#"{{"token":{odd},"value":{{"kind":"begin","title":"t"}}}}"#),
+        ),
+        (
+            None,
+            "textDocument/publishDiagnostics",
+            format!(r#"{{"uri":"u","diagnostics":[{{"message":{odd}}}]}}"#),
+        ),
+    ] {
+        let id = request.map_or_else(String::new, |id| format!(r#""id":{id},"#));
+        let body = format!(r#"{{"jsonrpc":"2.0",{id}"method":"{method}","params":{params}}}"#);
+        let routes = house.link.on_server(Envelope::read(body.into()).unwrap(), house.now);
+        for route in routes {
+            if let Route::Client(client, Outbound { tag: Some(tag), .. }) = route {
+                house.client(client, json!({ "id": tag, "result": null }));
+            }
+        }
+    }
+    let params = params(B.0);
+    house.link.join(B);
+    house.client(B, json!({ "id": "j", "method": "initialize", "params": params }));
+    let missed = house.client_routes(B, json!({ "method": "initialized", "params": {} }));
+    let heard: Vec<String> = missed
+        .iter()
+        .filter_map(|route| match route {
+            Route::Client(client, Outbound { body, .. }) if *client == B => {
+                Some(String::from_utf8(body.to_vec()).unwrap())
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(heard.len(), 4, "{heard:?}");
+    assert!(heard.iter().all(|message| message.contains(odd)), "{heard:?}");
+    let ended = house.link.on_server_death();
+    let ends = |route: &Route| match route {
+        Route::Client(_, Outbound { body, .. }) => {
+            body.windows(odd.len()).any(|window| window == odd.as_bytes())
+        }
+        _ => false,
+    };
+    assert_eq!(ended.iter().filter(|route| ends(route)).count(), 2, "progress ends at both");
+}
