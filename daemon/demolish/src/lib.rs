@@ -9,6 +9,7 @@ pub mod main_loop;
 pub mod state;
 pub mod handlers;
 pub mod tasks;
+mod linger;
 pub mod daemon;
 pub mod shim;
 mod conformance_server;

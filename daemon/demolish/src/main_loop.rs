@@ -12,6 +12,7 @@ use wire::child::SpawnError;
 use wire::peer::PeerEvent;
 
 use crate::handlers::{self, order};
+use crate::linger::Linger;
 use crate::state::{LinkId, ServerId, State};
 use crate::tasks::{Outcome, TaskId};
 
@@ -50,7 +51,12 @@ pub enum Event {
 /// Handles events until the daemon is to end.
 pub async fn run(state: &mut State, inbox: &mut mpsc::Receiver<Event>) {
     let mut batch = Vec::with_capacity(BATCH_EVENTS_MAX);
+    let linger = Linger::here();
+    let mut passed = false;
     while !state.is_over() {
+        if passed {
+            linger.wait(inbox).await;
+        }
         let tick = handlers::time::next(state);
         tokio::select! {
             biased;
@@ -58,6 +64,7 @@ pub async fn run(state: &mut State, inbox: &mut mpsc::Receiver<Event>) {
             () = tokio::time::sleep_until(tick.into()) => batch.push(Event::Tick),
         }
         order::cancels_first(&mut batch);
+        passed = batch.iter().any(|event| matches!(event, Event::Client(..) | Event::Server(..)));
         let now = Instant::now();
         for event in batch.drain(..) {
             handle_event(state, event, now);

@@ -31,6 +31,9 @@ const NOTES: u64 = 100_000;
 const NOTES_OUT_MAX: usize = 500;
 /// The text of an ordinary request: about that of a request for hover, which is answered with as much.
 const ASK_BYTES: usize = 400;
+/// Requests that come after a pause in which everybody falls asleep.
+const PACED_REQUESTS: usize = 200;
+const PACE: Duration = Duration::from_millis(5);
 /// The text of a big one, and how many there are.
 const BIG_BYTES: usize = 4 * 1024 * 1024;
 const BIG_REQUESTS: usize = 12;
@@ -92,6 +95,13 @@ async fn latency_rows(
             b.into_iter().for_each(|us| of_through.push(us));
         }
     }
+    let (mut paced_direct, mut paced_through) = (Samples::default(), Samples::default());
+    for _ in 0..PACED_REQUESTS {
+        for (client, samples) in [(&direct, &mut paced_direct), (&through, &mut paced_through)] {
+            tokio::time::sleep(PACE).await;
+            ping(client, 1, ASK_BYTES).await?.into_iter().for_each(|us| samples.push(us));
+        }
+    }
     let (mut big_direct, mut big_through) = (Samples::default(), Samples::default());
     for _ in 0..BIG_REQUESTS {
         ping(&direct, 1, BIG_BYTES).await?.into_iter().for_each(|us| big_direct.push(us));
@@ -99,6 +109,12 @@ async fn latency_rows(
     }
     let wrong = integrity(&through, &notes).await?;
     let mut rows = rows(&of_direct, &of_through, &wrong);
+    // Everybody had gone to sleep: what it costs to wake two processes more, in each direction.
+    let (direct, through) = (paced_direct.quantile(0.5), paced_through.quantile(0.5));
+    rows.push(
+        Row::new("added_latency_paced_p50", through - direct, "us")
+            .against("direct pipe", through / direct.max(f64::MIN_POSITIVE)),
+    );
     // A big message goes there, and comes back as it was.
     let mib = 2.0 * BIG_BYTES as f64 / MIB;
     let (direct, through) = (big_direct.quantile(0.5), big_through.quantile(0.5));

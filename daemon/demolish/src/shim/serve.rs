@@ -19,6 +19,7 @@ use super::suspicion::Suspicion;
 use super::{ShimMode, ShimOptions};
 use crate::handlers::routes::{self, FINISH_PATIENCE, Wedged};
 use crate::journal::{Head, Keeper};
+use crate::linger::Linger;
 
 /// How many events may wait; readers wait for room.
 const INBOX_EVENTS_MAX: usize = 256;
@@ -120,12 +121,18 @@ async fn serve(options: Arc<ShimOptions>, beginning: Beginning) -> ExitCode {
             shim.pass(routes);
         }
     }
+    let linger = Linger::here();
+    let mut passed = false;
     while !shim.over {
+        if passed {
+            linger.wait(&events).await;
+        }
         let event = tokio::select! {
             biased;
             event = events.recv() => event,
             () = tokio::time::sleep_until(shim.next_deadline().into()) => None,
         };
+        passed = matches!(event, Some(Event::Editor(_) | Event::Behind(..)));
         match event {
             Some(event) => shim.handle(event),
             None => shim.tick(Instant::now()),

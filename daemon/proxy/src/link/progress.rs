@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::value::RawValue;
 use serde_json::json;
+use serde_json::value::RawValue;
 use wire::{Bytes, Envelope, Lane};
 
 use super::members::to_each;
