@@ -79,15 +79,11 @@ pub(super) fn table(bench: &Bench, peers: &[Peer]) -> String {
          seen. How to run the suite stands in [conformance.md](conformance.md).\n",
     );
     for peer in peers {
-        let _ = write!(text, "{} {} was measured on {}. ", peer.name, peer.version, peer.date);
+        let _ = writeln!(text, "{} {} was measured on {}.", peer.name, peer.version, peer.date);
     }
     let head: Vec<&str> = columns.iter().map(|column| &*column.title).collect();
-    let _ = write!(
-        text,
-        "\n\n| rule | {} |\n|---|{}\n",
-        head.join(" | "),
-        "---|".repeat(columns.len())
-    );
+    let _ =
+        write!(text, "\n| rule | {} |\n|---|{}\n", head.join(" | "), "---|".repeat(columns.len()));
     let rules: std::collections::BTreeSet<u32> =
         columns.iter().flat_map(|column| column.cells.keys().copied()).collect();
     for rule in rules {
