@@ -228,7 +228,7 @@ impl<'a> Splice<'a> {
     /// Puts `json` behind the value that ends at `last`, or into what is empty.
     fn append(&mut self, within: Raw<'_>, last: Option<usize>, json: &[u8]) {
         let at = last.unwrap_or(within.end - 1);
-        let first = last.is_none() && self.changes.last().is_none_or(|(span, _)| span.start != at);
+        let first = last.is_none() && !self.changes.iter().any(|(span, _)| span.start == at);
         let comma: &[u8] = if first { b"" } else { b"," };
         self.changes.push((at..at, [comma, json].concat()));
     }
@@ -252,6 +252,17 @@ mod tests {
         splice.insert(root, "e", b"null");
         let expected = br#" {"a" : 1e400, "b\u0062":2,"c":{"x":1,"y":2}, "d":[ 3],"e":null} "#;
         assert_eq!(splice.finish(), expected);
+    }
+
+    #[test]
+    fn what_is_empty_may_be_filled_in_turns() {
+        let text = br#"{"a":[],"b":[]}"#;
+        let root = Raw::new(text);
+        let mut splice = Splice::new(text);
+        for (name, json) in [("a", b"1"), ("b", b"2"), ("a", b"3"), ("b", b"4")] {
+            splice.push(root.get(name).unwrap(), json);
+        }
+        assert_eq!(splice.finish(), br#"{"a":[1,3],"b":[2,4]}"#);
     }
 
     #[test]
