@@ -6,7 +6,7 @@
 pub(crate) mod mlx;
 pub(crate) mod scripted;
 
-use crate::job::{EngineError, TokenId};
+use crate::job::{EngineError, SoulId, TokenId};
 
 /// Which rows of logits a forward pass hands back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,16 @@ pub(crate) enum Rows {
     All,
 }
 
+/// What one sequence is fed in a pass.
+pub(crate) struct Feed<'a, S> {
+    /// Its cache.
+    pub(crate) state: &'a mut S,
+    /// What comes after the tokens that the cache has seen: not empty, at most [`Backend::chunk_len_max`].
+    pub(crate) tokens: &'a [TokenId],
+    /// The logits that are wanted.
+    pub(crate) rows: Rows,
+}
+
 /// A model on the engine thread.
 pub(crate) trait Backend {
     /// The cache of one sequence: everything that the model remembers of the tokens it was fed.
@@ -27,22 +37,31 @@ pub(crate) trait Backend {
     /// A cache that has seen nothing.
     fn fresh(&mut self) -> Self::State;
 
-    /// A second cache that has seen the first `len` tokens of `state`.
+    /// How many tokens a cache has seen.
+    fn len(&self, state: &Self::State) -> usize;
+
+    /// A second cache that has seen the first `len` tokens of `state`, or fewer where a layer cannot be cut there: [`Backend::len`]
+    /// says how many, and the rest has to be fed again.
     fn fork(&mut self, state: &Self::State, len: usize) -> Self::State;
 
-    /// Feeds `tokens` (not empty, at most [`Backend::chunk_len_max`]) after what `state` has seen.
-    fn forward(
-        &mut self,
-        state: &mut Self::State,
-        tokens: &[TokenId],
-        rows: Rows,
-    ) -> Result<Vec<f32>, EngineError>;
-
-    /// Forgets all but the first `len` tokens.
+    /// Forgets all but the first `len` tokens, or more where a layer cannot be cut there, like [`Backend::fork`].
     fn truncate(&mut self, state: &mut Self::State, len: usize);
 
-    /// The most tokens to feed at once, so that a more urgent job waits for one such pass at most.
-    fn chunk_len_max(&self) -> usize;
+    /// Remembers this length as one that [`Backend::truncate`] and [`Backend::fork`] can come back to. Costs references only.
+    fn checkpoint(&mut self, state: &mut Self::State);
+
+    /// One pass over several sequences, with the adapter `soul`. Hands back the wanted rows of every feed, in their order. `meanwhile`
+    /// is called once, while the machine computes where that is possible.
+    fn forward(
+        &mut self,
+        soul: Option<SoulId>,
+        feeds: &mut [Feed<'_, Self::State>],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Vec<Vec<f32>>, EngineError>;
+
+    /// The most tokens to feed at once after `seen` ones, so that a more urgent job waits for one such pass at most. It depends on the
+    /// model and on `seen` alone: results must not depend on how busy the machine is.
+    fn chunk_len_max(&self, seen: usize) -> usize;
 
     /// Bytes that the cache holds.
     fn bytes(&self, state: &Self::State) -> u64;

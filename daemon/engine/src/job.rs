@@ -3,6 +3,10 @@
 /// A token of the model's vocabulary.
 pub type TokenId = u32;
 
+/// An adapter that is mounted on the model, and that a job can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SoulId(pub(crate) u32);
+
 /// How many of the likeliest tokens a [`Step`] carries.
 pub const TOP_LEN_MAX: usize = 8;
 

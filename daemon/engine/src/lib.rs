@@ -39,7 +39,7 @@ pub use crate::{
     engine::Engine,
     info::{Compute, LoadError, LoadOptions, ModelInfo},
     job::{
-        Class, Constraint, EngineError, Finish, Job, Limits, Sampling, Step, SubmitError,
+        Class, Constraint, EngineError, Finish, Job, Limits, Sampling, SoulId, Step, SubmitError,
         TOP_LEN_MAX, TokenId,
     },
     sequence::{Mark, Sequence},

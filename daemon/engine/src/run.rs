@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    backend::{Backend, Rows},
+    backend::{Backend, Feed, Rows},
     job::{Class, Constraint, EngineError, Finish, Job, Limits, Sampling, Step, TokenId},
     line::{Ask, Board, Course},
     sample::{Outlook, draw, log_sum_exp},
@@ -117,6 +117,13 @@ impl Decode {
         all.skip(start).take(end - start).copied().collect()
     }
 
+    /// Where a pass that begins at `start` and gives no logits ends. What was generated is fed again as it was fed first, token by
+    /// token, so that the logits after it are the same to the last bit.
+    pub(crate) fn chunk_end(&self, start: usize, chunk_len_max: usize) -> usize {
+        let read = self.prompt.len() - 1;
+        if start < read { read.min(start + chunk_len_max) } else { start + 1 }
+    }
+
     /// Applies what the caller wished.
     pub(crate) fn steer(&mut self, course: Course) {
         if course.len < self.tape.len() {
@@ -222,25 +229,24 @@ impl Question {
     ) -> Result<Turn, EngineError> {
         match &mut self.kind {
             Kind::Logits { logits, .. } => {
-                let end = self.prompt.len().min(*fed + backend.chunk_len_max());
+                let end = self.prompt.len().min(*fed + backend.chunk_len_max(*fed));
                 let is_last = end == self.prompt.len();
-                *logits = backend.forward(
-                    state,
-                    &self.prompt[*fed..end],
-                    if is_last { Rows::Last } else { Rows::None },
-                )?;
+                let rows = if is_last { Rows::Last } else { Rows::None };
+                *logits = alone(backend, state, &self.prompt[*fed..end], rows)?;
                 *fed = end;
                 Ok(if is_last { Turn::Answered } else { Turn::More })
             }
             Kind::Score { continuations, scores, .. } => {
                 let prefix = self.prompt.len() - 1;
                 if *fed < prefix {
-                    let end = prefix.min(*fed + backend.chunk_len_max());
-                    backend.forward(state, &self.prompt[*fed..end], Rows::None)?;
+                    let end = prefix.min(*fed + backend.chunk_len_max(*fed));
+                    alone(backend, state, &self.prompt[*fed..end], Rows::None)?;
                     *fed = end;
                     return Ok(Turn::More);
                 }
                 score_chunk(backend, state, &self.prompt, continuations, scores)?;
+                // Less, where the cache cannot be cut back to the prompt: it is fed again.
+                *fed = backend.len(state).min(prefix);
                 Ok(if is_scored(continuations, scores) { Turn::Answered } else { Turn::More })
             }
         }
@@ -268,6 +274,17 @@ impl Question {
     }
 }
 
+/// A pass over one sequence.
+pub(crate) fn alone<B: Backend>(
+    backend: &mut B,
+    state: &mut B::State,
+    tokens: &[TokenId],
+    rows: Rows,
+) -> Result<Vec<f32>, EngineError> {
+    let rows = backend.forward(None, &mut [Feed { state, tokens, rows }], &mut || {})?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}
+
 /// Scores the next chunk of the continuation in progress. The cache is left at `prompt.len() - 1` tokens after the last chunk of
 /// each continuation.
 fn score_chunk<B: Backend>(
@@ -288,12 +305,12 @@ fn score_chunk<B: Backend>(
         return Ok(());
     };
     let start = row.len();
-    let end = continuation.len().min(start + backend.chunk_len_max());
+    let end = continuation.len().min(start + backend.chunk_len_max(prompt.len() - 1 + start));
     if start < end {
         // Token i is judged by the logits after token i - 1, the first one by those after the prompt.
         let before = prompt[prompt.len() - 1..].iter().chain(continuation).copied();
         let chunk: Vec<TokenId> = before.skip(start).take(end - start).collect();
-        let logits = backend.forward(state, &chunk, Rows::All)?;
+        let logits = alone(backend, state, &chunk, Rows::All)?;
         let vocabulary = logits.len() / chunk.len();
         for (logits, &token) in logits.chunks(vocabulary).zip(&continuation[start..end]) {
             let normaliser =

@@ -20,7 +20,7 @@ use crate::{
     job::{EngineError, TokenId},
     line::{Board, Line, Request, Shared},
     prefix::{Kept, PREFIX_LEN_MIN, Prefixes, common_len},
-    run::{Decode, Question, Run, Turn, Work},
+    run::{Decode, Question, Run, Turn, Work, alone},
 };
 
 /// What the thread has to know of the model.
@@ -165,9 +165,10 @@ impl<B: Backend> Runner<B> {
             }
             let fed_max = decode.len().saturating_sub(1);
             if run.fed > fed_max {
-                run.fed = fed_max;
+                run.fed = 0;
                 if let Some(state) = &mut run.state {
                     self.backend.truncate(state, fed_max);
+                    run.fed = self.backend.len(state);
                 }
             }
         }
@@ -186,19 +187,19 @@ impl<B: Backend> Runner<B> {
         let kept = self.prefixes.best(&tokens);
         let live = self.best_live(index, &tokens);
         let kept_len = kept.map_or(0, |(len, _)| len);
-        let (state, fed) = match (kept, live) {
+        let state = match (kept, live) {
             (_, Some((len, other))) if len > kept_len => {
                 let Some(source) = &self.runs[other].state else {
                     unreachable!("best_live looks at states")
                 };
-                (self.backend.fork(source, len), len)
+                self.backend.fork(source, len)
             }
-            (Some((len, entry)), _) => (self.reuse(len, entry), len),
-            _ => (self.backend.fresh(), 0),
+            (Some((len, entry)), _) => self.reuse(len, entry),
+            _ => self.backend.fresh(),
         };
         let run = &mut self.runs[index];
+        run.fed = self.backend.len(&state);
         run.state = Some(state);
-        run.fed = fed;
     }
 
     /// The longest beginning of `tokens` that another run's cache has seen.
@@ -230,21 +231,25 @@ impl<B: Backend> Runner<B> {
     fn turn(&mut self, index: usize) -> Turn {
         let run = &mut self.runs[index];
         let Some(state) = &mut run.state else { unreachable!("begin() gave it one") };
-        let chunk_len_max = self.backend.chunk_len_max();
         let turn = match &mut run.work {
             Work::Decode(decode) => {
                 let tokens_ready = decode.len() - 1;
                 if run.fed < tokens_ready {
-                    let end = tokens_ready.min(run.fed + chunk_len_max);
+                    let chunk_len_max = self.backend.chunk_len_max(run.fed);
+                    let end = decode.chunk_end(run.fed, chunk_len_max);
                     let chunk = decode.slice(run.fed, end);
-                    self.backend.forward(state, &chunk, Rows::None).map(|_| {
+                    alone(&mut self.backend, state, &chunk, Rows::None).map(|_| {
                         run.fed = end;
+                        if end == tokens_ready {
+                            self.backend.checkpoint(state);
+                        }
                         Turn::More
                     })
                 } else {
                     let last = decode.slice(tokens_ready, tokens_ready + 1);
-                    self.backend.forward(state, &last, Rows::Last).and_then(|logits| {
+                    alone(&mut self.backend, state, &last, Rows::Last).and_then(|logits| {
                         run.fed = tokens_ready + 1;
+                        self.backend.checkpoint(state);
                         decode.step(logits, &self.facts).map(Turn::Step)
                     })
                 }

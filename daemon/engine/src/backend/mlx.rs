@@ -8,12 +8,12 @@ use std::path::Path;
 
 use mlx_rs::{Array, Dtype, Stream, error::Exception, transforms::eval, with_stream};
 
-use super::{Backend, Rows};
+use super::{Backend, Feed, Rows};
 use crate::{
     cache::Cache,
     config::ModelConfig,
     info::{Compute, LoadError, LoadOptions, ModelInfo},
-    job::{EngineError, TokenId},
+    job::{EngineError, SoulId, TokenId},
     line::Line,
     models::gqa::{Head, Model},
     nn::{Floats, Loader},
@@ -213,17 +213,26 @@ impl Backend for Mlx {
         Cache::new(self.model.layer_count())
     }
 
+    fn len(&self, state: &Cache) -> usize {
+        state.len as usize
+    }
+
     fn fork(&mut self, state: &Cache, len: usize) -> Cache {
         Cache { len: len as i32, ..state.clone() }
     }
 
+    fn checkpoint(&mut self, _state: &mut Cache) {}
+
     fn forward(
         &mut self,
-        state: &mut Cache,
-        tokens: &[TokenId],
-        rows: Rows,
-    ) -> Result<Vec<f32>, EngineError> {
-        let logits = with_stream(&self.stream, || self.run(state, tokens, rows));
+        _soul: Option<SoulId>,
+        feeds: &mut [Feed<'_, Cache>],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        meanwhile();
+        let logits: Result<_, Exception> = with_stream(&self.stream, || {
+            feeds.iter_mut().map(|feed| self.run(feed.state, feed.tokens, feed.rows)).collect()
+        });
         logits.map_err(|error| EngineError::Backend(error.what().to_owned()))
     }
 
@@ -231,7 +240,7 @@ impl Backend for Mlx {
         state.len = state.len.min(len as i32);
     }
 
-    fn chunk_len_max(&self) -> usize {
+    fn chunk_len_max(&self, _seen: usize) -> usize {
         self.chunk_len_max
     }
 

@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Backend, Rows};
+use super::{Backend, Feed, Rows};
 use crate::{
     info::{Compute, ModelInfo},
-    job::{EngineError, TokenId},
+    job::{EngineError, SoulId, TokenId},
     line::Line,
     thread::{self, Facts},
     tokenizer::{PlainVocabulary, Tokenizer},
@@ -143,6 +143,18 @@ struct Scripted {
 }
 
 impl Scripted {
+    fn feed(&self, feed: &mut Feed<'_, Vec<TokenId>>) -> Vec<f32> {
+        let mut logits = Vec::new();
+        for (index, &token) in feed.tokens.iter().enumerate() {
+            feed.state.push(token);
+            let is_last = index + 1 == feed.tokens.len();
+            if feed.rows == Rows::All || (feed.rows == Rows::Last && is_last) {
+                logits.extend(self.logits(feed.state));
+            }
+        }
+        logits
+    }
+
     fn logits(&self, seen: &[TokenId]) -> Vec<f32> {
         let mut logits = vec![FLOOR; self.vocabulary];
         let said = match &self.script.rule {
@@ -184,36 +196,37 @@ impl Backend for Scripted {
         Vec::new()
     }
 
+    fn len(&self, state: &Self::State) -> usize {
+        state.len()
+    }
+
     fn fork(&mut self, state: &Self::State, len: usize) -> Self::State {
         state[..len].to_vec()
     }
 
+    fn checkpoint(&mut self, _state: &mut Self::State) {}
+
     fn forward(
         &mut self,
-        state: &mut Self::State,
-        tokens: &[TokenId],
-        rows: Rows,
-    ) -> Result<Vec<f32>, EngineError> {
+        _soul: Option<SoulId>,
+        feeds: &mut [Feed<'_, Self::State>],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        meanwhile();
         std::thread::sleep(self.script.delay);
-        let fed = self.script.fed.fetch_add(tokens.len(), Ordering::SeqCst) + tokens.len();
+        let tokens = feeds.iter().map(|feed| feed.tokens.len()).sum();
+        let fed = self.script.fed.fetch_add(tokens, Ordering::SeqCst) + tokens;
         if let Some(limit) = self.script.panic_after {
             assert!(fed < limit, "the script says so");
         }
-        let mut logits = Vec::new();
-        for (index, &token) in tokens.iter().enumerate() {
-            state.push(token);
-            if rows == Rows::All || (rows == Rows::Last && index + 1 == tokens.len()) {
-                logits.extend(self.logits(state));
-            }
-        }
-        Ok(logits)
+        Ok(feeds.iter_mut().map(|feed| self.feed(feed)).collect())
     }
 
     fn truncate(&mut self, state: &mut Self::State, len: usize) {
         state.truncate(len);
     }
 
-    fn chunk_len_max(&self) -> usize {
+    fn chunk_len_max(&self, _seen: usize) -> usize {
         CHUNK_LEN_MAX
     }
 
