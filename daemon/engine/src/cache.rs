@@ -1,20 +1,14 @@
-//! Keys and values of the tokens that a sequence has seen.
+//! What a sequence remembers of the tokens that it has seen: one memory per layer, of the kind that the layer needs.
 //!
-//! A cache is cut back by moving its length: what lies beyond is overwritten later. Arrays are never copied for a mark. A fork
-//! shares its arrays with the original until one of the two writes, which then costs that one a copy.
+//! A mark costs nothing: arrays are never copied for one. Kinds that keep every token are cut back by moving a length; kinds that
+//! do not (a window, a recurrent state) come back only to places that they remember, so a cache that is cut back may have seen
+//! fewer tokens than was asked for, and the rest is fed again.
 
-use mlx_rs::{Array, error::Exception, ops};
+mod full;
 
-use crate::ops::{slice, slice_update};
+use mlx_rs::{Array, error::Exception};
 
-/// Room is made for so many tokens at a time.
-const GROWTH: i32 = 256;
-
-/// One layer's keys and values, `[1, heads, capacity, head_dim]`.
-#[derive(Clone, Default)]
-pub(crate) struct LayerCache {
-    arrays: Option<(Array, Array)>,
-}
+pub(crate) use full::Full;
 
 /// A sequence's memory.
 #[derive(Clone, Default)]
@@ -24,68 +18,113 @@ pub(crate) struct Cache {
     pub(crate) len: i32,
 }
 
+/// One layer's memory.
+#[derive(Clone)]
+pub(crate) enum LayerCache {
+    /// Keys and values of every token.
+    Full(Full),
+}
+
+#[allow(dead_code, reason = "for the families and the disk tier that follow")]
 impl Cache {
-    pub(crate) fn new(layers: usize) -> Self {
-        Self { layers: vec![LayerCache::default(); layers], len: 0 }
+    pub(crate) fn new(layers: Vec<LayerCache>) -> Self {
+        Self { layers, len: 0 }
     }
 
     /// All arrays, for evaluation.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.layers
-            .iter()
-            .filter_map(|layer| layer.arrays.as_ref())
-            .flat_map(|(keys, values)| [keys, values])
+        self.layers.iter().flat_map(LayerCache::arrays)
     }
 
+    /// Bytes of the arrays, also of those that are shared with other caches.
     pub(crate) fn bytes(&self) -> u64 {
         self.arrays().map(|array| array.nbytes() as u64).sum()
     }
-}
 
-impl LayerCache {
-    /// Appends the keys and values of new tokens after the first `len`, and hands back all of them.
-    pub(crate) fn append(
-        &mut self,
-        len: i32,
-        keys: &Array,
-        values: &Array,
-    ) -> Result<(Array, Array), Exception> {
-        let end = len + keys.dim(2);
-        let (old_keys, old_values) = match self.arrays.take() {
-            Some((old_keys, old_values)) if old_keys.dim(2) >= end => (old_keys, old_values),
-            old => {
-                let (old_keys, old_values) =
-                    old.map_or((None, None), |(keys, values)| (Some(keys), Some(values)));
-                (grown(old_keys, keys, len, end)?, grown(old_values, values, len, end)?)
+    /// Forgets all but the first `len` tokens, or a few more where a layer cannot come back to just there. [`Cache::len`] says how
+    /// many are left.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        let mut len = self.len.min(len as i32);
+        // A layer that goes back further than asked for takes the others along.
+        loop {
+            let least = self.layers.iter_mut().map(|layer| layer.truncate(len)).min();
+            match least {
+                Some(least) if least < len => len = least,
+                _ => break,
             }
-        };
-        let keys = written(old_keys, keys, len, end)?;
-        let values = written(old_values, values, len, end)?;
-        let seen = (first(&keys, end)?, first(&values, end)?);
-        self.arrays = Some((keys, values));
-        Ok(seen)
+        }
+        self.len = len;
+    }
+
+    /// A second cache that has seen the first `len` tokens, or a few less ([`Cache::truncate`]).
+    pub(crate) fn fork(&self, len: usize) -> Cache {
+        let mut fork = self.clone();
+        fork.truncate(len);
+        fork
+    }
+
+    /// Has layers that cannot be cut back remember this place.
+    pub(crate) fn checkpoint(&mut self) {
+        let len = self.len;
+        self.layers.iter_mut().for_each(|layer| layer.checkpoint(len));
+    }
+
+    /// The arrays to write to a file, by name.
+    pub(crate) fn save(&self) -> Result<Vec<(String, Array)>, Exception> {
+        let mut all = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let arrays = layer.save(self.len)?;
+            all.extend(arrays.into_iter().map(|(name, array)| (format!("{index}.{name}"), array)));
+        }
+        Ok(all)
+    }
+
+    /// Takes back what [`Cache::save`] gave, into a cache that has seen nothing.
+    pub(crate) fn load(&mut self, len: i32, mut take: impl FnMut(&str) -> Option<Array>) {
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            layer.load(&mut |name| take(&format!("{index}.{name}")));
+        }
+        self.len = len;
     }
 }
 
-/// An array with room for `end` tokens that begins with the first `len` of `old`.
-fn grown(old: Option<Array>, like: &Array, len: i32, end: i32) -> Result<Array, Exception> {
-    let kept = old.filter(|_| len > 0).map(|old| first(&old, len)).transpose()?;
-    let room = (end + GROWTH - 1) / GROWTH * GROWTH - if kept.is_some() { len } else { 0 };
-    let zeros = ops::zeros_dtype(&[1, like.dim(1), room, like.dim(3)], like.dtype())?;
-    match kept {
-        Some(kept) => ops::concatenate(&[kept, zeros], 2),
-        None => Ok(zeros),
+#[allow(dead_code, reason = "for the families and the disk tier that follow")]
+impl LayerCache {
+    /// The keys and values of a layer that keeps all.
+    pub(crate) fn full(&mut self) -> Result<&mut Full, Exception> {
+        match self {
+            LayerCache::Full(full) => Ok(full),
+        }
     }
-}
 
-fn written(array: Array, update: &Array, start: i32, end: i32) -> Result<Array, Exception> {
-    let (heads, dim) = (array.dim(1), array.dim(3));
-    slice_update(array, update, &[0, 0, start, 0], &[1, heads, end, dim])
-}
-
-fn first(array: &Array, len: i32) -> Result<Array, Exception> {
-    if len == array.dim(2) {
-        return Ok(array.clone());
+    fn arrays(&self) -> Vec<&Array> {
+        match self {
+            LayerCache::Full(full) => full.arrays(),
+        }
     }
-    slice(array, &[0, 0, 0, 0], &[1, array.dim(1), len, array.dim(3)])
+
+    /// Goes back to `len` tokens, or to the greatest length below that it can have; says which.
+    fn truncate(&mut self, len: i32) -> i32 {
+        match self {
+            LayerCache::Full(_) => len,
+        }
+    }
+
+    fn checkpoint(&mut self, _len: i32) {
+        match self {
+            LayerCache::Full(_) => {}
+        }
+    }
+
+    fn save(&self, len: i32) -> Result<Vec<(String, Array)>, Exception> {
+        match self {
+            LayerCache::Full(full) => full.save(len),
+        }
+    }
+
+    fn load(&mut self, take: &mut dyn FnMut(&str) -> Option<Array>) {
+        match self {
+            LayerCache::Full(full) => full.load(take),
+        }
+    }
 }

@@ -1,3 +1,185 @@
-//! The architectures. One file each, or one for a family.
+//! The models: one file per family, and what all of them share.
+//!
+//! A pass runs over one or more sequences at once. Their tokens lie one after the other on the token axis, so linear maps and
+//! experts see all of them together; only attention looks at each sequence with its own cache ([`Sequences::each`]).
 
 pub(crate) mod gqa;
+
+use mlx_rs::{Array, fast::rms_norm, ops::concatenate};
+
+use crate::{
+    cache::{Cache, LayerCache},
+    config::{Family, ModelConfig},
+    nn::{Builder, Built, Embedding, Linear, Result},
+    ops::slice,
+};
+
+/// A model with its weights.
+pub(crate) trait Model {
+    /// A cache that has seen nothing.
+    fn cache(&self) -> Cache;
+
+    /// Runs `tokens`, `[1, sum]`, through all layers, each sequence behind what its cache has seen: `[1, sum, hidden]`. The caches
+    /// have seen them then.
+    fn hidden(&self, tokens: &Array, sequences: &mut Sequences<'_>) -> Result<Array>;
+
+    /// Logits of rows of [`Model::hidden`]: `[1, rows, vocabulary]`.
+    fn logits(&self, hidden: &Array) -> Result<Array>;
+}
+
+/// Asks for all parts of the model that `config` describes.
+pub(crate) fn build(config: &ModelConfig, builder: &mut Builder<'_>) -> Built<Box<dyn Model>> {
+    Ok(match &config.family {
+        Family::Gqa(gqa) => Box::new(gqa::build(config, gqa, builder)?),
+    })
+}
+
+/// The sequences of one pass.
+pub(crate) struct Sequences<'c> {
+    /// How many tokens of the pass are theirs.
+    lens: Vec<i32>,
+    caches: Vec<&'c mut Cache>,
+}
+
+/// One sequence's part of a layer's work.
+#[allow(dead_code, reason = "for the families and the disk tier that follow")]
+pub(crate) struct Seen<'a> {
+    /// Which sequence of the pass it is.
+    pub(crate) index: usize,
+    /// Its rows of the inputs, `[1, tokens, …]` each.
+    pub(crate) rows: Vec<Array>,
+    /// How many tokens it has seen before.
+    pub(crate) seen: i32,
+    /// What it remembers in this layer.
+    pub(crate) memory: &'a mut LayerCache,
+}
+
+#[allow(dead_code, reason = "for the families and the disk tier that follow")]
+impl<'c> Sequences<'c> {
+    pub(crate) fn new(parts: impl IntoIterator<Item = (usize, &'c mut Cache)>) -> Sequences<'c> {
+        let (lens, caches) = parts.into_iter().map(|(len, cache)| (len as i32, cache)).unzip();
+        Sequences { lens, caches }
+    }
+
+    /// Number of sequences.
+    pub(crate) fn count(&self) -> usize {
+        self.lens.len()
+    }
+
+    /// Runs `attend` once per sequence and joins the results on the token axis. With one sequence nothing is cut or joined, so that
+    /// the operations are mlx-lm's.
+    pub(crate) fn each(
+        &mut self,
+        layer: usize,
+        inputs: &[&Array],
+        mut attend: impl FnMut(Seen<'_>) -> Result<Array>,
+    ) -> Result<Array> {
+        let mut start = 0;
+        let mut results = Vec::with_capacity(self.lens.len());
+        let is_alone = self.lens.len() == 1;
+        for (index, (len, cache)) in self.lens.iter().zip(&mut self.caches).enumerate() {
+            let rows = inputs.iter().map(|input| {
+                if is_alone { Ok((*input).clone()) } else { tokens(input, start, start + len) }
+            });
+            let rows = rows.collect::<Result<Vec<Array>>>()?;
+            let (seen, memory) = (cache.len, &mut cache.layers[layer]);
+            results.push(attend(Seen { index, rows, seen, memory })?);
+            start += len;
+        }
+        match results.len() {
+            1 => Ok(results.remove(0)),
+            _ => concatenate(&results, 1),
+        }
+    }
+
+    /// All layers have seen the tokens of the pass.
+    fn advance(&mut self) {
+        for (len, cache) in self.lens.iter().zip(&mut self.caches) {
+            cache.len += len;
+        }
+    }
+}
+
+/// The positions `start..end` of the token axis, axis 1.
+pub(crate) fn tokens(x: &Array, start: i32, end: i32) -> Result<Array> {
+    let mut starts = vec![0; x.ndim()];
+    let mut ends = x.shape().to_vec();
+    (starts[1], ends[1]) = (start, end);
+    slice(x, &starts, &ends)
+}
+
+/// One layer.
+pub(crate) trait Block {
+    /// What layers hand on within a pass, beside the residual stream.
+    type Carry: Default;
+
+    /// What the layer remembers of a sequence that has seen nothing.
+    fn cache(&self) -> LayerCache;
+
+    /// `x` is the residual stream, `[1, sum, hidden]`, and so is the result.
+    fn forward(
+        &self,
+        x: &Array,
+        sequences: &mut Sequences<'_>,
+        layer: usize,
+        carry: &mut Self::Carry,
+    ) -> Result<Array>;
+}
+
+/// An embedding, a stack of layers, a norm, a head: what nearly all families are.
+pub(crate) struct Decoder<B> {
+    embedding: Embedding,
+    layers: Vec<B>,
+    norm: Array,
+    eps: f32,
+    /// `None`: the embedding is the head.
+    head: Option<Linear>,
+}
+
+impl<B: Block> Decoder<B> {
+    /// `layer` builds each of `count` layers, given its index.
+    pub(crate) fn build(
+        config: &ModelConfig,
+        builder: &mut Builder<'_>,
+        count: usize,
+        mut layer: impl FnMut(usize, &mut Builder<'_>) -> Built<B>,
+    ) -> Built<Decoder<B>> {
+        let (vocabulary, hidden) = (config.vocabulary, config.hidden);
+        let embedding = builder.embedding("model.embed_tokens", vocabulary, hidden)?;
+        let layers: Built<Vec<B>> = (0..count).map(|index| layer(index, builder)).collect();
+        let layers = layers?;
+        let norm = builder.vector("model.norm.weight", hidden)?;
+        let head = if config.tied {
+            None
+        } else {
+            // A look-up reads one row of the embedding; as a head all of it is multiplied.
+            builder.cost().parameters_active -= (vocabulary * hidden) as u64;
+            Some(builder.linear("lm_head", vocabulary, hidden, false)?)
+        };
+        Ok(Decoder { embedding, layers, norm, eps: config.norm_eps, head })
+    }
+}
+
+impl<B: Block> Model for Decoder<B> {
+    fn cache(&self) -> Cache {
+        Cache::new(self.layers.iter().map(Block::cache).collect())
+    }
+
+    fn hidden(&self, tokens: &Array, sequences: &mut Sequences<'_>) -> Result<Array> {
+        let mut x = self.embedding.look_up(tokens)?;
+        let mut carry = B::Carry::default();
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&x, sequences, index, &mut carry)?;
+        }
+        sequences.advance();
+        Ok(x)
+    }
+
+    fn logits(&self, hidden: &Array) -> Result<Array> {
+        let x = rms_norm(hidden, Some(&self.norm), self.eps)?;
+        match &self.head {
+            Some(head) => head.forward(&x),
+            None => self.embedding.as_head(&x),
+        }
+    }
+}

@@ -3,7 +3,9 @@
 //! In parity mode each part does what the part of the same name does in mlx-lm, in the same order, so that results agree to
 //! the last bit. In fast mode weights are plain fp32 and neighbouring products are fused.
 
+mod build;
 mod experts;
+mod feed_forward;
 mod load;
 mod rope;
 
@@ -13,8 +15,10 @@ use mlx_rs::{
     ops::{addmm, dequantize, matmul, quantized_matmul, sigmoid},
 };
 
+pub(crate) use build::{Builder, Built, Map};
 pub(crate) use experts::{Router, SwitchGlu};
-pub(crate) use load::{Floats, Loader};
+pub(crate) use feed_forward::{FeedForward, Mixture, Mlp};
+pub(crate) use load::Floats;
 pub(crate) use rope::Rope;
 
 use crate::{config::Packing, ops::slice};
@@ -129,20 +133,6 @@ impl Projections {
                 parts.collect()
             }
         }
-    }
-}
-
-/// A gated feed-forward network: `down(silu(gate x) ⊙ up x)`.
-pub(crate) struct Mlp {
-    /// Gate and up.
-    pub(crate) inner: Projections,
-    pub(crate) down: Linear,
-}
-
-impl Mlp {
-    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        let parts = self.inner.forward(x)?;
-        self.down.forward(&swiglu(&parts[0], &parts[1])?)
     }
 }
 

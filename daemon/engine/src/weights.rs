@@ -1,12 +1,12 @@
 //! The weights of a model directory: what the files say they hold, checked before anything is loaded.
 //!
-//! `Shards` reads the headers of all `*.safetensors` files; `plan` compares them with what the configuration needs, tensor by
+//! `Shards` reads the headers of all `*.safetensors` files; `check` compares them with what the model asks for, tensor by
 //! tensor, and adds up what loading will cost. A model that is damaged, incomplete or too big is refused here, with the tensor
 //! and the file in the message.
 
+pub(crate) mod check;
 mod header;
 pub(crate) mod memory;
-pub(crate) mod plan;
 
 use std::{
     collections::BTreeMap,
@@ -51,7 +51,7 @@ impl Shards {
         let mut tensors = BTreeMap::new();
         for (file, path) in files.iter().enumerate() {
             for (name, entry) in header::read(path, file)? {
-                if tensors.insert(name.clone(), entry).is_some() {
+                if tensors.insert(normal_name(&name), entry).is_some() {
                     let reason = format!("tensor {name} is in an earlier file too");
                     return Err(LoadError::Weights { path: path.clone(), reason });
                 }
@@ -86,9 +86,20 @@ impl Shards {
     }
 }
 
+/// The name that a text model gives a tensor, without the prefix that models with more than text put before it.
+pub(crate) fn normal_name(name: &str) -> String {
+    let name = name.strip_prefix("language_model.").unwrap_or(name);
+    match name.strip_prefix("model.language_model.") {
+        Some(rest) => format!("model.{rest}"),
+        None => name.to_owned(),
+    }
+}
+
 /// Only used to name the file of a missing tensor, so a broken index is no error.
 fn index(dir: &Path) -> BTreeMap<String, String> {
     let text = fs::read(dir.join("model.safetensors.index.json")).unwrap_or_default();
     let json: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-    serde_json::from_value(json["weight_map"].clone()).unwrap_or_default()
+    let files: BTreeMap<String, String> =
+        serde_json::from_value(json["weight_map"].clone()).unwrap_or_default();
+    files.into_iter().map(|(name, file)| (normal_name(&name), file)).collect()
 }

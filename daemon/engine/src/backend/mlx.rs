@@ -3,28 +3,24 @@
 //! Everything of MLX lives on the engine thread. Operations only build a graph; one evaluation per forward pass runs it.
 
 mod exit;
+mod pass;
 
 use std::path::Path;
 
-use mlx_rs::{Array, Dtype, Stream, error::Exception, transforms::eval, with_stream};
+use mlx_rs::{Stream, error::Exception, with_stream};
 
-use super::{Backend, Feed, Rows};
 use crate::{
-    cache::Cache,
     config::ModelConfig,
     info::{Compute, LoadError, LoadOptions, ModelInfo},
-    job::{EngineError, SoulId, TokenId},
     line::Line,
-    models::gqa::{Head, Model},
-    nn::{Floats, Loader},
+    models,
+    nn::{Builder, Floats},
     ops,
     thread::{self, Facts},
     tokenizer::Tokenizer,
-    weights::{
-        Shards, memory,
-        plan::{Plan, plan},
-    },
+    weights::{Shards, check::Cost, memory},
 };
+use pass::Mlx;
 
 /// The bounds of a prefill pass, in tokens. Within them a pass multiplies as often as below, so that an urgent job waits for some
 /// tens of milliseconds at most. The length depends on the model alone: results must not depend on how busy the machine is.
@@ -54,7 +50,7 @@ pub(crate) struct Loaded {
 pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError> {
     let config = ModelConfig::load(dir)?;
     let shards = Shards::open(dir)?;
-    let plan = plan(&config, &shards)?;
+    let cost = check(&config, &shards)?;
     let tokenizer = Tokenizer::load(dir, &config.eos)?;
     if !config.unknown.is_empty() {
         tracing::warn!(
@@ -63,22 +59,21 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
             config.unknown.join(", ")
         );
     }
-    let floats = choose(&config, &plan, options)?;
+    let floats = choose(&config, &cost, options)?;
     let context_max = options.context_max.unwrap_or(usize::MAX).min(config.context_max);
     let info = ModelInfo {
         name: name_of(dir),
         path: dir.to_owned(),
         architecture: config.architecture.clone(),
-        parameters: plan.cost.parameters,
-        parameters_active: plan.cost.parameters_active,
+        parameters: cost.parameters,
+        parameters_active: cost.parameters_active,
         vocabulary: config.vocabulary,
         context_max,
-        bytes_resident: resident(&plan, floats),
-        bytes_per_token: bytes_per_token(&config),
-        quantization: config
-            .quantization
-            .default
-            .map(|packing| format!("{} bit, groups of {}, affine", packing.bits, packing.group)),
+        bytes_resident: resident(&cost, floats),
+        bytes_per_token: config.family.bytes_per_token(),
+        quantization: config.quantization.default.map(|packing| {
+            format!("{} bit, groups of {}, {}", packing.bits, packing.group, packing.mode.name())
+        }),
         compute: match floats {
             Floats::Stored => Compute::Parity,
             Floats::Single => Compute::Quantized,
@@ -88,7 +83,7 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
     };
     let facts = Facts { eos: tokenizer.eos().to_vec(), context_max };
     let open = move || -> Result<(Mlx, Facts, ()), LoadError> {
-        let backend = Mlx::open(&config, &plan, &shards, floats)?;
+        let backend = open(&config, &cost, &shards, floats)?;
         Ok((backend, facts, ()))
     };
     let (line, ()) = thread::start(open)?;
@@ -105,18 +100,18 @@ fn name_of(dir: &Path) -> String {
 }
 
 /// The arithmetic, and whether it fits.
-fn choose(config: &ModelConfig, plan: &Plan, options: LoadOptions) -> Result<Floats, LoadError> {
-    let cache =
-        bytes_per_token(config) * RESERVE_TOKENS.min(config.context_max as u64) + RESERVE_BYTES;
+fn choose(config: &ModelConfig, cost: &Cost, options: LoadOptions) -> Result<Floats, LoadError> {
+    let cache = config.family.bytes_per_token() * RESERVE_TOKENS.min(config.context_max as u64)
+        + RESERVE_BYTES;
     let free = memory::available();
     let limits = [(options.memory_max, "allowed"), (free, "free")];
     let limit = limits.into_iter().filter_map(|(bytes, name)| Some((bytes?, name))).min();
     let fits = |floats: Floats| {
-        limit.is_none_or(|(available, _)| resident(plan, floats) + cache <= available)
+        limit.is_none_or(|(available, _)| resident(cost, floats) + cache <= available)
     };
     let on_cpu = is_cpu();
     // What MLX's CPU kernels cannot multiply at all is converted in any case.
-    let stored = if on_cpu && plan.has_half_experts() { Floats::Single } else { Floats::Stored };
+    let stored = if on_cpu && cost.has_half_experts { Floats::Single } else { Floats::Stored };
     let floats = match options.compute {
         Compute::Fast => Floats::Dense,
         Compute::Quantized => Floats::Single,
@@ -129,124 +124,52 @@ fn choose(config: &ModelConfig, plan: &Plan, options: LoadOptions) -> Result<Flo
         return Ok(floats);
     }
     let (available, source_of_limit) = limit.unwrap_or((0, "free"));
-    Err(LoadError::TooBig { weights: resident(plan, floats), cache, available, source_of_limit })
+    Err(LoadError::TooBig { weights: resident(cost, floats), cache, available, source_of_limit })
 }
 
 /// Bytes of the weights once loaded.
-fn resident(plan: &Plan, floats: Floats) -> u64 {
+fn resident(cost: &Cost, floats: Floats) -> u64 {
     match floats {
-        Floats::Stored => plan.cost.bytes_stored,
-        Floats::Single => plan.cost.bytes_single,
-        Floats::Dense => plan.cost.parameters * 4,
+        Floats::Stored => cost.bytes_stored,
+        Floats::Single => cost.bytes_single,
+        Floats::Dense => cost.parameters * 4,
     }
-}
-
-/// Bytes of cache per token, in fp32.
-fn bytes_per_token(config: &ModelConfig) -> u64 {
-    (2 * 4 * config.layers.len() * config.kv_heads * config.head_dim) as u64
 }
 
 fn is_cpu() -> bool {
     !cfg!(target_os = "macos")
 }
 
-struct Mlx {
-    model: Model,
-    stream: Stream,
-    chunk_len_max: usize,
+/// Checks every tensor that the model needs, and counts.
+fn check(config: &ModelConfig, shards: &Shards) -> Result<Cost, LoadError> {
+    let mut builder = Builder::check(shards, &config.quantization);
+    models::build(config, &mut builder)?;
+    Ok(*builder.cost())
 }
 
-impl Mlx {
-    fn open(
-        config: &ModelConfig,
-        plan: &Plan,
-        shards: &Shards,
-        floats: Floats,
-    ) -> Result<Mlx, LoadError> {
-        let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
-        mlx_rs::memory::set_cache_limit(MLX_CACHE_BYTES_MAX).map_err(failed)?;
-        let stream = Stream::new();
-        if is_cpu() && floats != Floats::Stored {
-            use_openblas(&stream).map_err(failed)?;
-        }
-        let model = with_stream(&stream, || {
-            let mut loader = Loader::open(shards, floats).map_err(LoadError::Backend)?;
-            Model::load(config, plan, &mut loader).map_err(failed)
-        })?;
-        // The packed forms of widened weights.
-        mlx_rs::memory::clear_cache().map_err(failed)?;
-        let work = if floats == Floats::Dense { CHUNK_WORK_FAST } else { CHUNK_WORK_PACKED };
-        let affordable =
-            if is_cpu() { work / plan.cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
-        let chunk_len_max = affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end()) as usize;
-        Ok(Mlx { model, stream, chunk_len_max })
+/// Loads the weights, on the thread that will run them.
+fn open(
+    config: &ModelConfig,
+    cost: &Cost,
+    shards: &Shards,
+    floats: Floats,
+) -> Result<Mlx, LoadError> {
+    let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
+    mlx_rs::memory::set_cache_limit(MLX_CACHE_BYTES_MAX).map_err(failed)?;
+    let stream = Stream::new();
+    if is_cpu() && floats != Floats::Stored {
+        use_openblas(&stream).map_err(failed)?;
     }
-
-    fn run(
-        &self,
-        cache: &mut Cache,
-        tokens: &[TokenId],
-        rows: Rows,
-    ) -> Result<Vec<f32>, Exception> {
-        let tokens = Array::from_slice(tokens, &[1, tokens.len() as i32]);
-        let hidden = self.model.hidden(&tokens, cache)?;
-        let head = match rows {
-            Rows::None => {
-                eval(cache.arrays())?;
-                return Ok(Vec::new());
-            }
-            Rows::Last => Head::Last,
-            Rows::All => Head::All,
-        };
-        let logits = self.model.logits(&hidden, head)?.as_dtype(Dtype::Float32)?;
-        eval(std::iter::once(&logits).chain(cache.arrays()))?;
-        let logits: &[f32] =
-            logits.try_as_slice().map_err(|error| Exception::custom(error.to_string()))?;
-        Ok(logits.to_vec())
-    }
-}
-
-impl Backend for Mlx {
-    type State = Cache;
-
-    fn fresh(&mut self) -> Cache {
-        Cache::new(self.model.layer_count())
-    }
-
-    fn len(&self, state: &Cache) -> usize {
-        state.len as usize
-    }
-
-    fn fork(&mut self, state: &Cache, len: usize) -> Cache {
-        Cache { len: len as i32, ..state.clone() }
-    }
-
-    fn checkpoint(&mut self, _state: &mut Cache) {}
-
-    fn forward(
-        &mut self,
-        _soul: Option<SoulId>,
-        feeds: &mut [Feed<'_, Cache>],
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<Vec<Vec<f32>>, EngineError> {
-        meanwhile();
-        let logits: Result<_, Exception> = with_stream(&self.stream, || {
-            feeds.iter_mut().map(|feed| self.run(feed.state, feed.tokens, feed.rows)).collect()
-        });
-        logits.map_err(|error| EngineError::Backend(error.what().to_owned()))
-    }
-
-    fn truncate(&mut self, state: &mut Cache, len: usize) {
-        state.len = state.len.min(len as i32);
-    }
-
-    fn chunk_len_max(&self, _seen: usize) -> usize {
-        self.chunk_len_max
-    }
-
-    fn bytes(&self, state: &Cache) -> u64 {
-        state.bytes()
-    }
+    let model = with_stream(&stream, || {
+        let mut builder = Builder::load(shards, &config.quantization, floats)?;
+        models::build(config, &mut builder)
+    })?;
+    // The packed forms of widened weights.
+    mlx_rs::memory::clear_cache().map_err(failed)?;
+    let work = if floats == Floats::Dense { CHUNK_WORK_FAST } else { CHUNK_WORK_PACKED };
+    let affordable = if is_cpu() { work / cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
+    let chunk_len_max = affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end()) as usize;
+    Ok(Mlx { model, stream, chunk_len_max })
 }
 
 /// Parity needs the reference BLAS, whose results are those of mlx-lm; all else is computed with OpenBLAS, where there is one.

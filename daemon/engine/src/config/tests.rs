@@ -18,10 +18,11 @@ fn qwen3_moe() -> Value {
 #[test]
 fn chooses_expert_layers() {
     let config = parse(qwen3_moe()).unwrap();
+    let Family::Gqa(gqa) = &config.family;
     let dense: Vec<bool> =
-        config.layers.iter().map(|layer| matches!(layer, FeedForward::Dense { .. })).collect();
+        gqa.layers.iter().map(|layer| matches!(layer, FeedForward::Dense { .. })).collect();
     assert_eq!(dense, [false, true, false, false]);
-    assert!(config.tied && config.qk_norm && !config.qkv_bias);
+    assert!(config.tied && gqa.qk_norm && !gqa.qkv_bias);
     assert_eq!(config.unknown, Vec::<String>::new());
 }
 
@@ -35,9 +36,10 @@ fn understands_nested_spellings() {
     fields.insert("num_local_experts".to_owned(), experts);
     let nested = json!({"text_config": inner, "eos_token_id": [1, 2]});
     let config = parse(nested).unwrap();
-    assert_eq!(config.rope.base, 5e5);
+    let Family::Gqa(gqa) = &config.family;
+    assert_eq!(gqa.rope.base, 5e5);
     assert_eq!(config.eos, [1, 2]);
-    assert!(matches!(&config.layers[0], FeedForward::Experts(Experts { count: 8, .. })));
+    assert!(matches!(&gqa.layers[0], FeedForward::Experts(Experts { count: 8, .. })));
 }
 
 #[test]
@@ -63,10 +65,7 @@ fn names_what_is_wrong() {
         |json| json["num_hidden_layers"] = json!(4_000_000_000_u64),
         "num_hidden_layers is 4000000000, more than 4096",
     );
-    check(
-        |json| json["rope_theta"] = json!(-1.0),
-        "rope_theta is -1 and rms_norm_eps 0.000001, both must be positive",
-    );
+    check(|json| json["rope_theta"] = json!(-1.0), "rope_theta is -1, it must be positive");
     check(
         |json| json["quantization"] = json!({"bits": 4, "group_size": 64, "mode": "nvfp4"}),
         "quantization: quantization mode \"nvfp4\" is not supported (affine is)",
@@ -83,10 +82,10 @@ fn resolves_quantization_by_path() {
     json["quantization"] = json!({
         "bits": 4, "group_size": 64, "model.layers.0.mlp.gate": {"bits": 8, "group_size": 32}, "lm_head": false,
     });
-    let config = parse(json).unwrap();
-    assert_eq!(config.packing("anything"), Some(Packing { bits: 4, group: 64 }));
-    assert_eq!(config.packing("model.layers.0.mlp.gate"), Some(Packing { bits: 8, group: 32 }));
-    assert_eq!(config.packing("lm_head"), None);
+    let quantization = parse(json).unwrap().quantization;
+    assert_eq!(quantization.packing("anything"), Some(Packing::affine(4, 64)));
+    assert_eq!(quantization.packing("model.layers.0.mlp.gate"), Some(Packing::affine(8, 32)));
+    assert_eq!(quantization.packing("lm_head"), None);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! From planned tensors to arrays, in the arithmetic that was chosen.
+//! From checked tensors to arrays, in the arithmetic that was chosen.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,11 @@ use mlx_rs::{
 };
 
 use super::{
-    Embedding, Linear, Mlp, Packed, Projections, Result, Router, SwitchGlu, Weight,
-    experts::FastExperts,
+    Embedding, Linear, Packed, Projections, Result, SwitchGlu, Weight, experts::FastExperts,
 };
 use crate::{
     ops::slice,
-    weights::{
-        Shards,
-        plan::{ExpertsPlan, Gated, Matrix},
-    },
+    weights::{Shards, check::Matrix, normal_name},
 };
 
 /// What becomes of the numbers.
@@ -33,21 +29,22 @@ pub(crate) enum Floats {
 }
 
 /// Hands out the tensors of a model, each once.
-pub(crate) struct Loader {
+pub(super) struct Arrays {
     arrays: HashMap<String, Array>,
     floats: Floats,
 }
 
-impl Loader {
+impl Arrays {
     /// Opens the files; tensors are read when they are asked for.
-    pub(crate) fn open(shards: &Shards, floats: Floats) -> std::result::Result<Loader, String> {
+    pub(crate) fn open(shards: &Shards, floats: Floats) -> std::result::Result<Arrays, String> {
         let mut arrays = HashMap::new();
         for file in &shards.files {
             let loaded = Array::load_safetensors(file)
                 .map_err(|error| format!("{}: {error}", file.display()))?;
-            arrays.extend(loaded);
+            let named = loaded.into_iter().map(|(name, array)| (normal_name(&name), array));
+            arrays.extend(named);
         }
-        Ok(Loader { arrays, floats })
+        Ok(Arrays { arrays, floats })
     }
 
     /// A tensor as it is.
@@ -155,32 +152,20 @@ impl Loader {
         Ok(Projections::Fused(Linear { weight: Weight::Plain(transposed(&weight)?), bias }, widths))
     }
 
-    pub(crate) fn mlp(&mut self, gated: &Gated) -> Result<Mlp> {
-        Ok(Mlp {
-            inner: self.projections(&[&gated.gate, &gated.up])?,
-            down: self.linear(&gated.down)?,
-        })
-    }
-
-    pub(crate) fn router(&mut self, plan: &ExpertsPlan) -> Result<Router> {
-        Ok(Router {
-            gate: self.linear(&plan.router)?,
-            correction: plan.correction.as_ref().map(|name| self.float(name)).transpose()?,
-            kind: plan.experts.router.clone(),
-            count: plan.experts.count as i32,
-            per_token: plan.experts.per_token as i32,
-        })
-    }
-
-    pub(crate) fn switch(&mut self, gated: &Gated) -> Result<SwitchGlu> {
+    pub(crate) fn switch(
+        &mut self,
+        gate: &Matrix,
+        up: &Matrix,
+        down: &Matrix,
+    ) -> Result<SwitchGlu> {
         if self.floats != Floats::Dense {
-            let (gate, up) = (self.linear(&gated.gate)?, self.linear(&gated.up)?);
-            return Ok(SwitchGlu::Parity { gate, up, down: self.linear(&gated.down)? });
+            let (gate, up) = (self.linear(gate)?, self.linear(up)?);
+            return Ok(SwitchGlu::Parity { gate, up, down: self.linear(down)? });
         }
-        let gate_up = concatenate(&[self.dense(&gated.gate)?, self.dense(&gated.up)?], 1)?;
+        let gate_up = concatenate(&[self.dense(gate)?, self.dense(up)?], 1)?;
         eval([&gate_up])?;
         let gate_up = transposed(&gate_up)?;
-        let down = transposed(&self.dense(&gated.down)?)?;
+        let down = transposed(&self.dense(down)?)?;
         let each =
             (0..gate_up.dim(0)).map(|expert| Ok((one(&gate_up, expert)?, one(&down, expert)?)));
         let each: Vec<(Array, Array)> = each.collect::<Result<_>>()?;

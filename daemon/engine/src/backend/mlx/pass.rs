@@ -1,0 +1,133 @@
+//! One forward pass over several sequences.
+
+use mlx_rs::{
+    Array, Dtype, Stream,
+    error::Exception,
+    ops::concatenate,
+    transforms::{async_eval, eval},
+    with_stream,
+};
+
+use super::super::{Backend, Feed, Rows};
+use crate::{
+    cache::Cache,
+    job::{EngineError, SoulId, TokenId},
+    models::{Model, Sequences, tokens},
+};
+
+/// A model on its thread.
+pub(super) struct Mlx {
+    pub(super) model: Box<dyn Model>,
+    pub(super) stream: Stream,
+    pub(super) chunk_len_max: usize,
+}
+
+impl Mlx {
+    fn run(
+        &self,
+        feeds: &mut [Feed<'_, Cache>],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Vec<Vec<f32>>, Exception> {
+        let fed: Vec<TokenId> = feeds.iter().flat_map(|feed| feed.tokens).copied().collect();
+        let input = Array::from_slice(&fed, &[1, fed.len() as i32]);
+        let parts = feeds.iter_mut().map(|feed| (feed.tokens.len(), &mut *feed.state));
+        let hidden = self.model.hidden(&input, &mut Sequences::new(parts))?;
+        let wanted = wanted(&hidden, feeds)?;
+        let logits = wanted
+            .map(|hidden| self.model.logits(&hidden)?.as_dtype(Dtype::Float32))
+            .transpose()?;
+        let results = logits.iter().chain(feeds.iter().flat_map(|feed| feed.state.arrays()));
+        let results: Vec<&Array> = results.collect();
+        async_eval(results.iter().copied())?;
+        meanwhile();
+        eval(results)?;
+        let Some(logits) = logits else { return Ok(vec![Vec::new(); feeds.len()]) };
+        let vocabulary = logits.dim(2) as usize;
+        let logits: &[f32] =
+            logits.try_as_slice().map_err(|error| Exception::custom(error.to_string()))?;
+        let mut rest = logits;
+        let rows = feeds.iter().map(|feed| {
+            let (own, others) = rest.split_at(row_count(feed) * vocabulary);
+            rest = others;
+            own.to_vec()
+        });
+        Ok(rows.collect())
+    }
+}
+
+/// How many rows of logits a feed wants.
+fn row_count(feed: &Feed<'_, Cache>) -> usize {
+    match feed.rows {
+        Rows::None => 0,
+        Rows::Last => 1,
+        Rows::All => feed.tokens.len(),
+    }
+}
+
+/// The positions that get logits, one after the other; `None` when nobody wants any.
+fn wanted(hidden: &Array, feeds: &[Feed<'_, Cache>]) -> Result<Option<Array>, Exception> {
+    let mut start = 0;
+    let mut parts: Vec<(i32, i32)> = Vec::new();
+    for feed in feeds {
+        let end = start + feed.tokens.len() as i32;
+        let first = end - row_count(feed) as i32;
+        match parts.last_mut() {
+            Some(last) if last.1 == first => last.1 = end,
+            _ if first < end => parts.push((first, end)),
+            _ => {}
+        }
+        start = end;
+    }
+    let whole = hidden.dim(1);
+    let mut cut = parts.iter().map(|&(first, end)| match (first, end) {
+        (0, end) if end == whole => Ok(hidden.clone()),
+        _ => tokens(hidden, first, end),
+    });
+    match parts.len() {
+        0 => Ok(None),
+        1 => cut.next().transpose(),
+        _ => concatenate(&cut.collect::<Result<Vec<_>, _>>()?, 1).map(Some),
+    }
+}
+
+impl Backend for Mlx {
+    type State = Cache;
+
+    fn fresh(&mut self) -> Cache {
+        self.model.cache()
+    }
+
+    fn len(&self, state: &Cache) -> usize {
+        state.len as usize
+    }
+
+    fn fork(&mut self, state: &Cache, len: usize) -> Cache {
+        state.fork(len)
+    }
+
+    fn truncate(&mut self, state: &mut Cache, len: usize) {
+        state.truncate(len);
+    }
+
+    fn checkpoint(&mut self, state: &mut Cache) {
+        state.checkpoint();
+    }
+
+    fn forward(
+        &mut self,
+        _soul: Option<SoulId>,
+        feeds: &mut [Feed<'_, Cache>],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        let logits = with_stream(&self.stream, || self.run(feeds, meanwhile));
+        logits.map_err(|error| EngineError::Backend(error.what().to_owned()))
+    }
+
+    fn chunk_len_max(&self, _seen: usize) -> usize {
+        self.chunk_len_max
+    }
+
+    fn bytes(&self, state: &Cache) -> u64 {
+        state.bytes()
+    }
+}

@@ -1,0 +1,69 @@
+//! The feed-forward part of a layer: dense, or a mixture of experts. All families share these words.
+
+use super::Wrong;
+
+/// The feed-forward part of a layer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum FeedForward {
+    Dense { inner: usize },
+    Experts(Experts),
+}
+
+/// A mixture of experts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Experts {
+    pub(crate) count: usize,
+    /// How many of them see a token.
+    pub(crate) per_token: usize,
+    pub(crate) inner: usize,
+    /// Width of the experts that see every token.
+    pub(crate) shared_inner: Option<usize>,
+    pub(crate) router: Router,
+}
+
+/// How experts are chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Router {
+    /// Softmax over all, the best are taken (Qwen).
+    Softmax { renormalise: bool },
+    /// Sigmoid, a correction bias for the choice alone, the best of the best groups (DeepSeek-V3, GLM).
+    Sigmoid { groups: usize, groups_kept: usize, scaling: f32, renormalise: bool },
+}
+
+impl FeedForward {
+    /// What the arithmetic takes for granted.
+    pub(super) fn check(&self) -> Result<(), Wrong> {
+        match self {
+            FeedForward::Dense { .. } => Ok(()),
+            FeedForward::Experts(experts) => experts.check(),
+        }
+    }
+
+    /// The same experts, or none.
+    pub(super) fn choose(is_sparse: bool, experts: &Experts, inner: usize) -> FeedForward {
+        if is_sparse { FeedForward::Experts(experts.clone()) } else { FeedForward::Dense { inner } }
+    }
+}
+
+impl Experts {
+    fn check(&self) -> Result<(), Wrong> {
+        if self.per_token == 0 || self.per_token > self.count {
+            return Err(Wrong::Key(format!(
+                "{} of {} experts per token",
+                self.per_token, self.count
+            )));
+        }
+        if let Router::Sigmoid { groups, groups_kept, .. } = self.router
+            && (groups == 0
+                || groups_kept == 0
+                || groups_kept > groups
+                || !self.count.is_multiple_of(groups))
+        {
+            return Err(Wrong::Key(format!(
+                "{groups_kept} of {groups} groups of {} experts",
+                self.count
+            )));
+        }
+        Ok(())
+    }
+}

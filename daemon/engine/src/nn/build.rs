@@ -1,0 +1,232 @@
+//! One description of a model's weights, read twice.
+//!
+//! A model's `build` asks for its parts by path and size. In the first pass every tensor is checked against the files' headers and
+//! the cost is added up; the arrays are placeholders. In the second pass the arrays are real. So what is checked, what is
+//! counted and what is loaded cannot differ.
+
+use mlx_rs::{Array, error::Exception};
+
+use super::{
+    Embedding, FeedForward, Floats, Linear, Mixture, Mlp, Projections, Result, Router, SwitchGlu,
+    Weight, load::Arrays,
+};
+use crate::{
+    config::{self, Experts, Quantization},
+    info::LoadError,
+    weights::{
+        Shards,
+        check::{Checker, Cost, Matrix},
+    },
+};
+
+pub(crate) type Built<T> = std::result::Result<T, LoadError>;
+
+/// Hands out the parts of a model.
+pub(crate) struct Builder<'s> {
+    checker: Checker<'s>,
+    /// `None` in the first pass.
+    arrays: Option<Arrays>,
+}
+
+/// A linear map to be built: `path`, rows out, columns in.
+pub(crate) struct Map<'p> {
+    pub(crate) path: &'p str,
+    pub(crate) out: usize,
+    pub(crate) inner: usize,
+    pub(crate) bias: bool,
+}
+
+#[allow(dead_code, reason = "for the families and the disk tier that follow")]
+impl<'s> Builder<'s> {
+    /// The pass that checks and counts.
+    pub(crate) fn check(shards: &'s Shards, quantization: &'s Quantization) -> Builder<'s> {
+        Builder { checker: Checker::new(shards, quantization), arrays: None }
+    }
+
+    /// The pass that loads.
+    pub(crate) fn load(
+        shards: &'s Shards,
+        quantization: &'s Quantization,
+        floats: Floats,
+    ) -> Built<Builder<'s>> {
+        let arrays = Arrays::open(shards, floats).map_err(LoadError::Backend)?;
+        Ok(Builder { checker: Checker::new(shards, quantization), arrays: Some(arrays) })
+    }
+
+    /// What everything that was asked for so far costs.
+    pub(crate) fn cost(&mut self) -> &mut Cost {
+        &mut self.checker.cost
+    }
+
+    /// Whether the files hold the tensor.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.checker.shards.get(name).is_some()
+    }
+
+    /// What `make` computes from arrays of this builder; a placeholder in the pass that checks.
+    pub(crate) fn compute(&self, make: impl FnOnce() -> Result<Array>) -> Built<Array> {
+        if self.arrays.is_none() { Ok(placeholder()) } else { make().map_err(failed) }
+    }
+
+    /// What `make` loads, or `otherwise` in the pass that checks.
+    fn loaded<T>(
+        &mut self,
+        otherwise: impl FnOnce() -> T,
+        make: impl FnOnce(&mut Arrays) -> Result<T>,
+    ) -> Built<T> {
+        match &mut self.arrays {
+            None => Ok(otherwise()),
+            Some(arrays) => make(arrays).map_err(failed),
+        }
+    }
+
+    /// Floats `[len]`.
+    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Built<Array> {
+        self.tensor(name, &[len])
+    }
+
+    /// Floats of any shape.
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Built<Array> {
+        self.checker.floats(name, shape)?;
+        self.loaded(placeholder, |arrays| arrays.float(name))
+    }
+
+    /// A linear map; packed if and only if `{path}.scales` is there.
+    pub(crate) fn linear(
+        &mut self,
+        path: &str,
+        out: usize,
+        inner: usize,
+        bias: bool,
+    ) -> Built<Linear> {
+        let matrix = self.checker.matrix(path, [out, inner], bias)?;
+        self.loaded(Linear::placeholder, |arrays| arrays.linear(&matrix))
+    }
+
+    /// Several linear maps of one input; fused where everything is fp32.
+    pub(crate) fn projections(&mut self, maps: &[Map<'_>]) -> Built<Projections> {
+        let matrices: Built<Vec<Matrix>> = maps
+            .iter()
+            .map(|map| self.checker.matrix(map.path, [map.out, map.inner], map.bias))
+            .collect();
+        let matrices = matrices?;
+        self.loaded(
+            || Projections::Apart(Vec::new()),
+            |arrays| arrays.projections(&matrices.iter().collect::<Vec<_>>()),
+        )
+    }
+
+    /// A table of `rows` vectors, which may also be the head.
+    pub(crate) fn embedding(&mut self, path: &str, rows: usize, width: usize) -> Built<Embedding> {
+        let matrix = self.checker.matrix(path, [rows, width], false)?;
+        self.loaded(
+            || Embedding::Plain(placeholder(), placeholder()),
+            |arrays| arrays.embedding(&matrix),
+        )
+    }
+
+    /// The gated network `{path}.{gate,up,down}_proj`.
+    pub(crate) fn mlp(
+        &mut self,
+        path: &str,
+        hidden: usize,
+        inner: usize,
+        bias: bool,
+    ) -> Built<Mlp> {
+        let (gate, up) = (format!("{path}.gate_proj"), format!("{path}.up_proj"));
+        let rise = |path| Map { path, out: inner, inner: hidden, bias };
+        Ok(Mlp {
+            inner: self.projections(&[rise(&gate), rise(&up)])?,
+            down: self.linear(&format!("{path}.down_proj"), hidden, inner, bias)?,
+        })
+    }
+
+    /// The experts `{path}.switch_mlp.*`, or `{path}.experts.N.*` as Hugging Face has them.
+    pub(crate) fn switch(
+        &mut self,
+        path: &str,
+        hidden: usize,
+        experts: &Experts,
+    ) -> Built<SwitchGlu> {
+        let before = self.checker.cost.parameters_active;
+        let mut stack = |name: &str, shape: [usize; 2]| {
+            let stacked = format!("{path}.switch_mlp.{name}");
+            let scattered = (format!("{path}.experts"), name.to_owned());
+            self.checker.stack(stacked, scattered, experts.count, shape, false)
+        };
+        let gate = stack("gate_proj", [experts.inner, hidden])?;
+        let up = stack("up_proj", [experts.inner, hidden])?;
+        let down = stack("down_proj", [hidden, experts.inner])?;
+        let all = self.checker.cost.parameters_active - before;
+        self.checker.cost.parameters_active =
+            before + all / experts.count as u64 * experts.per_token as u64;
+        self.loaded(SwitchGlu::placeholder, |arrays| arrays.switch(&gate, &up, &down))
+    }
+
+    /// A mixture of experts: the router `{path}.gate`, the experts, and the experts that see every token.
+    pub(crate) fn mixture(
+        &mut self,
+        path: &str,
+        hidden: usize,
+        experts: &Experts,
+    ) -> Built<Mixture> {
+        let gate = self.linear(&format!("{path}.gate"), experts.count, hidden, false)?;
+        let has_correction = matches!(experts.router, config::Router::Sigmoid { .. });
+        let correction = has_correction
+            .then(|| self.vector(&format!("{path}.gate.e_score_correction_bias"), experts.count))
+            .transpose()?;
+        let router = Router {
+            gate,
+            correction,
+            kind: experts.router.clone(),
+            count: experts.count as i32,
+            per_token: experts.per_token as i32,
+        };
+        let switch = self.switch(path, hidden, experts)?;
+        let shared = experts
+            .shared_inner
+            .map(|inner| self.mlp(&format!("{path}.shared_experts"), hidden, inner, false))
+            .transpose()?;
+        Ok(Mixture { router, switch, shared })
+    }
+
+    /// The feed-forward part of a layer.
+    pub(crate) fn feed_forward(
+        &mut self,
+        path: &str,
+        hidden: usize,
+        kind: &config::FeedForward,
+        bias: bool,
+    ) -> Built<FeedForward> {
+        Ok(match kind {
+            config::FeedForward::Dense { inner } => {
+                FeedForward::Dense(self.mlp(path, hidden, *inner, bias)?)
+            }
+            config::FeedForward::Experts(experts) => {
+                FeedForward::Experts(Box::new(self.mixture(path, hidden, experts)?))
+            }
+        })
+    }
+}
+
+impl Linear {
+    fn placeholder() -> Linear {
+        Linear { weight: Weight::Plain(placeholder()), bias: None }
+    }
+}
+
+impl SwitchGlu {
+    fn placeholder() -> SwitchGlu {
+        let linear = Linear::placeholder;
+        SwitchGlu::Parity { gate: linear(), up: linear(), down: linear() }
+    }
+}
+
+/// Stands for an array that is only checked.
+fn placeholder() -> Array {
+    Array::from_f32(0.0)
+}
+
+fn failed(error: Exception) -> LoadError {
+    LoadError::Backend(error.what().to_owned())
+}

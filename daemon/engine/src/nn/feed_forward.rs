@@ -1,0 +1,52 @@
+//! The feed-forward part of a layer.
+
+use mlx_rs::Array;
+
+use super::{Linear, Projections, Result, Router, SwitchGlu, swiglu};
+
+/// A gated feed-forward network: `down(silu(gate x) ⊙ up x)`.
+pub(crate) struct Mlp {
+    /// Gate and up.
+    pub(crate) inner: Projections,
+    pub(crate) down: Linear,
+}
+
+/// Dense, or a mixture of experts.
+pub(crate) enum FeedForward {
+    Dense(Mlp),
+    Experts(Box<Mixture>),
+}
+
+/// A mixture of experts.
+pub(crate) struct Mixture {
+    pub(crate) router: Router,
+    pub(crate) switch: SwitchGlu,
+    /// Sees every token.
+    pub(crate) shared: Option<Mlp>,
+}
+
+impl Mlp {
+    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
+        let parts = self.inner.forward(x)?;
+        self.down.forward(&swiglu(&parts[0], &parts[1])?)
+    }
+}
+
+impl FeedForward {
+    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
+        match self {
+            FeedForward::Dense(mlp) => mlp.forward(x),
+            FeedForward::Experts(mixture) => mixture.forward(x),
+        }
+    }
+}
+
+impl Mixture {
+    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
+        let (experts, scores) = self.router.choose(x)?;
+        let y = self.switch.forward(x, &experts)?;
+        let dtype = y.dtype();
+        let y = y.multiply(scores.expand_dims(-1)?)?.sum_axis(-2, false)?.as_dtype(dtype)?;
+        self.shared.as_ref().map_or(Ok(y.clone()), |shared| y.add(shared.forward(x)?))
+    }
+}

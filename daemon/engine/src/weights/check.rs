@@ -1,0 +1,224 @@
+//! Checks the tensors that a model asks for against the files' headers, and adds up what they cost. Nothing is read.
+
+use super::{Entry, Shards};
+use crate::{
+    config::{Packing, Quantization},
+    info::LoadError,
+};
+
+/// What loading takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// Number of weights.
+    pub(crate) parameters: u64,
+    /// Weights that one token is multiplied with.
+    pub(crate) parameters_active: u64,
+    /// Bytes as stored.
+    pub(crate) bytes_stored: u64,
+    /// Bytes with all floats as fp32, and packed weights as they are.
+    pub(crate) bytes_single: u64,
+    /// There are unpacked experts in half precision, which MLX multiplies on GPUs only.
+    pub(crate) has_half_experts: bool,
+}
+
+/// A matrix (or one per expert), `[out, in]`, that is there.
+pub(crate) struct Matrix {
+    pub(crate) path: String,
+    /// How many of them.
+    pub(crate) experts: Option<usize>,
+    /// The experts' matrices are separate tensors `path.experts.N.name`, given by these two parts of the path.
+    pub(crate) scattered: Option<(String, String)>,
+    pub(crate) out: usize,
+    pub(crate) inner: usize,
+    pub(crate) packing: Option<Packing>,
+    pub(crate) bias: bool,
+    /// The type of its weights, or of its scales.
+    pub(crate) dtype: String,
+}
+
+impl Matrix {
+    /// Names of the tensor `kind` (`weight`, `scales`, …): one, or one per expert.
+    pub(crate) fn names(&self, kind: &str) -> Vec<String> {
+        match &self.scattered {
+            Some((before, after)) => (0..self.experts.unwrap_or(0))
+                .map(|expert| format!("{before}.{expert}.{after}.{kind}"))
+                .collect(),
+            None => vec![format!("{}.{kind}", self.path)],
+        }
+    }
+
+    /// Number of weights.
+    pub(crate) fn len(&self) -> u64 {
+        (self.experts.unwrap_or(1) * self.out * self.inner) as u64
+    }
+}
+
+/// Checks tensor by tensor.
+pub(crate) struct Checker<'s> {
+    pub(crate) shards: &'s Shards,
+    pub(crate) quantization: &'s Quantization,
+    pub(crate) cost: Cost,
+}
+
+impl<'s> Checker<'s> {
+    pub(crate) fn new(shards: &'s Shards, quantization: &'s Quantization) -> Checker<'s> {
+        Checker { shards, quantization, cost: Cost::default() }
+    }
+
+    /// The experts' matrices of `{path}.{name}`: stacked by the converter, or one by one as Hugging Face has them.
+    pub(crate) fn stack(
+        &mut self,
+        stacked: String,
+        scattered: (String, String),
+        count: usize,
+        [out, inner]: [usize; 2],
+        bias: bool,
+    ) -> Result<Matrix, LoadError> {
+        let (before, name) = &scattered;
+        let is_scattered = self.shards.get(&format!("{stacked}.weight")).is_none()
+            && self.shards.get(&format!("{before}.0.{name}.weight")).is_some();
+        let matrix = self.check(
+            stacked,
+            Some(count),
+            is_scattered.then_some(scattered),
+            [out, inner],
+            bias,
+        )?;
+        self.cost.has_half_experts |= matrix.packing.is_none() && matrix.dtype != "F32";
+        Ok(matrix)
+    }
+
+    pub(crate) fn matrix(
+        &mut self,
+        path: &str,
+        [out, inner]: [usize; 2],
+        bias: bool,
+    ) -> Result<Matrix, LoadError> {
+        self.check(path.to_owned(), None, None, [out, inner], bias)
+    }
+
+    fn check(
+        &mut self,
+        path: String,
+        experts: Option<usize>,
+        scattered: Option<(String, String)>,
+        [out, inner]: [usize; 2],
+        bias: bool,
+    ) -> Result<Matrix, LoadError> {
+        let dtype = String::new();
+        let mut matrix =
+            Matrix { path, experts, scattered, out, inner, packing: None, bias, dtype };
+        let stack = matrix.experts.filter(|_| matrix.scattered.is_none());
+        let shape =
+            |dims: &[usize]| stack.into_iter().chain(dims.iter().copied()).collect::<Vec<usize>>();
+        let scales = matrix.names("scales").remove(0);
+        matrix.packing = self.packing(&matrix, &scales)?;
+        match matrix.packing {
+            Some(packing) => {
+                let columns = inner * packing.bits / 32;
+                if !(inner * packing.bits).is_multiple_of(32)
+                    || !inner.is_multiple_of(packing.group)
+                {
+                    let what = format!(
+                        "cannot pack {inner} columns with {} bits by {}",
+                        packing.bits, packing.group
+                    );
+                    return Err(self.shards.wrong(&scales, &what));
+                }
+                self.tensors(&matrix, "weight", &shape(&[out, columns]), |entry| {
+                    entry.dtype == "U32"
+                })?;
+                self.tensors(
+                    &matrix,
+                    "scales",
+                    &shape(&[out, inner / packing.group]),
+                    Entry::is_float,
+                )?;
+                self.tensors(
+                    &matrix,
+                    "biases",
+                    &shape(&[out, inner / packing.group]),
+                    Entry::is_float,
+                )?;
+                matrix.dtype = self.shards.need(&scales)?.dtype.clone();
+            }
+            None => {
+                self.tensors(&matrix, "weight", &shape(&[out, inner]), Entry::is_float)?;
+                matrix.dtype = self.shards.need(&matrix.names("weight")[0])?.dtype.clone();
+            }
+        }
+        if bias {
+            self.tensors(&matrix, "bias", &[out], Entry::is_float)?;
+            self.cost.parameters += out as u64;
+        }
+        self.cost.parameters += matrix.len();
+        self.cost.parameters_active += matrix.len();
+        Ok(matrix)
+    }
+
+    /// A matrix is packed if and only if it has scales; the configuration has to agree where it names the module.
+    fn packing(&self, matrix: &Matrix, scales: &str) -> Result<Option<Packing>, LoadError> {
+        let named = self.quantization.overrides.get(&matrix.path);
+        match (self.shards.get(scales), named) {
+            (None, Some(Some(_))) => self.shards.need(scales).map(|_| None),
+            (None, _) => Ok(None),
+            (Some(_), Some(None)) => {
+                Err(self.shards.wrong(scales, "contradicts config.json, which says unquantized"))
+            }
+            (Some(entry), _) => match self.quantization.packing(&matrix.path) {
+                Some(packing) => Ok(Some(packing)),
+                None => self.infer(matrix, entry).map(Some),
+            },
+        }
+    }
+
+    /// The packing that the shapes of weight and scales imply.
+    fn infer(&self, matrix: &Matrix, scales: &Entry) -> Result<Packing, LoadError> {
+        let weight = self.shards.need(&matrix.names("weight")[0])?;
+        let columns = |entry: &Entry| entry.shape.last().copied().unwrap_or(0);
+        let group = matrix.inner.checked_div(columns(scales)).unwrap_or(0);
+        let packing = Packing::affine(columns(weight) * 32 / matrix.inner, group);
+        if [2, 3, 4, 5, 6, 8].contains(&packing.bits) && [32, 64, 128].contains(&packing.group) {
+            return Ok(packing);
+        }
+        Err(self.shards.wrong(&matrix.names("scales")[0], "has a shape that fits no known packing"))
+    }
+
+    /// A tensor of floats that is no matrix.
+    pub(crate) fn floats(&mut self, name: &str, shape: &[usize]) -> Result<(), LoadError> {
+        self.tensor(name, shape, Entry::is_float)?;
+        self.cost.parameters += shape.iter().product::<usize>() as u64;
+        Ok(())
+    }
+
+    fn tensors(
+        &mut self,
+        matrix: &Matrix,
+        kind: &str,
+        shape: &[usize],
+        fits: impl Fn(&Entry) -> bool,
+    ) -> Result<(), LoadError> {
+        matrix.names(kind).iter().try_for_each(|name| self.tensor(name, shape, &fits))
+    }
+
+    fn tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        fits: impl Fn(&Entry) -> bool,
+    ) -> Result<(), LoadError> {
+        let entry = self.shards.need(name)?;
+        if entry.shape != shape {
+            return Err(self
+                .shards
+                .wrong(name, &format!("has shape {:?}, not {shape:?}", entry.shape)));
+        }
+        if !fits(entry) {
+            return Err(self.shards.wrong(name, &format!("has type {}", entry.dtype)));
+        }
+        self.cost.bytes_stored += entry.bytes;
+        self.cost.bytes_single +=
+            if entry.is_float() { shape.iter().product::<usize>() as u64 * 4 } else { entry.bytes };
+        Ok(())
+    }
+}
