@@ -1,7 +1,7 @@
 -- Written from daemon/demolish/src/config.rs by `cargo xtask gen`; edits are lost.
 
 ---@class (exact) demolish.Opts
----@field model? demolish.Opts.Model The model that writes: a directory in MLX format, loaded once for all editors.
+---@field model? demolish.Opts.Model The models that write: directories in MLX format, loaded once for all editors.
 ---@field complete? demolish.Opts.Complete Inline completion.
 ---@field fix? demolish.Opts.Fix The fix of a diagnostic.
 ---@field twin? demolish.Opts.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
@@ -12,7 +12,7 @@
 ---@field editor? demolish.Opts.Editor The Neovim plugin: `require("demolish").setup { editor = { … } }`.
 
 ---@class (exact) demolish.Config
----@field model demolish.Config.Model The model that writes: a directory in MLX format, loaded once for all editors.
+---@field model demolish.Config.Model The models that write: directories in MLX format, loaded once for all editors.
 ---@field complete demolish.Config.Complete Inline completion.
 ---@field fix demolish.Config.Fix The fix of a diagnostic.
 ---@field twin demolish.Config.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
@@ -25,12 +25,18 @@
 ---@class (exact) demolish.Opts.Model
 ---@field enabled? boolean Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
 ---@field path? string The model's directory. Not set: the default model that comes with Demolish.
----@field memory_max_gib? number The most memory that the weights may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
+---@field agent_path? string The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
+---@field memory_max_gib? number The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
+---@field context_max? integer The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
+---@field idle_unload_min? integer A model that nobody has used for this many minutes is unloaded, and loaded again when somebody needs it. `0`: it stays.
 
 ---@class (exact) demolish.Config.Model
 ---@field enabled boolean Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
 ---@field path? string The model's directory. Not set: the default model that comes with Demolish.
----@field memory_max_gib number The most memory that the weights may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
+---@field agent_path? string The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
+---@field memory_max_gib number The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
+---@field context_max integer The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
+---@field idle_unload_min integer A model that nobody has used for this many minutes is unloaded, and loaded again when somebody needs it. `0`: it stays.
 
 ---@class (exact) demolish.Opts.Complete
 ---@field enabled? boolean Offer inline completions.
@@ -145,7 +151,10 @@ return {
   model = {
     enabled = true,
     path = nil,
+    agent_path = nil,
     memory_max_gib = 0,
+    context_max = 0,
+    idle_unload_min = 60,
   },
   complete = {
     enabled = true,

@@ -122,6 +122,10 @@ function H.lines(status, problem)
     add('daemon', ('%s, process %s'):format(status.version or '?', tostring(status.pid or '?')))
     local model, trouble = M.model(status)
     add('model', model, trouble and 'DiagnosticWarn' or nil)
+    if type(status.agentModel) == 'table' then
+      local agent, lacks = M.model(status, status.agentModel)
+      add('agent', agent, lacks and 'DiagnosticWarn' or nil)
+    end
     for _, link in ipairs(type(status.links) == 'table' and status.links or {}) do
       if type(link.server) == 'table' then
         add('server', H.server(link.server), link.server.state == 'stopped' and 'DiagnosticWarn' or nil)
@@ -162,10 +166,11 @@ end
 
 --- The model in words, and whether that is bad news.
 ---@param status table
+---@param of? table the agent's model; without it, the one for typing
 ---@return string words
 ---@return boolean trouble
-function M.model(status)
-  local model = status.model
+function M.model(status, of)
+  local model = of or status.model
   if type(model) ~= 'table' then
     return 'none', true
   elseif type(model.error) == 'string' then

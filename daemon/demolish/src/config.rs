@@ -142,14 +142,20 @@ fn texts(words: &[&str]) -> Vec<String> {
 }
 
 settings! {
-    /// The model that writes: a directory in MLX format, loaded once for all editors.
+    /// The models that write: directories in MLX format, loaded once for all editors.
     model: Model {
         /// Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
         project enabled: bool = true;
         /// The model's directory. Not set: the default model that comes with Demolish.
         user path: Option<PathBuf> = None;
-        /// The most memory that the weights may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
+        /// The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
+        user agent_path: Option<PathBuf> = None;
+        /// The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
         user memory_max_gib: f64 = 0.0, 0..=4096;
+        /// The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
+        user context_max: u32 = 0, 0..=16777216;
+        /// A model that nobody has used for this many minutes is unloaded, and loaded again when somebody needs it. `0`: it stays.
+        user idle_unload_min: u32 = 60, 0..=10080;
     }
 
     /// Inline completion.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use lang::Language;
 
 use crate::config::Config;
-use crate::model::Model;
+use crate::model::Models;
 use crate::twin::{Critic, Environment, Open, Subject, Twins, UserServer};
 
 pub use own::{Own, Send};
@@ -34,8 +34,8 @@ pub use own::{Own, Send};
 /// What all clients of one process share. Cloning is cheap.
 #[derive(Clone)]
 pub struct Shared {
-    /// The model.
-    pub model: Model,
+    /// The models.
+    pub models: Models,
     /// The twins.
     pub twins: Twins,
 }
@@ -44,7 +44,7 @@ impl Shared {
     /// What the settings ask for; nothing is loaded or started yet.
     #[must_use]
     pub fn new(config: &Config) -> Shared {
-        Shared { model: Model::new(&config.model), twins: Twins::default() }
+        Shared { models: Models::new(&config.model), twins: Twins::default() }
     }
 }
 

@@ -1,33 +1,42 @@
-//! Finding the model and loading it: lazily, in the background, once for all editors.
+//! Finding the models and loading them: lazily, in the background, once for all editors.
 //!
-//! A model that cannot be loaded is an ordinary state: it is said once and clearly, language servers go on, and every
-//! feature that needs a model answers with the reason.
+//! There may be two: a small one for whoever types, and a big one for everything that may take longer. A model that cannot
+//! be loaded is an ordinary state: it is said once and clearly, language servers go on, and every feature that needs a model
+//! answers with the reason. A model that nobody has used for a while is unloaded, and loaded again when somebody wants it.
 
-use std::path::{Path, PathBuf};
+mod pair;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use engine::{Engine, LoadOptions};
+use engine::Engine;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config;
 
-/// Where the default model lies below the folder that holds the program's folder.
-const INSTALLED: &str = "share/demolish/nano";
-/// The file that makes a folder a model.
-const CONFIG_FILE: &str = "config.json";
+pub use pair::{Models, Role};
+pub(crate) use place::options;
+pub use place::{find, find_for, load, places};
 
-/// The model of this process. Cloning is cheap; all clones share the one model.
+/// A model of this process. Cloning is cheap; all clones share the one model.
 #[derive(Debug, Clone)]
 pub struct Model {
+    role: Role,
     settings: Arc<Mutex<config::Model>>,
     state: Arc<watch::Sender<State>>,
+    /// When it was last seen in use.
+    used: Arc<Mutex<Instant>>,
 }
 
 /// How far the model is.
 #[derive(Debug, Clone)]
 pub enum State {
-    /// Nobody has needed it yet.
+    /// Nobody has needed it yet, or not for a while.
     Idle,
     /// It is being read.
     Loading(PathBuf, Instant),
@@ -56,18 +65,26 @@ impl std::fmt::Debug for Ready {
 }
 
 impl Model {
-    /// The model that the settings ask for; nothing is read yet.
+    /// The model that the settings ask for in a role; nothing is read yet.
     #[must_use]
-    pub fn new(settings: &config::Model) -> Model {
-        let settings = Arc::new(Mutex::new(settings.clone()));
-        Model { settings, state: Arc::new(watch::Sender::new(State::Idle)) }
+    pub fn new(settings: &config::Model, role: Role) -> Model {
+        Model::with(settings.clone(), role, State::Idle)
     }
 
     /// A model that is already there: scripted ones in tests.
     #[must_use]
     pub fn ready(engine: Engine) -> Model {
-        let state = State::Ready(Ready { engine, took: Duration::ZERO });
-        Model { settings: Arc::default(), state: Arc::new(watch::Sender::new(state)) }
+        let ready = Ready { engine, took: Duration::ZERO };
+        Model::with(config::Model::default(), Role::Typing, State::Ready(ready))
+    }
+
+    fn with(settings: config::Model, role: Role, state: State) -> Model {
+        Model {
+            role,
+            settings: Arc::new(Mutex::new(settings)),
+            state: Arc::new(watch::Sender::new(state)),
+            used: Arc::new(Mutex::new(Instant::now())),
+        }
     }
 
     fn settings(&self) -> config::Model {
@@ -78,6 +95,11 @@ impl Model {
     #[must_use]
     pub fn is_for(&self, settings: &config::Model) -> bool {
         self.settings() == *settings
+    }
+
+    /// Whether it is loaded, or being loaded.
+    fn stays(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Ready(_) | State::Loading(..))
     }
 
     /// Asks for the model of these settings from now on. `false`: another one is loaded, or being loaded, and stays.
@@ -103,11 +125,30 @@ impl Model {
         self.state.borrow().clone()
     }
 
+    /// How long it may still be unused before it is unloaded; `None`: it is not loaded, or stays.
+    #[must_use]
+    pub fn leaves_in(&self) -> Option<Duration> {
+        let patience = idle(&self.settings())?;
+        matches!(&*self.state.borrow(), State::Ready(_))
+            .then(|| patience.saturating_sub(self.last_used().elapsed()))
+    }
+
+    fn last_used(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
     /// The engine, if it is loaded. Starts nothing.
     #[must_use]
     pub fn loaded(&self) -> Option<Engine> {
         match &*self.state.borrow() {
-            State::Ready(ready) => Some(ready.engine.clone()),
+            State::Ready(ready) => {
+                self.touch();
+                Some(ready.engine.clone())
+            }
             _ => None,
         }
     }
@@ -119,7 +160,7 @@ impl Model {
             if !matches!(state, State::Idle) {
                 return false;
             }
-            *state = match find(&self.settings()) {
+            *state = match find_for(&self.settings(), self.role) {
                 Ok(dir) => {
                     found = Some(dir.clone());
                     State::Loading(dir, Instant::now())
@@ -129,19 +170,62 @@ impl Model {
             true
         });
         let Some(dir) = found else { return };
-        let (state, options) = (self.state.clone(), options(&self.settings()));
+        let (model, options) = (self.clone(), options(&self.settings()));
+        let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let loaded = load(&dir, options);
-            state.send_replace(match loaded {
+            match load(&dir, options) {
                 Ok(engine) => {
                     let took = started.elapsed();
                     tracing::info!(model = %dir.display(), ms = took.as_millis(), "the model is loaded");
-                    State::Ready(Ready { engine, took })
+                    let _in = runtime.enter();
+                    model.settle(Ready { engine, took });
                 }
-                Err(reason) => failed(reason),
-            });
+                Err(reason) => drop(model.state.send_replace(failed(reason))),
+            }
         });
+    }
+
+    /// It is there, and goes when nobody uses it any more.
+    fn settle(&self, ready: Ready) {
+        self.touch();
+        self.state.send_replace(State::Ready(ready));
+        if let Some(patience) = idle(&self.settings()) {
+            let model = self.clone();
+            tokio::spawn(async move { model.unload_unused(patience).await });
+        }
+    }
+
+    /// Waits until nobody has used it for `patience`, and unloads it. Sleeps in between: an idle daemon does not look.
+    async fn unload_unused(&self, patience: Duration) {
+        loop {
+            tokio::time::sleep_until(self.last_used() + patience).await;
+            let mut gone = None;
+            // Under the lock of the state nobody can get hold of the engine.
+            self.state.send_if_modified(|state| {
+                let State::Ready(ready) = &*state else { return false };
+                if ready.engine.is_shared() {
+                    self.touch();
+                }
+                if self.last_used().elapsed() < patience {
+                    return false;
+                }
+                gone = Some(std::mem::replace(state, State::Idle));
+                true
+            });
+            match (gone, &*self.state.borrow()) {
+                (Some(State::Ready(ready)), _) => {
+                    tracing::info!(
+                        model = ready.engine.info().name,
+                        "the model is unloaded: nobody has used it for a while"
+                    );
+                    tokio::task::spawn_blocking(move || drop(ready));
+                    return;
+                }
+                (_, State::Ready(_)) => {}
+                _ => return,
+            }
+        }
     }
 
     /// The engine: waits until the model is loaded, and loads it if nobody has asked before.
@@ -154,7 +238,10 @@ impl Model {
         let settled =
             watching.wait_for(|state| matches!(state, State::Ready(_) | State::Failed(_))).await;
         match settled.as_deref() {
-            Ok(State::Ready(ready)) => Ok(ready.engine.clone()),
+            Ok(State::Ready(ready)) => {
+                self.touch();
+                Ok(ready.engine.clone())
+            }
             Ok(State::Failed(reason)) => Err(reason.clone()),
             _ => Err("the model is gone".into()),
         }
@@ -167,137 +254,9 @@ fn failed(reason: String) -> State {
     State::Failed(reason.into())
 }
 
-/// How the settings want it loaded.
-pub(crate) fn options(settings: &config::Model) -> LoadOptions {
-    const GIB: f64 = (1u64 << 30) as f64;
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the settings keep it within 0 to 4096 GiB"
-    )]
-    let bytes = (settings.memory_max_gib * GIB) as u64;
-    LoadOptions { memory_max: (bytes > 0).then_some(bytes), ..LoadOptions::AUTO }
-}
-
-/// Loads the model of a directory now. Blocks.
-///
-/// # Errors
-/// One sentence with the place, the reason and the remedy.
-pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, String> {
-    Engine::load(dir, options).map_err(|error| {
-        let remedy = match &error {
-            engine::LoadError::TooBig { .. } => {
-                "; a smaller model, or `model.memory_max_gib`, helps"
-            }
-            engine::LoadError::File { .. } => {
-                "; a model is a folder with config.json, *.safetensors and tokenizer.json"
-            }
-            engine::LoadError::Weights { .. }
-            | engine::LoadError::Config { .. }
-            | engine::LoadError::Tokenizer { .. } => "; copy or convert the model again",
-            _ => "",
-        };
-        let place = dir.display().to_string();
-        let message = error.to_string();
-        let message = message.trim_end_matches('.');
-        if message.contains(&place) {
-            format!("cannot load the model: {message}{remedy}")
-        } else {
-            format!("cannot load the model {place}: {message}{remedy}")
-        }
-    })
-}
-
-/// The directory of the model that the settings ask for.
-///
-/// # Errors
-/// There is none: one sentence with the remedy.
-pub fn find(settings: &config::Model) -> Result<PathBuf, String> {
-    if !settings.enabled {
-        return Err("the model is switched off (`model.enabled`)".to_owned());
-    }
-    if let Some(asked) = &settings.path {
-        let dir = expanded(asked);
-        return if dir.is_dir() {
-            Ok(dir)
-        } else {
-            Err(format!(
-                "there is no model at {}: no such folder; `model.path` or DEMOLISH_MODEL names it",
-                dir.display()
-            ))
-        };
-    }
-    let places = default_places();
-    places.iter().find(|dir| dir.join(CONFIG_FILE).is_file()).cloned().ok_or_else(|| {
-        let looked: Vec<String> = places.iter().map(|dir| dir.display().to_string()).collect();
-        format!("there is no default model in {}; set `model.path` or DEMOLISH_MODEL to a folder in MLX format", looked.join(" or "))
-    })
-}
-
-/// Every place where a model is looked for: the one that the settings name, then those of the default model.
-#[must_use]
-pub fn places(settings: &config::Model) -> Vec<PathBuf> {
-    settings.path.iter().map(|path| expanded(path)).chain(default_places()).collect()
-}
-
-/// Beside the installed program, else in the source tree that it was built from.
-fn default_places() -> Vec<PathBuf> {
-    let program = std::env::current_exe().and_then(|path| path.canonicalize()).ok();
-    let installed = program.and_then(|path| Some(path.parent()?.parent()?.join(INSTALLED)));
-    let source =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(|daemon| daemon.join("nano/model"));
-    installed.into_iter().chain(source).collect()
-}
-
-/// `~/…` is below the home folder.
-fn expanded(path: &Path) -> PathBuf {
-    match (path.strip_prefix("~"), crate::env_vars::home()) {
-        (Ok(rest), Some(home)) => home.join(rest),
-        _ => path.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(path: &str) -> config::Model {
-        config::Model { path: Some(PathBuf::from(path)), ..config::Model::default() }
-    }
-
-    #[tokio::test]
-    async fn a_model_that_is_missing_is_said_once_and_stays_missing() {
-        let model = Model::new(&settings("/nowhere/model"));
-        assert!(matches!(model.state(), State::Idle), "nothing is looked for before it is needed");
-        let reason = model.engine().await.err().unwrap();
-        assert!(reason.starts_with("there is no model at /nowhere/model"), "{reason}");
-        assert_eq!(model.engine().await.err().unwrap(), reason);
-        assert!(model.loaded().is_none());
-    }
-
-    #[tokio::test]
-    async fn other_settings_are_adopted_until_a_model_is_loaded() {
-        let model = Model::new(&settings("/nowhere/one"));
-        assert!(model.engine().await.is_err());
-        assert!(model.adopt(&settings("/nowhere/two")), "the first one failed");
-        assert!(model.engine().await.err().unwrap().contains("/nowhere/two"));
-        let model = Model::ready(Engine::scripted(engine::Script::new()));
-        assert!(model.adopt(&config::Model::default()), "nothing else is asked for");
-        assert!(!model.adopt(&settings("/nowhere/two")));
-        assert!(model.loaded().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_folder_that_is_no_model_is_refused_with_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let model = Model::new(&settings(dir.path().to_str().unwrap()));
-        let reason = model.engine().await.err().unwrap();
-        assert!(reason.contains(dir.path().to_str().unwrap()), "{reason}");
-    }
-
-    #[tokio::test]
-    async fn a_model_that_is_switched_off_is_not_looked_for() {
-        let model = Model::new(&config::Model { enabled: false, ..config::Model::default() });
-        assert!(model.engine().await.err().unwrap().contains("switched off"));
-    }
+/// How long a model may be unused; `None`: it stays.
+fn idle(settings: &config::Model) -> Option<Duration> {
+    const MINUTE_S: u64 = 60;
+    let minutes = u64::from(settings.idle_unload_min);
+    (minutes > 0).then(|| Duration::from_secs(minutes * MINUTE_S))
 }

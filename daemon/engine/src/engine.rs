@@ -49,6 +49,11 @@ impl Engine {
         Engine { inner: Arc::new(Inner { line, info, tokenizer }) }
     }
 
+    /// Whether anybody else holds it, or a sequence of it.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
+    }
+
     /// What is loaded.
     pub fn info(&self) -> &ModelInfo {
         &self.inner.info

@@ -135,6 +135,9 @@ pub struct Status {
     pub speculation: Vec<SpeculationStatus>,
     /// The model, if one is configured.
     pub model: Option<ModelStatus>,
+    /// The agent's model, if it has one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_model: Option<ModelStatus>,
     /// Background work that is running.
     pub tasks: Vec<String>,
 }
@@ -284,6 +287,9 @@ pub struct ModelStatus {
     pub error: Option<String>,
     /// What it holds in memory.
     pub bytes_resident: u64,
+    /// When it is unloaded if nobody uses it until then, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaves_in_s: Option<f64>,
 }
 
 /// Asks what the editors' language servers say of open documents, as they stand in the editors now.

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Exit, Failure, Outcome};
 use crate::config::{self, Layers, read};
-use crate::model;
+use crate::model::{self, Role};
 
 /// Look at models: which there are, what one is, what it computes
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ enum What {
     /// Print the models that Demolish would find, the one that it uses first
     #[command(after_help = "Example:\n  demolish model list --json")]
     List {
-        /// Print an array of {path, architecture, bytes, used, error}
+        /// Print an array of {path, architecture, bytes, used, role, error}
         #[arg(long)]
         json: bool,
     },
@@ -104,8 +104,19 @@ pub(super) fn run(args: &Args) -> Outcome {
 fn list(json: bool) -> Outcome {
     let settings = settings();
     let used = model::find(&settings);
+    let agent = settings.agent_path.is_some().then(|| model::find_for(&settings, Role::Agent));
+    let role = |dir: &Path| {
+        let is = |found: Option<&PathBuf>| found.is_some_and(|found| found == dir);
+        if is(used.as_ref().ok()) {
+            Some("typing")
+        } else if is(agent.as_ref().and_then(|agent| agent.as_ref().ok())) {
+            Some("agent")
+        } else {
+            None
+        }
+    };
     let rows: Vec<Json> =
-        model::places(&settings).iter().map(|dir| described(dir, used.as_ref().ok())).collect();
+        model::places(&settings).iter().map(|dir| described(dir, role(dir))).collect();
     if json {
         super::print_json(&Json::Array(rows));
     } else {
@@ -113,18 +124,20 @@ fn list(json: bool) -> Outcome {
         for row in &rows {
             let mark = if row["used"] == true { "*" } else { " " };
             let what = row["error"].as_str().or(row["architecture"].as_str()).unwrap_or("?");
-            let _ = writeln!(text, "{mark} {}  {what}", row["path"].as_str().unwrap_or_default());
+            let role = row["role"].as_str().map(|role| format!("  ({role})")).unwrap_or_default();
+            let path = row["path"].as_str().unwrap_or_default();
+            let _ = writeln!(text, "{mark} {path}  {what}{role}");
         }
         super::print(&text);
     }
-    match used {
+    match used.and(agent.unwrap_or_else(|| Ok(PathBuf::new()))) {
         Ok(_) => Ok(Exit::Done),
         Err(reason) => Err(Failure::missing(reason)),
     }
 }
 
 /// What can be said of a model's folder without loading it.
-fn described(dir: &Path, used: Option<&PathBuf>) -> Json {
+fn described(dir: &Path, role: Option<&str>) -> Json {
     let config =
         std::fs::read_to_string(dir.join("config.json")).map_err(|error| error.to_string());
     let config = config
@@ -141,7 +154,8 @@ fn described(dir: &Path, used: Option<&PathBuf>) -> Json {
         .sum();
     json!({
         "path": dir,
-        "used": used.is_some_and(|used| used == dir),
+        "used": role.is_some(),
+        "role": role,
         "architecture": config.as_ref().ok().map(|config| config["model_type"].clone()),
         "bytes": bytes,
         "error": config.err().map(|error| format!("config.json: {error}")),

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use wire::ext::{
-    GetStatus, LinkStatus, QueueStatus, ServerStatus, SpeculationStatus, Status, TwinStatus,
+    GetStatus, LinkStatus, ModelStatus, QueueStatus, ServerStatus, SpeculationStatus, Status,
+    TwinStatus,
 };
 
 use super::{Exit, Failure, Outcome, clock, control};
@@ -84,13 +85,10 @@ fn told(status: &Status) -> String {
     );
     let _ = writeln!(out, "socket   {}", status.socket);
     match &status.model {
-        Some(model) => {
-            let what = model.error.as_deref().unwrap_or(&model.path);
-            let line = format!("model    {} {} {what}", model.state, model.name);
-            let _ = writeln!(out, "{}", line.trim_end());
-        }
+        Some(found) => model(&mut out, "model   ", found),
         None => out.push_str("model    none\n"),
     }
+    status.agent_model.iter().for_each(|found| model(&mut out, "agent   ", found));
     servers(&mut out, status);
     let own: Vec<&LinkStatus> = status.links.iter().filter(|link| link.server.is_none()).collect();
     if !own.is_empty() {
@@ -103,6 +101,19 @@ fn told(status: &Status) -> String {
         let _ = writeln!(out, "\ntasks    {}", status.tasks.join(", "));
     }
     out
+}
+
+/// A line for a model: what it is, or why it is not there.
+fn model(out: &mut String, what: &str, model: &ModelStatus) {
+    let place = model.error.as_deref().unwrap_or(&model.path);
+    let mut line = format!("{what} {} {} {place}", model.state, model.name);
+    if model.bytes_resident > 0 {
+        let _ = write!(line, ", {}", clock::bytes(model.bytes_resident));
+    }
+    if let Some(left) = model.leaves_in_s {
+        let _ = write!(line, ", goes if unused for {}", clock::stretch(left));
+    }
+    let _ = writeln!(out, "{}", line.trim_end());
 }
 
 /// A row for each server, and below it who uses it and what is wrong.

@@ -102,7 +102,7 @@ impl Backend {
         let mut warning = loaded.warning();
         let asks_for_model =
             loaded.decided.iter().any(|(key, place)| key.starts_with("model.") && place == EDITOR);
-        if asks_for_model && !self.shared.model.adopt(&loaded.config.model) {
+        if asks_for_model && !self.shared.models.adopt(&loaded.config.model) {
             let note = "the daemon has another model loaded already; `demolish stop` lets the next one load yours";
             warning = Some(
                 warning.map_or_else(|| note.to_owned(), |warning| format!("{warning}; {note}")),
@@ -137,7 +137,7 @@ impl Backend {
     /// Shows that the model is being loaded, if that takes long enough to be noticed.
     pub(super) fn show_loading(&self) {
         let (client, send, model) =
-            (self.client.clone(), self.send.clone(), self.shared.model.clone());
+            (self.client.clone(), self.send.clone(), self.shared.models.typing().clone());
         let mut inner = self.inner();
         let known = model.loaded().is_some() || std::mem::replace(&mut inner.shows_loading, true);
         if known || !inner.able.progress {
@@ -296,7 +296,7 @@ impl LanguageServer for Backend {
             if critic.lack().is_none() {
                 critic.warm();
                 if config.model.enabled {
-                    self.shared.model.want();
+                    self.shared.models.typing().want();
                     self.show_loading();
                 }
             }

@@ -41,7 +41,8 @@ impl state::Features for Shared {
     fn status(&self, status: &mut Status) {
         status.twins = facts::twins(self);
         status.speculation = facts::speculation(self);
-        status.model = Some(facts::model(self));
+        status.model = Some(facts::model(self.models.typing()));
+        status.agent_model = self.models.agent().map(facts::model);
     }
 }
 

@@ -5,12 +5,12 @@ use wire::ext::{ModelStatus, SpeculationStatus, TwinStatus};
 
 use super::{Shared, answer};
 use crate::logging;
-use crate::model::State;
+use crate::model::{Model, State};
 
-/// The model, as far as it is.
+/// A model, as far as it is.
 #[must_use]
-pub fn model(shared: &Shared) -> ModelStatus {
-    match shared.model.state() {
+pub fn model(model: &Model) -> ModelStatus {
+    match model.state() {
         State::Idle => ModelStatus { state: "unloaded".to_owned(), ..ModelStatus::default() },
         State::Loading(path, _) => ModelStatus {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -26,6 +26,7 @@ pub fn model(shared: &Shared) -> ModelStatus {
                 state: "ready".to_owned(),
                 error: None,
                 bytes_resident: info.bytes_resident,
+                leaves_in_s: model.leaves_in().map(|left| left.as_secs_f64().round()),
             }
         }
         State::Failed(reason) => ModelStatus {
@@ -69,12 +70,14 @@ pub fn speculation(shared: &Shared) -> Vec<SpeculationStatus> {
 /// All of it.
 #[must_use]
 pub fn of(shared: &Shared) -> Json {
-    let model = model(shared);
+    let agent = shared.models.agent().map(model);
+    let model = model(shared.models.typing());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "model_error": model.error,
         "model": model,
+        "agent_model": agent,
         "twins": twins(shared),
         "speculation": speculation(shared),
         "log": logging::daemon_log(),

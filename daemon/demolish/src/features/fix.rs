@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use decode::{Fix, FixBudget, FixError, FixRequest, Refused};
+use engine::Class;
 use serde_json::{Value as Json, json};
 
 use super::answer::{self, Ranges};
@@ -56,7 +57,11 @@ pub async fn fix(
     critic.warm();
     // Without a model the server's own fixes and name replacements are still worth checking.
     let engine = async {
-        if config.model.enabled { shared.model.engine().await } else { Err(MODEL_OFF.into()) }
+        if config.model.enabled {
+            shared.models.of(Class::Fix).engine().await
+        } else {
+            Err(MODEL_OFF.into())
+        }
     };
     let (engine, without) = match tokio::time::timeout(MODEL_PATIENCE, engine).await {
         Ok(Ok(engine)) => (Some(engine), None),

@@ -77,7 +77,7 @@ pub async fn complete(
     if !config.model.enabled {
         return Err(NoAnswer::Model(MODEL_OFF.into()));
     }
-    let engine = match tokio::time::timeout(patience, shared.model.engine()).await {
+    let engine = match tokio::time::timeout(patience, shared.models.typing().engine()).await {
         Ok(engine) => engine.map_err(NoAnswer::Model)?,
         Err(_) => return Err(NoAnswer::Loading),
     };

@@ -13,7 +13,7 @@ use wire::{Id, codes};
 
 use super::Shared;
 use crate::main_loop::{Event, INBOX_EVENTS_MAX, run};
-use crate::model::Model;
+use crate::model::{Model, Models, Role};
 use crate::state::{DaemonOptions, State};
 use crate::twin::fake::{self, Manner, PULL};
 use crate::twin::plan::uri_of;
@@ -45,7 +45,7 @@ async fn editor_with(script: Script, manner: Manner, options: Json) -> Editor {
     std::fs::File::create(&ty).unwrap();
     let fed = script.fed();
     let shared = Shared {
-        model: Model::ready(Engine::scripted(script)),
+        models: Models::ready(Engine::scripted(script)),
         twins: fake::twins(manner, Arc::default()),
     };
     let wire = connect(shared).await;
@@ -349,11 +349,11 @@ async fn without_a_model_the_editor_is_told_once() {
         path: Some(dir.path().join("none")),
         ..crate::config::Model::default()
     };
-    let model = Model::new(&settings);
+    let model = Model::new(&settings, Role::Typing);
     assert!(model.engine().await.is_err());
     let mut editor = editor(says(&[])).await;
     // The same daemon cannot change its model, so the link is made anew around one that has none.
-    let shared = Shared { model, twins: fake::twins(PULL, Arc::default()) };
+    let shared = Shared { models: Models::of_one(model), twins: fake::twins(PULL, Arc::default()) };
     editor.wire = connect(shared).await;
     editor.initialize(&editor.dir.path().join("ty").clone(), json!({})).await;
     editor.open("x = \n");

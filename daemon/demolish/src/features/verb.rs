@@ -94,7 +94,7 @@ pub async fn answer(
         }
     };
     let config = asked.config();
-    if !shared.model.is_for(&config.model) {
+    if !shared.models.are_for(&config.model) {
         return Err(ResponseError::new(OTHER_MODEL, "the daemon has another model"));
     }
     let env = asked.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));

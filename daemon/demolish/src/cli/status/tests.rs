@@ -1,7 +1,7 @@
 //! What people see, in eighty columns.
 
 use expect_test::expect;
-use wire::ext::{LatencyStatus, ModelStatus};
+use wire::ext::LatencyStatus;
 
 use super::*;
 

@@ -1,0 +1,124 @@
+//! Where models are, and how the settings want one loaded.
+
+use std::path::{Path, PathBuf};
+
+use engine::{Engine, LoadOptions};
+
+use super::Role;
+use crate::config;
+
+/// Where the default model lies below the folder that holds the program's folder.
+const INSTALLED: &str = "share/demolish/nano";
+/// The file that makes a folder a model.
+const CONFIG_FILE: &str = "config.json";
+
+/// How the settings want it loaded.
+pub(crate) fn options(settings: &config::Model) -> LoadOptions {
+    const GIB: f64 = (1u64 << 30) as f64;
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the settings keep it within 0 to 4096 GiB"
+    )]
+    let bytes = (settings.memory_max_gib * GIB) as u64;
+    let context = settings.context_max as usize;
+    LoadOptions {
+        memory_max: (bytes > 0).then_some(bytes),
+        context_max: (context > 0).then_some(context),
+        ..LoadOptions::AUTO
+    }
+}
+
+/// Loads the model of a directory now. Blocks.
+///
+/// # Errors
+/// One sentence with the place, the reason and the remedy.
+pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, String> {
+    Engine::load(dir, options).map_err(|error| {
+        let remedy = match &error {
+            engine::LoadError::TooBig { .. } => {
+                "; a smaller model, or `model.memory_max_gib`, helps"
+            }
+            engine::LoadError::File { .. } => {
+                "; a model is a folder with config.json, *.safetensors and tokenizer.json"
+            }
+            engine::LoadError::Weights { .. }
+            | engine::LoadError::Config { .. }
+            | engine::LoadError::Tokenizer { .. } => "; copy or convert the model again",
+            _ => "",
+        };
+        let place = dir.display().to_string();
+        let message = error.to_string();
+        let message = message.trim_end_matches('.');
+        if message.contains(&place) {
+            format!("cannot load the model: {message}{remedy}")
+        } else {
+            format!("cannot load the model {place}: {message}{remedy}")
+        }
+    })
+}
+
+/// The directory of the model that types, as the settings ask for it.
+///
+/// # Errors
+/// There is none: one sentence with the remedy.
+pub fn find(settings: &config::Model) -> Result<PathBuf, String> {
+    find_for(settings, Role::Typing)
+}
+
+/// The directory of the model that the settings ask for in a role.
+///
+/// # Errors
+/// There is none: one sentence with the remedy.
+pub fn find_for(settings: &config::Model, role: Role) -> Result<PathBuf, String> {
+    if !settings.enabled {
+        return Err("the model is switched off (`model.enabled`)".to_owned());
+    }
+    let (asked, remedy) = match (role, &settings.agent_path) {
+        (Role::Agent, Some(asked)) => (Some(asked), "`model.agent_path` names it"),
+        _ => (settings.path.as_ref(), "`model.path` or DEMOLISH_MODEL names it"),
+    };
+    if let Some(asked) = asked {
+        let dir = expanded(asked);
+        return if dir.is_dir() {
+            Ok(dir)
+        } else {
+            Err(format!("there is no model at {}: no such folder; {remedy}", dir.display()))
+        };
+    }
+    let places = default_places();
+    places.iter().find(|dir| dir.join(CONFIG_FILE).is_file()).cloned().ok_or_else(|| {
+        let looked: Vec<String> = places.iter().map(|dir| dir.display().to_string()).collect();
+        format!("there is no default model in {}; set `model.path` or DEMOLISH_MODEL to a folder in MLX format", looked.join(" or "))
+    })
+}
+
+/// Every place where a model is looked for: those that the settings name, then those of the default model.
+#[must_use]
+pub fn places(settings: &config::Model) -> Vec<PathBuf> {
+    let named = settings.path.iter().chain(&settings.agent_path);
+    let mut places: Vec<PathBuf> = Vec::new();
+    for place in named.map(|path| expanded(path)).chain(default_places()) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+/// Beside the installed program, else in the source tree that it was built from.
+fn default_places() -> Vec<PathBuf> {
+    let program = std::env::current_exe().and_then(|path| path.canonicalize()).ok();
+    let installed = program.and_then(|path| Some(path.parent()?.parent()?.join(INSTALLED)));
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(|daemon| daemon.join("nano/model"));
+    installed.into_iter().chain(source).collect()
+}
+
+/// `~/…` is below the home folder.
+fn expanded(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), crate::env_vars::home()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_owned(),
+    }
+}

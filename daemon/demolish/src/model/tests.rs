@@ -1,0 +1,110 @@
+//! Models that come, go and fail.
+
+use std::path::PathBuf;
+
+use engine::{Class, Script};
+
+use super::*;
+
+fn settings(path: &str) -> config::Model {
+    config::Model { path: Some(PathBuf::from(path)), ..config::Model::default() }
+}
+
+fn scripted(settings: config::Model) -> Model {
+    let model = Model::new(&settings, Role::Typing);
+    model.settle(Ready { engine: Engine::scripted(Script::new()), took: Duration::ZERO });
+    model
+}
+
+#[tokio::test]
+async fn a_model_that_is_missing_is_said_once_and_stays_missing() {
+    let model = Model::new(&settings("/nowhere/model"), Role::Typing);
+    assert!(matches!(model.state(), State::Idle), "nothing is looked for before it is needed");
+    let reason = model.engine().await.err().unwrap();
+    assert!(reason.starts_with("there is no model at /nowhere/model"), "{reason}");
+    assert_eq!(model.engine().await.err().unwrap(), reason);
+    assert!(model.loaded().is_none());
+}
+
+#[tokio::test]
+async fn other_settings_are_adopted_until_a_model_is_loaded() {
+    let model = Model::new(&settings("/nowhere/one"), Role::Typing);
+    assert!(model.engine().await.is_err());
+    assert!(model.adopt(&settings("/nowhere/two")), "the first one failed");
+    assert!(model.engine().await.err().unwrap().contains("/nowhere/two"));
+    let model = Model::ready(Engine::scripted(Script::new()));
+    assert!(model.adopt(&config::Model::default()), "nothing else is asked for");
+    assert!(!model.adopt(&settings("/nowhere/two")));
+    assert!(model.loaded().is_some());
+}
+
+#[tokio::test]
+async fn a_folder_that_is_no_model_is_refused_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Model::new(&settings(dir.path().to_str().unwrap()), Role::Typing);
+    let reason = model.engine().await.err().unwrap();
+    assert!(reason.contains(dir.path().to_str().unwrap()), "{reason}");
+}
+
+#[tokio::test]
+async fn a_model_that_is_switched_off_is_not_looked_for() {
+    let off = config::Model { enabled: false, ..config::Model::default() };
+    let model = Model::new(&off, Role::Typing);
+    assert!(model.engine().await.err().unwrap().contains("switched off"));
+}
+
+#[tokio::test]
+async fn only_whoever_types_has_the_small_model_where_there_is_a_big_one() {
+    let two = config::Model {
+        agent_path: Some(PathBuf::from("/nowhere/big")),
+        ..settings("/nowhere/small")
+    };
+    let models = Models::new(&two);
+    let reason = async |class| models.of(class).engine().await.err().unwrap();
+    assert!(reason(Class::Typing).await.contains("/nowhere/small"));
+    for class in [Class::Fix, Class::Agent, Class::Served] {
+        let reason = reason(class).await;
+        assert!(reason.contains("/nowhere/big"), "{reason}");
+        assert!(reason.contains("`model.agent_path`"), "{reason}");
+    }
+    let models = Models::new(&settings("/nowhere/one"));
+    assert!(models.agent().is_none());
+    assert!(models.of(Class::Agent).engine().await.err().unwrap().contains("/nowhere/one"));
+}
+
+#[tokio::test]
+async fn two_models_are_adopted_together_or_not_at_all() {
+    let models = Models::ready(Engine::scripted(Script::new()));
+    let two = config::Model { agent_path: Some(PathBuf::from("/big")), ..config::Model::default() };
+    assert!(!models.adopt(&two), "one is loaded already");
+    assert!(models.are_for(&config::Model::default()) && models.agent().is_none());
+    let models = Models::new(&config::Model::default());
+    assert!(models.adopt(&two));
+    assert!(models.are_for(&two) && models.agent().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_nobody_uses_is_unloaded_in_time() {
+    let minutes = |minutes: u64| tokio::time::sleep(Duration::from_secs(minutes * 60 + 1));
+    let ten = config::Model { idle_unload_min: 10, ..config::Model::default() };
+    let model = scripted(ten.clone());
+    minutes(9).await;
+    assert_eq!(model.leaves_in(), Some(Duration::from_secs(59)));
+    assert!(model.loaded().is_some(), "it was not there for long enough to be unused");
+    minutes(9).await;
+    assert!(matches!(model.state(), State::Ready(_)), "it was used meanwhile");
+    minutes(2).await;
+    assert!(matches!(model.state(), State::Idle) && model.leaves_in().is_none());
+
+    let model = scripted(ten);
+    let held = model.loaded();
+    minutes(35).await;
+    assert!(matches!(model.state(), State::Ready(_)), "somebody still works with it");
+    drop(held);
+    minutes(20).await;
+    assert!(matches!(model.state(), State::Idle));
+
+    let model = scripted(config::Model { idle_unload_min: 0, ..config::Model::default() });
+    minutes(100_000).await;
+    assert!(matches!(model.state(), State::Ready(_)));
+}
