@@ -77,10 +77,10 @@ impl Router {
     }
 }
 
-/// Zeroes the scores of the groups whose two best experts are worst.
+/// Puts the experts of the groups whose two best experts are worst out of the question.
 ///
-/// DeepSeek's reference sets them to minus infinity. mlx-lm sets them to 0, which lets an expert of a dropped group in when a
-/// kept one has a negative corrected score. We follow mlx-lm, whose checkpoints these are; the common models have one group.
+/// DeepSeek's reference sets their scores to minus infinity, and so do we. mlx-lm sets them to 0, which lets an expert of a
+/// dropped group in when a kept one has a negative corrected score.
 fn without_worst_groups(scores: &Array, groups: i32, dropped: i32) -> Result<Array> {
     if dropped == 0 {
         return Ok(scores.clone());
@@ -90,8 +90,8 @@ fn without_worst_groups(scores: &Array, groups: i32, dropped: i32) -> Result<Arr
     let best = ops::indexing::topk_axis(&scores, 2, -1)?.sum_axis(-1, true)?;
     let order = argpartition_axis(&best, dropped - 1, -2)?;
     let worst = slice(&order, &[0, 0, 0, 0], &[1, tokens, dropped, 1])?;
-    let zeroed = scores.put_along_axis(&worst, Array::from_f32(0.0), -2)?;
-    zeroed.reshape(&[1, tokens, count])
+    let kept = scores.put_along_axis(&worst, Array::from_f32(f32::NEG_INFINITY), -2)?;
+    kept.reshape(&[1, tokens, count])
 }
 
 /// The experts: a gated feed-forward network each.

@@ -48,7 +48,7 @@ impl Checkpoint {
         let (_, tensors) = read_safetensors(&dir.join("ref.safetensors"));
         let ints = |name: &str| words(&tensors[name]).map(u32::from_le_bytes).collect::<Vec<u32>>();
         let (prompt, greedy) = (ints("prompt"), ints("greedy"));
-        let vocabulary = tensors["chunked"].len() / 4;
+        let vocabulary = tensors["prefill"].len() / 4 / prompt.len();
         let name = dir.file_name().unwrap().to_str().unwrap().to_owned();
         Checkpoint { name, dir: dir.to_owned(), prompt, greedy, vocabulary, tensors }
     }
@@ -60,6 +60,11 @@ impl Checkpoint {
     /// The logits of position `row` of the prompt, in one pass.
     pub(crate) fn prefill(&self, row: usize) -> Vec<f32> {
         self.floats("prefill")[row * self.vocabulary..][..self.vocabulary].to_vec()
+    }
+
+    /// The same when the prompt is fed in chunks of 7.
+    pub(crate) fn chunked(&self, row: usize) -> Vec<f32> {
+        self.floats("chunked")[row * self.vocabulary..][..self.vocabulary].to_vec()
     }
 
     /// The logits that greedy token `step` was taken from.

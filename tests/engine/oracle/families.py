@@ -1,0 +1,12 @@
+"""All families' cases."""
+
+from . import gdn, gqa, mla, ring
+
+
+def cases(args):
+    made = {}
+    for family in (gqa, mla, gdn, ring):
+        for name, case in family.cases(args).items():
+            assert name not in made, name
+            made[name] = case
+    return made
