@@ -3,6 +3,7 @@
 //! In parity mode each part does what the part of the same name does in mlx-lm, in the same order, so that results agree to
 //! the last bit. In fast mode weights are plain fp32 and neighbouring products are fused.
 
+mod activation;
 mod build;
 mod experts;
 mod feed_forward;
@@ -15,6 +16,7 @@ use mlx_rs::{
     ops::{addmm, dequantize, matmul, quantized_matmul, sigmoid},
 };
 
+pub(crate) use activation::Activation;
 pub(crate) use build::{Builder, Built, Map};
 pub(crate) use experts::{Router, SwitchGlu};
 pub(crate) use feed_forward::{FeedForward, Mixture, Mlp};
@@ -57,6 +59,12 @@ impl Packed {
 }
 
 impl Linear {
+    /// Of stacked maps: `x`, `[.., 1, in]`, times the one that `indices` say for each row.
+    #[allow(dead_code, reason = "for the families that follow")]
+    pub(crate) fn gathered(&self, x: &Array, indices: &Array) -> Result<Array> {
+        experts::switch(x, self, indices, false)
+    }
+
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
         match (&self.weight, &self.bias) {
             (Weight::Plain(weight), None) => matmul(x, weight),

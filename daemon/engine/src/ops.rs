@@ -19,6 +19,11 @@ fn result(name: &str, call: impl FnOnce(*mut mlx_sys::mlx_array) -> i32) -> Resu
     if status == 0 { Ok(array) } else { Err(Exception::custom(format!("{name} failed"))) }
 }
 
+/// A number of the type of `x`. A number of another type would change the type of everything that is computed from the two.
+pub(crate) fn like(x: &Array, number: f32) -> Result<Array> {
+    Array::from_f32(number).as_dtype(x.dtype())
+}
+
 /// `a[.., i, j] · b[indices]`: products with one matrix of `b` per row of indices.
 pub(crate) fn gather_mm(a: &Array, b: &Array, indices: &Array, sorted: bool) -> Result<Array> {
     let stream = Stream::thread_local_or_default();

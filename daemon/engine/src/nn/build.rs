@@ -7,8 +7,8 @@
 use mlx_rs::{Array, error::Exception};
 
 use super::{
-    Embedding, FeedForward, Floats, Linear, Mixture, Mlp, Projections, Result, Router, SwitchGlu,
-    Weight, load::Arrays,
+    Activation, Embedding, FeedForward, Floats, Linear, Mixture, Mlp, Projections, Result, Router,
+    SwitchGlu, Weight, experts::SwitchWeights, load::Arrays,
 };
 use crate::{
     config::{self, Experts, Quantization},
@@ -125,6 +125,18 @@ impl<'s> Builder<'s> {
         )
     }
 
+    /// `count` linear maps, stacked: `[count, out, inner]`. Each row of their input says which of them it meets ([`Linear::gathered`]).
+    pub(crate) fn stacked(
+        &mut self,
+        path: &str,
+        count: usize,
+        [out, inner]: [usize; 2],
+    ) -> Built<Linear> {
+        let scattered = (path.to_owned(), "weight".to_owned());
+        let matrix = self.checker.stack(path.to_owned(), scattered, count, [out, inner], false)?;
+        self.loaded(Linear::placeholder, |arrays| arrays.linear(&matrix))
+    }
+
     /// The gated network `{path}.{gate,up,down}_proj`.
     pub(crate) fn mlp(
         &mut self,
@@ -147,12 +159,13 @@ impl<'s> Builder<'s> {
         path: &str,
         hidden: usize,
         experts: &Experts,
+        activation: Activation,
     ) -> Built<SwitchGlu> {
         let before = self.checker.cost.parameters_active;
         let mut stack = |name: &str, shape: [usize; 2]| {
             let stacked = format!("{path}.switch_mlp.{name}");
             let scattered = (format!("{path}.experts"), name.to_owned());
-            self.checker.stack(stacked, scattered, experts.count, shape, false)
+            self.checker.stack(stacked, Some(scattered), experts.count, shape, false)
         };
         let gate = stack("gate_proj", [experts.inner, hidden])?;
         let up = stack("up_proj", [experts.inner, hidden])?;
@@ -160,7 +173,9 @@ impl<'s> Builder<'s> {
         let all = self.checker.cost.parameters_active - before;
         self.checker.cost.parameters_active =
             before + all / experts.count as u64 * experts.per_token as u64;
-        self.loaded(SwitchGlu::placeholder, |arrays| arrays.switch(&gate, &up, &down))
+        let weights =
+            self.loaded(SwitchWeights::placeholder, |arrays| arrays.switch(&gate, &up, &down))?;
+        Ok(SwitchGlu { activation, weights })
     }
 
     /// A mixture of experts: the router `{path}.gate`, the experts, and the experts that see every token.
@@ -182,7 +197,7 @@ impl<'s> Builder<'s> {
             count: experts.count as i32,
             per_token: experts.per_token as i32,
         };
-        let switch = self.switch(path, hidden, experts)?;
+        let switch = self.switch(path, hidden, experts, Activation::Swiglu)?;
         let shared = experts
             .shared_inner
             .map(|inner| self.mlp(&format!("{path}.shared_experts"), hidden, inner, false))
@@ -215,10 +230,10 @@ impl Linear {
     }
 }
 
-impl SwitchGlu {
-    fn placeholder() -> SwitchGlu {
+impl SwitchWeights {
+    fn placeholder() -> SwitchWeights {
         let linear = Linear::placeholder;
-        SwitchGlu::Parity { gate: linear(), up: linear(), down: linear() }
+        SwitchWeights::Apart { gate: linear(), up: linear(), down: linear() }
     }
 }
 

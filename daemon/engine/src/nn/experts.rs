@@ -6,7 +6,7 @@ use mlx_rs::{
     ops::{self, argpartition_axis, argsort, gather_qmm, sigmoid, softmax_axis},
 };
 
-use super::{Linear, Result, Weight, swiglu};
+use super::{Activation, Linear, Result, Weight};
 use crate::{
     config,
     ops::{gather_mm, slice},
@@ -95,11 +95,16 @@ fn without_worst_groups(scores: &Array, groups: i32, dropped: i32) -> Result<Arr
 }
 
 /// The experts: a gated feed-forward network each.
-pub(crate) enum SwitchGlu {
+pub(crate) struct SwitchGlu {
+    pub(crate) activation: Activation,
+    pub(crate) weights: SwitchWeights,
+}
+
+pub(crate) enum SwitchWeights {
     /// As stored; the operations of mlx-lm.
-    Parity { gate: Linear, up: Linear, down: Linear },
+    Apart { gate: Linear, up: Linear, down: Linear },
     /// Plain fp32, gate and up in one matrix.
-    Fast(FastExperts),
+    Fused(FastExperts),
 }
 
 /// Experts that BLAS multiplies.
@@ -115,17 +120,25 @@ pub(crate) struct FastExperts {
 impl SwitchGlu {
     /// `x` is `[1, tokens, hidden]`; the result `[1, tokens, per_token, hidden]`.
     pub(crate) fn forward(&self, x: &Array, experts: &Array) -> Result<Array> {
-        match self {
-            SwitchGlu::Parity { gate, up, down } => parity(x, experts, gate, up, down),
-            SwitchGlu::Fast(fast) if experts.size() < SORT_LEN_MIN as usize => {
-                fast.gathered(x, experts)
+        let activation = self.activation;
+        match &self.weights {
+            SwitchWeights::Apart { gate, up, down } => {
+                apart(x, experts, [gate, up, down], activation)
             }
-            SwitchGlu::Fast(fast) => fast.routed(x, experts),
+            SwitchWeights::Fused(fast) if experts.size() < SORT_LEN_MIN as usize => {
+                fast.gathered(x, experts, activation)
+            }
+            SwitchWeights::Fused(fast) => fast.routed(x, experts, activation),
         }
     }
 }
 
-fn parity(x: &Array, experts: &Array, gate: &Linear, up: &Linear, down: &Linear) -> Result<Array> {
+fn apart(
+    x: &Array,
+    experts: &Array,
+    [gate, up, down]: [&Linear; 3],
+    activation: Activation,
+) -> Result<Array> {
     let (tokens, hidden, k) = (x.dim(1), x.dim(2), experts.dim(2));
     let is_sorted = experts.size() >= SORT_LEN_MIN as usize;
     let (x, indices, back) = if is_sorted {
@@ -140,12 +153,18 @@ fn parity(x: &Array, experts: &Array, gate: &Linear, up: &Linear, down: &Linear)
     };
     let risen = switch(&x, up, &indices, is_sorted)?;
     let gated = switch(&x, gate, &indices, is_sorted)?;
-    let y = switch(&swiglu(&gated, &risen)?, down, &indices, is_sorted)?;
+    let y = switch(&activation.of(&gated, &risen)?, down, &indices, is_sorted)?;
     let y = back.map_or(Ok(y.clone()), |back| y.take_axis(&back, 0))?;
     y.reshape(&[1, tokens, k, hidden])
 }
 
-fn switch(x: &Array, linear: &Linear, indices: &Array, is_sorted: bool) -> Result<Array> {
+/// `x` times the matrix of each index.
+pub(super) fn switch(
+    x: &Array,
+    linear: &Linear,
+    indices: &Array,
+    is_sorted: bool,
+) -> Result<Array> {
     match &linear.weight {
         Weight::Plain(weight) => gather_mm(x, weight, indices, is_sorted),
         Weight::Packed(packed) => {
@@ -168,19 +187,19 @@ fn switch(x: &Array, linear: &Linear, indices: &Array, is_sorted: bool) -> Resul
 
 impl FastExperts {
     /// For few rows: one product per row and expert.
-    fn gathered(&self, x: &Array, experts: &Array) -> Result<Array> {
+    fn gathered(&self, x: &Array, experts: &Array, activation: Activation) -> Result<Array> {
         let (tokens, hidden, k) = (x.dim(1), x.dim(2), experts.dim(2));
         let x = x.reshape(&[1, tokens, 1, 1, hidden])?;
         let both = gather_mm(&x, &self.gate_up, experts, false)?;
         let inner = both.dim(4) / 2;
         let gate = slice(&both, &[0; 5], &[1, tokens, k, 1, inner])?;
         let up = slice(&both, &[0, 0, 0, 0, inner], &[1, tokens, k, 1, 2 * inner])?;
-        let y = gather_mm(&swiglu(&gate, &up)?, &self.down, experts, false)?;
+        let y = gather_mm(&activation.of(&gate, &up)?, &self.down, experts, false)?;
         y.reshape(&[1, tokens, k, hidden])
     }
 
     /// For many rows: the rows of each expert together in one product. Needs the choice on the host.
-    fn routed(&self, x: &Array, experts: &Array) -> Result<Array> {
+    fn routed(&self, x: &Array, experts: &Array, activation: Activation) -> Result<Array> {
         let (tokens, hidden, k) = (x.dim(1), x.dim(2), experts.dim(2));
         let chosen = experts.as_dtype(Dtype::Uint32)?.reshape(&[-1])?;
         mlx_rs::transforms::eval([&chosen, x])?;
@@ -207,7 +226,7 @@ impl FastExperts {
             let inner = both.dim(1) / 2;
             let gate = slice(&both, &[0, 0], &[len, inner])?;
             let up = slice(&both, &[0, inner], &[len, 2 * inner])?;
-            parts.push(swiglu(&gate, &up)?.matmul(down)?);
+            parts.push(activation.of(&gate, &up)?.matmul(down)?);
         }
         let sorted = ops::concatenate(&parts, 0)?;
         let back = Array::from_slice(&back, &[back.len() as i32]);

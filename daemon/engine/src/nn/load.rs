@@ -10,7 +10,8 @@ use mlx_rs::{
 };
 
 use super::{
-    Embedding, Linear, Packed, Projections, Result, SwitchGlu, Weight, experts::FastExperts,
+    Embedding, Linear, Packed, Projections, Result, Weight,
+    experts::{FastExperts, SwitchWeights},
 };
 use crate::{
     ops::slice,
@@ -157,10 +158,10 @@ impl Arrays {
         gate: &Matrix,
         up: &Matrix,
         down: &Matrix,
-    ) -> Result<SwitchGlu> {
+    ) -> Result<SwitchWeights> {
         if self.floats != Floats::Dense {
             let (gate, up) = (self.linear(gate)?, self.linear(up)?);
-            return Ok(SwitchGlu::Parity { gate, up, down: self.linear(down)? });
+            return Ok(SwitchWeights::Apart { gate, up, down: self.linear(down)? });
         }
         let gate_up = concatenate(&[self.dense(gate)?, self.dense(up)?], 1)?;
         eval([&gate_up])?;
@@ -169,7 +170,7 @@ impl Arrays {
         let each =
             (0..gate_up.dim(0)).map(|expert| Ok((one(&gate_up, expert)?, one(&down, expert)?)));
         let each: Vec<(Array, Array)> = each.collect::<Result<_>>()?;
-        Ok(SwitchGlu::Fast(FastExperts { gate_up, down, each }))
+        Ok(SwitchWeights::Fused(FastExperts { gate_up, down, each }))
     }
 }
 

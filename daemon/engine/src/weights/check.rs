@@ -65,25 +65,20 @@ impl<'s> Checker<'s> {
         Checker { shards, quantization, cost: Cost::default() }
     }
 
-    /// The experts' matrices of `{path}.{name}`: stacked by the converter, or one by one as Hugging Face has them.
+    /// Stacked matrices; experts may also be there one by one, as Hugging Face has them.
     pub(crate) fn stack(
         &mut self,
         stacked: String,
-        scattered: (String, String),
+        scattered: Option<(String, String)>,
         count: usize,
         [out, inner]: [usize; 2],
         bias: bool,
     ) -> Result<Matrix, LoadError> {
-        let (before, name) = &scattered;
-        let is_scattered = self.shards.get(&format!("{stacked}.weight")).is_none()
-            && self.shards.get(&format!("{before}.0.{name}.weight")).is_some();
-        let matrix = self.check(
-            stacked,
-            Some(count),
-            is_scattered.then_some(scattered),
-            [out, inner],
-            bias,
-        )?;
+        let scattered = scattered.filter(|(before, name)| {
+            self.shards.get(&format!("{stacked}.weight")).is_none()
+                && self.shards.get(&format!("{before}.0.{name}.weight")).is_some()
+        });
+        let matrix = self.check(stacked, Some(count), scattered, [out, inner], bias)?;
         self.cost.has_half_experts |= matrix.packing.is_none() && matrix.dtype != "F32";
         Ok(matrix)
     }
