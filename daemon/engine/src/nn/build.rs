@@ -132,8 +132,7 @@ impl<'s> Builder<'s> {
         count: usize,
         [out, inner]: [usize; 2],
     ) -> Built<Linear> {
-        let scattered = (path.to_owned(), "weight".to_owned());
-        let matrix = self.checker.stack(path.to_owned(), scattered, count, [out, inner], false)?;
+        let matrix = self.checker.stack(path.to_owned(), None, count, [out, inner], false)?;
         self.loaded(Linear::placeholder, |arrays| arrays.linear(&matrix))
     }
 
