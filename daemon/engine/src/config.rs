@@ -19,7 +19,7 @@ use read::Reader;
 
 pub(crate) use feed_forward::{Experts, FeedForward, Router};
 pub(crate) use gqa::Gqa;
-pub(crate) use quantization::{Packing, Quantization};
+pub(crate) use quantization::{Mode, Packing, Quantization};
 pub(crate) use rope::{Llama3, Rope};
 
 /// The architectures that `models` can run, by their `model_type`.

@@ -8,12 +8,13 @@ mod build;
 mod experts;
 mod feed_forward;
 mod load;
+mod packed;
 mod rope;
 
 use mlx_rs::{
     Array,
     error::Exception,
-    ops::{addmm, dequantize, matmul, quantized_matmul, sigmoid},
+    ops::{addmm, matmul, sigmoid},
 };
 
 pub(crate) use activation::Activation;
@@ -21,9 +22,10 @@ pub(crate) use build::{Builder, Built, Map};
 pub(crate) use experts::{Router, SwitchGlu};
 pub(crate) use feed_forward::{FeedForward, Mixture, Mlp};
 pub(crate) use load::Floats;
+pub(crate) use packed::{Packed, Parts};
 pub(crate) use rope::Rope;
 
-use crate::{config::Packing, ops::slice};
+use crate::ops::slice;
 
 pub(crate) type Result<T> = std::result::Result<T, Exception>;
 
@@ -40,24 +42,6 @@ pub(crate) enum Weight {
     Packed(Packed),
 }
 
-/// Weights as mlx-lm stores them, `[out, in·bits/32]` with scales and biases `[out, in/group]`.
-pub(crate) struct Packed {
-    pub(crate) weight: Array,
-    pub(crate) scales: Array,
-    pub(crate) biases: Array,
-    pub(crate) packing: Packing,
-}
-
-impl Packed {
-    pub(crate) fn group(&self) -> i32 {
-        self.packing.group as i32
-    }
-
-    pub(crate) fn bits(&self) -> i32 {
-        self.packing.bits as i32
-    }
-}
-
 impl Linear {
     /// Of stacked maps: `x`, `[.., 1, in]`, times the one that `indices` say for each row.
     #[allow(dead_code, reason = "for the families that follow")]
@@ -70,16 +54,11 @@ impl Linear {
             (Weight::Plain(weight), None) => matmul(x, weight),
             (Weight::Plain(weight), Some(bias)) => addmm(bias, x, weight, None, None),
             (Weight::Packed(packed), bias) => {
-                let y = quantized(x, packed)?;
+                let y = packed.times(x)?;
                 bias.as_ref().map_or(Ok(y.clone()), |bias| y.add(bias))
             }
         }
     }
-}
-
-fn quantized(x: &Array, packed: &Packed) -> Result<Array> {
-    let (group, bits) = (packed.group(), packed.bits());
-    quantized_matmul(x, &packed.weight, &packed.scales, &packed.biases, true, group, bits)
 }
 
 /// The embedding, which may also be the head.
@@ -94,17 +73,7 @@ impl Embedding {
     pub(crate) fn look_up(&self, tokens: &Array) -> Result<Array> {
         match self {
             Embedding::Plain(table, _) => table.take_axis(tokens, 0),
-            Embedding::Packed(packed) => {
-                let rows = |array: &Array| array.take_axis(tokens, 0);
-                let biases = rows(&packed.biases)?;
-                dequantize(
-                    rows(&packed.weight)?,
-                    rows(&packed.scales)?,
-                    &biases,
-                    packed.group(),
-                    packed.bits(),
-                )
-            }
+            Embedding::Packed(packed) => packed.rows(tokens),
         }
     }
 
@@ -112,7 +81,7 @@ impl Embedding {
     pub(crate) fn as_head(&self, x: &Array) -> Result<Array> {
         match self {
             Embedding::Plain(_, transposed) => matmul(x, transposed),
-            Embedding::Packed(packed) => quantized(x, packed),
+            Embedding::Packed(packed) => packed.times(x),
         }
     }
 }

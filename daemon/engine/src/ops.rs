@@ -4,7 +4,14 @@
 
 #![allow(unsafe_code)]
 
-use mlx_rs::{Array, Stream, error::Exception};
+use std::ffi::CStr;
+
+use mlx_rs::{Array, Dtype, Stream, error::Exception};
+
+use crate::{
+    config::{Mode, Packing},
+    nn::Parts,
+};
 
 type Result<T> = std::result::Result<T, Exception>;
 
@@ -42,6 +49,111 @@ pub(crate) fn gather_mm(a: &Array, b: &Array, indices: &Array, sorted: bool) -> 
             )
         }
     })
+}
+
+/// `x · Wᵀ`, or `x · W`, with packed weights.
+pub(crate) fn quantized_matmul(
+    x: &Array,
+    (weight, scales, biases): Parts<'_>,
+    transposed: bool,
+    packing: Packing,
+) -> Result<Array> {
+    let stream = Stream::thread_local_or_default();
+    result("quantized_matmul", |res| {
+        // SAFETY: see the module.
+        unsafe {
+            mlx_sys::mlx_quantized_matmul(
+                res,
+                x.as_ptr(),
+                weight.as_ptr(),
+                scales.as_ptr(),
+                or_none(biases),
+                transposed,
+                some(packing.group),
+                some(packing.bits),
+                mode(packing).as_ptr(),
+                stream.as_ref().as_ptr(),
+            )
+        }
+    })
+}
+
+/// `x · W[indices]ᵀ` with packed weights: products with one matrix per row of indices.
+pub(crate) fn gather_qmm(
+    x: &Array,
+    (weight, scales, biases): Parts<'_>,
+    indices: &Array,
+    sorted: bool,
+    packing: Packing,
+) -> Result<Array> {
+    let stream = Stream::thread_local_or_default();
+    result("gather_qmm", |res| {
+        // SAFETY: see the module.
+        unsafe {
+            mlx_sys::mlx_gather_qmm(
+                res,
+                x.as_ptr(),
+                weight.as_ptr(),
+                scales.as_ptr(),
+                or_none(biases),
+                mlx_sys::mlx_array_new(),
+                indices.as_ptr(),
+                true,
+                some(packing.group),
+                some(packing.bits),
+                mode(packing).as_ptr(),
+                sorted,
+                stream.as_ref().as_ptr(),
+            )
+        }
+    })
+}
+
+/// Packed weights as floats: of type `dtype`, or of the type that MLX takes.
+pub(crate) fn dequantize(
+    (weight, scales, biases): Parts<'_>,
+    packing: Packing,
+    dtype: Option<Dtype>,
+) -> Result<Array> {
+    let stream = Stream::thread_local_or_default();
+    let has_value = dtype.is_some();
+    let value = dtype.unwrap_or(Dtype::Float32).into();
+    result("dequantize", |res| {
+        // SAFETY: see the module.
+        unsafe {
+            mlx_sys::mlx_dequantize(
+                res,
+                weight.as_ptr(),
+                scales.as_ptr(),
+                or_none(biases),
+                some(packing.group),
+                some(packing.bits),
+                mode(packing).as_ptr(),
+                mlx_sys::mlx_array_new(),
+                mlx_sys::mlx_optional_dtype { value, has_value },
+                stream.as_ref().as_ptr(),
+            )
+        }
+    })
+}
+
+/// MLX's name.
+fn mode(packing: Packing) -> &'static CStr {
+    match packing.mode {
+        Mode::Affine => c"affine",
+        Mode::Mxfp4 => c"mxfp4",
+        Mode::Mxfp8 => c"mxfp8",
+        Mode::Nvfp4 => c"nvfp4",
+    }
+}
+
+fn some(value: usize) -> mlx_sys::mlx_optional_int {
+    mlx_sys::mlx_optional_int { value: value as i32, has_value: true }
+}
+
+fn or_none(array: Option<&Array>) -> mlx_sys::mlx_array {
+    // SAFETY: an empty handle owns nothing.
+    array.map_or_else(|| unsafe { mlx_sys::mlx_array_new() }, Array::as_ptr)
 }
 
 /// `a[start..stop]` along every axis.

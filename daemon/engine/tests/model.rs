@@ -233,7 +233,7 @@ fn configurations_that_cannot_be_run_are_refused() {
     check(|json| json["model_type"] = json!("qwen3-moe"), "did you mean \"qwen3_moe\"?");
     check(|json| json["num_experts"] = json!(16), "has shape [8, 16], not [16, 16]");
     check(|json| json["quantization"]["lm_head"] = json!(false), "contradicts config.json");
-    check(|json| json["quantization"]["mode"] = json!("mxfp4"), "mode \"mxfp4\" is not supported");
+    check(|json| json["quantization"]["mode"] = json!("fp4"), "mode \"fp4\" is not supported");
     let (_, dir) = scratch("qwen3_moe-q4");
     fs::write(dir.path().join("config.json"), "{").unwrap();
     assert!(refusal(dir.path()).contains("config.json: not JSON (EOF"));

@@ -39,12 +39,12 @@ def cases(args):
     two = dict(num_hidden_layers=2)
     here = dict(committed=True)
     tied = dict(tie_word_embeddings=True)
-    made = axes("qwen3_moe", qwen3_moe(args), committed=("q4", "q4-bf16"), without=("bf16", "f32", "mixed"))
+    made = axes("qwen3_moe", qwen3_moe(args), committed=("q4", "q4-bf16", "mxfp4"), without=("bf16", "f32", "mixed"))
     made |= axes("qwen3_moe-untied", qwen3_moe(args), only=("f32", "mixed"))
-    made |= axes("glm4_moe", glm4_moe(args), without=("bf16", "f32", "q4"))
-    made |= axes("qwen3", base(args, **tied, model_type="qwen3"))
+    made |= axes("glm4_moe", glm4_moe(args), committed=("nvfp4",), without=("bf16", "f32", "q4"))
+    made |= axes("qwen3", base(args, **tied, model_type="qwen3"), committed=("mxfp8",))
     made |= axes("qwen2", base(args, model_type="qwen2"), committed=("q4",))
-    made |= axes("llama", base(args, model_type="llama", rope_scaling=LLAMA3))
+    made |= axes("llama", base(args, model_type="llama", rope_scaling=LLAMA3), committed=("mixed",))
     return made | {
         "qwen3_moe-f32": Case(qwen3_moe(args, **two, **tied, mlp_only_layers=[]), **here),
         "qwen3_moe-mixed": Case(

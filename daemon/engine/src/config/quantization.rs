@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{Wrong, read::Reader};
+use crate::weights::normal_name;
 
 /// Which weights are packed, and how.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,15 +27,36 @@ pub(crate) struct Packing {
 /// What a group shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// A scale and a bias, in floats.
+    /// A scale and a bias, in floats; any of some widths and groups.
     Affine,
+    /// Floats of 4 bits (e2m1), a power of two for 32 of them.
+    Mxfp4,
+    /// Floats of 8 bits (e4m3), a power of two for 32 of them.
+    Mxfp8,
+    /// Floats of 4 bits (e2m1), a float of 8 bits (e4m3) for 16 of them.
+    Nvfp4,
 }
 
 impl Mode {
+    const ALL: [Mode; 4] = [Mode::Affine, Mode::Mxfp4, Mode::Mxfp8, Mode::Nvfp4];
+
     /// MLX's name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Mode::Affine => "affine",
+            Mode::Mxfp4 => "mxfp4",
+            Mode::Mxfp8 => "mxfp8",
+            Mode::Nvfp4 => "nvfp4",
+        }
+    }
+
+    /// Bits and group where the configuration names none.
+    fn usual(self) -> (usize, usize) {
+        match self {
+            Mode::Affine => (4, 64),
+            Mode::Mxfp4 => (4, 32),
+            Mode::Mxfp8 => (8, 32),
+            Mode::Nvfp4 => (4, 16),
         }
     }
 }
@@ -42,6 +64,28 @@ impl Mode {
 impl Packing {
     pub(crate) fn affine(bits: usize, group: usize) -> Packing {
         Packing { bits, group, mode: Mode::Affine }
+    }
+
+    /// Scales and biases are floats.
+    pub(crate) fn is_affine(self) -> bool {
+        self.mode == Mode::Affine
+    }
+
+    /// The packing of scales of one byte, whose mode follows from width and group.
+    pub(crate) fn of_bytes(bits: usize, group: usize) -> Option<Packing> {
+        let modes = Mode::ALL.into_iter().filter(|&mode| mode != Mode::Affine);
+        let mut fitting = modes.filter(|mode| mode.usual() == (bits, group));
+        fitting.next().map(|mode| Packing { bits, group, mode })
+    }
+
+    /// Whether MLX has kernels for it.
+    pub(crate) fn is_known(self) -> bool {
+        match self.mode {
+            Mode::Affine => {
+                [2, 3, 4, 5, 6, 8].contains(&self.bits) && [32, 64, 128].contains(&self.group)
+            }
+            mode => mode.usual() == (self.bits, self.group),
+        }
     }
 }
 
@@ -58,32 +102,30 @@ impl Quantization {
                 Value::Object(_) => Some(packing(path, value)?),
                 _ => continue, // bits, group_size, mode, and what converters note beside them
             };
-            quantization.overrides.insert(path.clone(), packing);
+            quantization.overrides.insert(normal_name(path), packing);
         }
         Ok(quantization)
-    }
-
-    /// The packing of the module `path`, where the configuration says anything about it.
-    pub(crate) fn packing(&self, path: &str) -> Option<Packing> {
-        match self.overrides.get(path) {
-            Some(packing) => *packing,
-            None => self.default,
-        }
     }
 }
 
 fn packing(path: &str, value: &Value) -> Result<Packing, Wrong> {
-    let mode = value["mode"].as_str().unwrap_or("affine");
-    if mode != "affine" {
+    let name = value["mode"].as_str().unwrap_or("affine");
+    let Some(mode) = Mode::ALL.into_iter().find(|mode| mode.name() == name) else {
+        let known = Mode::ALL.map(Mode::name).join(", ");
         return Err(Wrong::Key(format!(
-            "{path}: quantization mode {mode:?} is not supported (affine is)"
+            "{path}: quantization mode {name:?} is not supported ({known} are)"
         )));
-    }
+    };
     let number = |key: &str| value[key].as_u64().map(|number| number as usize);
-    let packing = Packing::affine(number("bits").unwrap_or(4), number("group_size").unwrap_or(64));
-    if ![2, 3, 4, 5, 6, 8].contains(&packing.bits) || ![32, 64, 128].contains(&packing.group) {
+    let (bits, group) = mode.usual();
+    let packing = Packing {
+        bits: number("bits").unwrap_or(bits),
+        group: number("group_size").unwrap_or(group),
+        mode,
+    };
+    if !packing.is_known() {
         return Err(Wrong::Key(format!(
-            "{path}: {} bits in groups of {} are not supported",
+            "{path}: {} bits in groups of {} are not supported in mode {name}",
             packing.bits, packing.group
         )));
     }

@@ -68,7 +68,11 @@ fn names_what_is_wrong() {
     check(|json| json["rope_theta"] = json!(-1.0), "rope_theta is -1, it must be positive");
     check(
         |json| json["quantization"] = json!({"bits": 4, "group_size": 64, "mode": "nvfp4"}),
-        "quantization: quantization mode \"nvfp4\" is not supported (affine is)",
+        "quantization: 4 bits in groups of 64 are not supported in mode nvfp4",
+    );
+    check(
+        |json| json["quantization"] = json!({"bits": 4, "mode": "fp4"}),
+        "quantization: quantization mode \"fp4\" is not supported (affine, mxfp4, mxfp8, nvfp4 are)",
     );
     check(
         |json| json["quantization_config"] = json!({"quant_method": "awq"}),
@@ -83,9 +87,10 @@ fn resolves_quantization_by_path() {
         "bits": 4, "group_size": 64, "model.layers.0.mlp.gate": {"bits": 8, "group_size": 32}, "lm_head": false,
     });
     let quantization = parse(json).unwrap().quantization;
-    assert_eq!(quantization.packing("anything"), Some(Packing::affine(4, 64)));
-    assert_eq!(quantization.packing("model.layers.0.mlp.gate"), Some(Packing::affine(8, 32)));
-    assert_eq!(quantization.packing("lm_head"), None);
+    assert_eq!(quantization.default, Some(Packing::affine(4, 64)));
+    let gate = quantization.overrides["model.layers.0.mlp.gate"];
+    assert_eq!(gate, Some(Packing::affine(8, 32)));
+    assert_eq!(quantization.overrides["lm_head"], None);
 }
 
 #[test]

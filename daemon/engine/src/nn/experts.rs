@@ -3,7 +3,7 @@
 use mlx_rs::{
     Array, Dtype,
     error::Exception,
-    ops::{self, argpartition_axis, argsort, gather_qmm, sigmoid, softmax_axis},
+    ops::{self, argpartition_axis, argsort, sigmoid, softmax_axis},
 };
 
 use super::{Activation, Linear, Result, Weight};
@@ -167,21 +167,7 @@ pub(super) fn switch(
 ) -> Result<Array> {
     match &linear.weight {
         Weight::Plain(weight) => gather_mm(x, weight, indices, is_sorted),
-        Weight::Packed(packed) => {
-            let (group, bits) = (packed.group(), packed.bits());
-            gather_qmm(
-                x,
-                &packed.weight,
-                &packed.scales,
-                &packed.biases,
-                None,
-                indices,
-                true,
-                group,
-                bits,
-                is_sorted,
-            )
-        }
+        Weight::Packed(packed) => packed.gathered(x, indices, is_sorted),
     }
 }
 

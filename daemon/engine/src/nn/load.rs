@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use mlx_rs::{
     Array, Dtype,
     error::Exception,
-    ops::{concatenate, dequantize, stack},
+    ops::{concatenate, stack},
     transforms::eval,
 };
 
@@ -81,20 +81,17 @@ impl Arrays {
         let Some(packing) = matrix.packing else { return Ok(None) };
         Ok(Some(Packed {
             weight: self.part(matrix, "weight", false)?,
-            scales: self.part(matrix, "scales", true)?,
-            biases: self.part(matrix, "biases", true)?,
+            scales: self.part(matrix, "scales", packing.is_affine())?,
+            biases: packing.is_affine().then(|| self.part(matrix, "biases", true)).transpose()?,
             packing,
+            dtype: (self.floats != Floats::Stored).then_some(Dtype::Float32),
         }))
     }
 
     /// The matrix in fp32, `[.., out, in]`.
     fn dense(&mut self, matrix: &Matrix) -> Result<Array> {
         let array = match self.packed(matrix)? {
-            Some(packed) => {
-                let (group, bits) = (packed.group(), packed.bits());
-                dequantize(&packed.weight, &packed.scales, &packed.biases, group, bits)?
-                    .as_dtype(Dtype::Float32)?
-            }
+            Some(packed) => packed.unpacked()?,
             None => self.part(matrix, "weight", true)?,
         };
         // One at a time, so that the packed form can go before the next one comes.
@@ -108,7 +105,7 @@ impl Arrays {
         }
         Ok(match self.packed(matrix)? {
             Some(packed) => {
-                eval([&packed.weight, &packed.scales, &packed.biases])?;
+                eval(packed.arrays())?;
                 Weight::Packed(packed)
             }
             None => Weight::Plain(transposed(&self.part(matrix, "weight", true)?)?),

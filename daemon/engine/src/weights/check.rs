@@ -110,7 +110,7 @@ impl<'s> Checker<'s> {
         matrix.packing = self.packing(&matrix, &scales)?;
         match matrix.packing {
             Some(packing) => {
-                let columns = inner * packing.bits / 32;
+                let (columns, groups) = (inner * packing.bits / 32, inner / packing.group);
                 if !(inner * packing.bits).is_multiple_of(32)
                     || !inner.is_multiple_of(packing.group)
                 {
@@ -120,21 +120,13 @@ impl<'s> Checker<'s> {
                     );
                     return Err(self.shards.wrong(&scales, &what));
                 }
-                self.tensors(&matrix, "weight", &shape(&[out, columns]), |entry| {
-                    entry.dtype == "U32"
-                })?;
-                self.tensors(
-                    &matrix,
-                    "scales",
-                    &shape(&[out, inner / packing.group]),
-                    Entry::is_float,
-                )?;
-                self.tensors(
-                    &matrix,
-                    "biases",
-                    &shape(&[out, inner / packing.group]),
-                    Entry::is_float,
-                )?;
+                let is_word = |entry: &Entry| entry.dtype == "U32";
+                let is_scale = if packing.is_affine() { Entry::is_float } else { Entry::is_byte };
+                self.tensors(&matrix, "weight", &shape(&[out, columns]), is_word)?;
+                self.tensors(&matrix, "scales", &shape(&[out, groups]), is_scale)?;
+                if packing.is_affine() {
+                    self.tensors(&matrix, "biases", &shape(&[out, groups]), Entry::is_float)?;
+                }
                 matrix.dtype = self.shards.need(&scales)?.dtype.clone();
             }
             None => {
@@ -160,23 +152,24 @@ impl<'s> Checker<'s> {
             (Some(_), Some(None)) => {
                 Err(self.shards.wrong(scales, "contradicts config.json, which says unquantized"))
             }
-            (Some(entry), _) => match self.quantization.packing(&matrix.path) {
-                Some(packing) => Ok(Some(packing)),
-                None => self.infer(matrix, entry).map(Some),
-            },
+            (Some(_), Some(Some(packing))) => Ok(Some(*packing)),
+            (Some(entry), None) => self.infer(matrix, entry).map(Some),
         }
     }
 
-    /// The packing that the shapes of weight and scales imply.
+    /// The packing that the shapes of weight and scales imply. The configuration's default may be another one, as in mlx-lm.
     fn infer(&self, matrix: &Matrix, scales: &Entry) -> Result<Packing, LoadError> {
         let weight = self.shards.need(&matrix.names("weight")[0])?;
         let columns = |entry: &Entry| entry.shape.last().copied().unwrap_or(0);
         let group = matrix.inner.checked_div(columns(scales)).unwrap_or(0);
-        let packing = Packing::affine(columns(weight) * 32 / matrix.inner, group);
-        if [2, 3, 4, 5, 6, 8].contains(&packing.bits) && [32, 64, 128].contains(&packing.group) {
-            return Ok(packing);
-        }
-        Err(self.shards.wrong(&matrix.names("scales")[0], "has a shape that fits no known packing"))
+        let bits = columns(weight) * 32 / matrix.inner;
+        let packing = match scales.is_byte() {
+            true => Packing::of_bytes(bits, group),
+            false => Some(Packing::affine(bits, group)).filter(|packing| packing.is_known()),
+        };
+        packing.ok_or_else(|| {
+            self.shards.wrong(&matrix.names("scales")[0], "has a shape that fits no known packing")
+        })
     }
 
     /// A tensor of floats that is no matrix.

@@ -32,6 +32,11 @@ impl Entry {
     pub(crate) fn is_float(&self) -> bool {
         matches!(self.dtype.as_str(), "F32" | "F16" | "BF16")
     }
+
+    /// The type of scales that are a power of two, or a float of 8 bits.
+    pub(crate) fn is_byte(&self) -> bool {
+        self.dtype == "U8"
+    }
 }
 
 /// Reads the header of `path`, and checks that the file is long enough for every tensor.
