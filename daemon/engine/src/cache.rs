@@ -5,6 +5,7 @@
 //! fewer tokens than was asked for, and the rest is fed again.
 
 mod full;
+pub(crate) mod places;
 
 use mlx_rs::{Array, error::Exception};
 
