@@ -20,7 +20,7 @@ use read::Reader;
 pub(crate) use feed_forward::{Experts, FeedForward, Router};
 pub(crate) use gqa::Gqa;
 pub(crate) use quantization::{Mode, Packing, Quantization};
-pub(crate) use rope::{Llama3, Rope};
+pub(crate) use rope::{Llama3, Rope, Scaling, Yarn};
 
 /// The architectures that `models` can run, by their `model_type`.
 pub(crate) const ARCHITECTURES: [&str; 5] = ["glm4_moe", "llama", "qwen2", "qwen3", "qwen3_moe"];
@@ -98,7 +98,7 @@ impl ModelConfig {
             norm_eps: reader.optional::<f64>(&["rms_norm_eps"])?.unwrap_or(1e-6) as f32,
             tied: reader.optional(&["tie_word_embeddings"])?.unwrap_or(is_tied_by_default)
                 && !is_glm,
-            context_max: reader.optional(&["max_position_embeddings"])?.unwrap_or(4096),
+            context_max: rope::context_max(&reader)?,
             quantization: Quantization::parse(&reader)?,
             eos: reader
                 .tokens("eos_token_id")?

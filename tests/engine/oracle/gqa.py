@@ -23,6 +23,36 @@ def glm4_moe(args, **extra):
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
 
 
+# Half of a head's pairs get a longer period, each another.
+LONG = dict(
+    rope_type="longrope", original_max_position_embeddings=64, short_factor=[1.0] * 8, long_factor=[1.0, 1.0, 1.1, 1.3, 1.7, 2.5, 4.0, 8.0],
+)
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=8.0, beta_slow=1.0)
+
+
+def ropes(args):
+    """Every scaling of rotary positions; the growing base sets in with the first decoded token, as chunks would change it."""
+    scalings = {
+        "linear": dict(type="linear", factor=4.0),
+        "dynamic": dict(rope_type="dynamic", factor=4.0),
+        "yarn": YARN,
+        "yarn-exact": dict(YARN, truncate=False),
+        "yarn-mscale": dict(YARN, mscale=1.3, mscale_all_dim=0.7),
+        "longrope": LONG,
+    }
+    two = dict(num_hidden_layers=2)
+    made = {}
+    for name, scaling in scalings.items():
+        extra = dict(max_position_embeddings=args.prompt) if name == "dynamic" else {}
+        config = base(args, **two, model_type="llama", rope_theta=500.0, rope_scaling=scaling, **extra)
+        quantization = dict(bits=4, group_size=32) if name in ("dynamic", "longrope", "yarn-exact") else None
+        made[f"llama-{name}"] = Case(config, quantization, committed=name in ("longrope", "yarn-exact"))
+    made["llama-interleaved"] = Case(base(args, **two, model_type="llama", rope_traditional=True))
+    made["qwen3-yarn"] = Case(base(args, **two, model_type="qwen3", rope_scaling=YARN))
+    made["qwen2-yarn-interleaved"] = Case(base(args, **two, model_type="qwen2", rope_traditional=True, rope_scaling=YARN))
+    return made
+
+
 def mixed(path, module):
     """Head unquantized, routers 8 bit, everything of layer 0 8 bit in small groups."""
     if path == "lm_head":
@@ -45,7 +75,7 @@ def cases(args):
     made |= axes("qwen3", base(args, **tied, model_type="qwen3"), committed=("mxfp8",))
     made |= axes("qwen2", base(args, model_type="qwen2"), committed=("q4",))
     made |= axes("llama", base(args, model_type="llama", rope_scaling=LLAMA3), committed=("mixed",))
-    return made | {
+    return made | ropes(args) | {
         "qwen3_moe-f32": Case(qwen3_moe(args, **two, **tied, mlp_only_layers=[]), **here),
         "qwen3_moe-mixed": Case(
             qwen3_moe(args, norm_topk_prob=False, decoder_sparse_step=2, mlp_only_layers=[]), dict(q4, quant_predicate=mixed), shards=3, **here

@@ -118,13 +118,6 @@ impl<'j> Reader<'j> {
         found.map(|value| typed(key, value)).transpose()
     }
 
-    pub(super) fn rope_need(&self, key: &str) -> Result<f32, Wrong> {
-        let value: Option<f64> = self.rope_key(key)?;
-        value
-            .map(|value| value as f32)
-            .ok_or_else(|| Wrong::Key(format!("the rope scaling has no {key}")))
-    }
-
     pub(super) fn rope_type(&self) -> Result<String, Wrong> {
         let named: Option<String> = match self.rope_key("rope_type")? {
             None => {

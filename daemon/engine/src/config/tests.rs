@@ -103,3 +103,56 @@ fn suggests_an_architecture() {
     let error = unknown_architecture("mamba".to_owned());
     assert!(!error.to_string().contains("did you mean"));
 }
+
+#[test]
+fn understands_every_scaling_of_positions() {
+    let scaling = |rope: Value| {
+        let mut json = qwen3_moe();
+        json["model_type"] = json!("qwen3");
+        json["rope_scaling"] = rope;
+        let config = parse(json)?;
+        let Family::Gqa(gqa) = config.family;
+        Ok((gqa.rope.scaling, config.context_max))
+    };
+    let ok = |rope: Value| scaling(rope).unwrap().0;
+    assert_eq!(ok(json!({"type": "default"})), Scaling::None);
+    assert_eq!(ok(json!({"type": "linear", "factor": 2.0})), Scaling::Linear { factor: 2.0 });
+    // The configuration names the length from which on the base grows.
+    assert_eq!(
+        scaling(json!({"rope_type": "dynamic", "factor": 4.0})).unwrap(),
+        (Scaling::Dynamic { factor: 4.0, context: 512 }, 2048)
+    );
+    let yarn = |truncate: bool| {
+        let factor = json!({
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 8.0, "truncate": truncate,
+        });
+        match ok(factor) {
+            Scaling::Yarn(yarn) => yarn,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(yarn(true).ramp, (0.0, 3.0));
+    let (low, high) = yarn(false).ramp;
+    assert!((low - 0.2098).abs() < 1e-3 && (high - 2.0160).abs() < 1e-3, "{low} {high}");
+    assert!((yarn(true).input - 1.1386).abs() < 1e-4 && yarn(true).attention == 1.0);
+    let long = |factors: Value| {
+        scaling(
+            json!({"type": "longrope", "original_max_position_embeddings": 64, "long_factor": factors}),
+        )
+    };
+    let factors = vec![1.5; 8];
+    assert!(
+        matches!(long(json!(factors)), Ok((Scaling::Long { factors: found, .. }, _)) if found == factors)
+    );
+    let wrong = |reason: &str| Err(Wrong::Key(reason.to_owned()));
+    assert_eq!(long(json!([1.0, 2.0])), wrong("long_factor must be 8 numbers"));
+    assert_eq!(scaling(json!({"type": "yarn"})), wrong("the rope scaling has no factor"));
+    assert_eq!(
+        scaling(json!({"type": "linear", "factor": 0})),
+        wrong("the rope scaling has a factor of 0")
+    );
+    let unknown = wrong(
+        "rope scaling \"ntk\" is not supported (default, linear, dynamic, llama3, yarn, longrope, mrope are)",
+    );
+    assert_eq!(scaling(json!({"type": "ntk"})), unknown);
+}

@@ -1,63 +1,128 @@
 //! Rotary positions.
+//!
+//! Periods are computed by MLX, in mlx-lm's order, so that they are the same to the last bit on every device.
 
-use mlx_rs::{Array, fast};
+use std::cell::OnceCell;
+
+use mlx_rs::{
+    Array, fast,
+    ops::{clip, concatenate, select},
+};
 
 use super::Result;
-use crate::config;
+use crate::{
+    config::{self, Llama3, Scaling, Yarn},
+    ops::slice,
+};
 
 /// Rotates queries and keys by their positions.
 pub(crate) struct Rope {
     dims: i32,
     interleaved: bool,
-    base: Option<f32>,
-    scale: f32,
-    /// Periods of the pairs, where they are not powers of the base.
-    frequencies: Option<Array>,
+    base: f64,
+    scaling: Scaling,
+    /// Periods of the pairs in tokens per radian, where they are not powers of the base; made when they are first needed.
+    periods: OnceCell<Array>,
 }
 
 impl Rope {
     pub(crate) fn new(rope: &config::Rope) -> Rope {
-        let frequencies = rope.llama3.map(|llama3| {
-            let frequencies = llama3_frequencies(rope.dims, rope.base, llama3);
-            Array::from_slice(&frequencies, &[frequencies.len() as i32])
-        });
         Rope {
             dims: rope.dims as i32,
             interleaved: rope.interleaved,
-            base: frequencies.is_none().then_some(rope.base),
-            scale: rope.scale,
-            frequencies,
+            base: rope.base,
+            scaling: rope.scaling.clone(),
+            periods: OnceCell::new(),
         }
     }
 
     /// `x` is `[1, heads, tokens, head_dim]`, its first token at position `offset`.
     pub(crate) fn forward(&self, x: &Array, offset: i32) -> Result<Array> {
-        fast::rope(
-            x,
-            self.dims,
-            self.interleaved,
-            self.base,
-            self.scale,
-            offset,
-            self.frequencies.as_ref(),
-        )
+        let (base, scale) = match self.scaling {
+            Scaling::None => (self.base, 1.0),
+            Scaling::Linear { factor } => (self.base, 1.0 / factor),
+            Scaling::Dynamic { factor, context } => {
+                let context = context as f64;
+                let len = f64::from(x.dim(2) + offset).max(context);
+                let dims = f64::from(self.dims);
+                let growth = (factor * len / context - (factor - 1.0)).powf(dims / (dims - 2.0));
+                (self.base * growth, 1.0)
+            }
+            Scaling::Llama3(_) | Scaling::Yarn(_) | Scaling::Long { .. } => {
+                return self.by_periods(x, offset);
+            }
+        };
+        let (base, scale) = (Some(base as f32), scale as f32);
+        fast::rope(x, self.dims, self.interleaved, base, scale, offset, None)
+    }
+
+    fn by_periods(&self, x: &Array, offset: i32) -> Result<Array> {
+        let periods = match self.periods.get() {
+            Some(periods) => periods.clone(),
+            None => {
+                let periods = self.periods()?;
+                self.periods.get_or_init(|| periods).clone()
+            }
+        };
+        let input = match self.scaling {
+            Scaling::Yarn(Yarn { input, .. }) | Scaling::Long { input, .. } => input,
+            _ => 1.0,
+        };
+        let scaled = if input == 1.0 { x.clone() } else { self.multiplied(x, input)? };
+        fast::rope(&scaled, self.dims, self.interleaved, None, 1.0, offset, &periods)
+    }
+
+    /// `x` with the dimensions that are rotated multiplied by `factor`.
+    fn multiplied(&self, x: &Array, factor: f64) -> Result<Array> {
+        let factor = Array::from_f32(factor as f32).as_dtype(x.dtype())?;
+        let (heads, tokens, width) = (x.dim(1), x.dim(2), x.dim(3));
+        if self.dims == width {
+            return x.multiply(factor);
+        }
+        let rotated = slice(x, &[0; 4], &[1, heads, tokens, self.dims])?;
+        let rest = slice(x, &[0, 0, 0, self.dims], &[1, heads, tokens, width])?;
+        concatenate(&[rotated.multiply(factor)?, rest], -1)
+    }
+
+    fn periods(&self) -> Result<Array> {
+        let exponents = Array::arange::<i32, f32>(0, self.dims, 2)?;
+        let exponents = exponents.divide(scalar(f64::from(self.dims)))?;
+        let plain = scalar(self.base).power(&exponents)?;
+        match &self.scaling {
+            Scaling::Llama3(llama3) => llama3_periods(&plain, *llama3),
+            Scaling::Yarn(yarn) => yarn_periods(&plain, *yarn),
+            Scaling::Long { factors, .. } => {
+                let factors: Vec<f32> = factors.iter().map(|&factor| factor as f32).collect();
+                Array::from_slice(&factors, &[factors.len() as i32]).multiply(&plain)
+            }
+            _ => Ok(plain),
+        }
     }
 }
 
 /// Long wavelengths are stretched, short ones are not, those between partly.
-fn llama3_frequencies(dims: usize, base: f32, llama3: config::Llama3) -> Vec<f32> {
-    let config::Llama3 { factor, low, high, context_original } = llama3;
-    let plain = (0..dims).step_by(2).map(|dim| base.powf(dim as f32 / dims as f32));
-    let scaled = plain.map(|frequency| {
-        let wavelength = 2.0 * std::f32::consts::PI * frequency;
-        if wavelength > context_original / low {
-            frequency * factor
-        } else if wavelength > context_original / high {
-            let smooth = (context_original / wavelength - low) / (high - low);
-            frequency / ((1.0 - smooth) / factor + smooth)
-        } else {
-            frequency
-        }
-    });
-    scaled.collect()
+fn llama3_periods(plain: &Array, llama3: Llama3) -> Result<Array> {
+    let Llama3 { factor, low, high, context_original } = llama3;
+    let wavelengths = scalar(2.0 * std::f64::consts::PI).multiply(plain)?;
+    let (longest, shortest) = (scalar(context_original / low), scalar(context_original / high));
+    let stretched = select(wavelengths.gt(&longest)?, plain.multiply(scalar(factor))?, plain)?;
+    let between = wavelengths.gt(&shortest)?.logical_and(wavelengths.lt(&longest)?)?;
+    let smooth = scalar(context_original).divide(&wavelengths)?.subtract(scalar(low))?;
+    let smooth = smooth.divide(scalar(high - low))?;
+    let weights = scalar(1.0).subtract(&smooth)?.divide(scalar(factor))?.add(&smooth)?;
+    select(between, stretched.divide(weights)?, &stretched)
+}
+
+fn yarn_periods(plain: &Array, yarn: Yarn) -> Result<Array> {
+    let (low, high) = yarn.ramp;
+    let stretched = scalar(yarn.factor).multiply(plain)?;
+    let ramp = Array::arange::<i32, f32>(0, plain.dim(0), 1)?.subtract(scalar(low))?;
+    let ramp = clip(ramp.divide(scalar(high - low))?, (scalar(0.0), scalar(1.0)))?;
+    let kept = scalar(1.0).subtract(ramp)?;
+    let weights = stretched.multiply(&kept)?.add(plain.multiply(scalar(1.0).subtract(&kept)?)?)?;
+    stretched.multiply(plain)?.divide(weights)
+}
+
+fn scalar(value: f64) -> Array {
+    Array::from_f32(value as f32)
 }
