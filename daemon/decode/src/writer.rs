@@ -99,10 +99,9 @@ impl<'e> Writer<'e> {
             constraint: Some(Box::new(guard)),
             sampling: Sampling {
                 temperature: manner.temperature,
-                top_k: 0,
-                top_p: 1.0,
                 min_p: MIN_P,
                 seed: manner.seed,
+                ..Sampling::GREEDY
             },
             limits: Limits {
                 tokens_max: manner.tokens_max,

@@ -67,6 +67,7 @@ impl Engine {
     /// Enqueues a job. The steps come from the sequence; dropping it cancels the job.
     pub fn submit(&self, job: Job) -> Result<Sequence, SubmitError> {
         self.check(&job.prompt)?;
+        job.sampling.check(self.inner.info.vocabulary)?;
         let id = self.inner.line.submit(job)?;
         Ok(Sequence::new(self.inner.clone(), id))
     }

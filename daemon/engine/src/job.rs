@@ -1,14 +1,13 @@
 //! The words that callers and the engine thread share: what a job is, what a step is, and what can go wrong.
 
+use crate::sampling::Sampling;
+
 /// A token of the model's vocabulary.
 pub type TokenId = u32;
 
 /// An adapter that is mounted on the model, and that a job can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SoulId(pub(crate) u32);
-
-/// How many of the likeliest tokens a [`Step`] carries.
-pub const TOP_LEN_MAX: usize = 8;
 
 /// Work for the engine: a prompt to continue.
 pub struct Job {
@@ -48,32 +47,18 @@ pub struct Limits {
     pub ahead_max: u32,
 }
 
-/// How a token is drawn. The order is temperature, top-k, top-p, min-p, draw.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampling {
-    /// 0 takes the likeliest token; 1 draws from the model's distribution.
-    pub temperature: f32,
-    /// Only the k likeliest tokens take part; 0 means all.
-    pub top_k: u32,
-    /// Only the likeliest tokens that together reach this probability take part; 1 means all.
-    pub top_p: f32,
-    /// Only tokens at least this fraction as likely as the likeliest take part; 0 means all.
-    pub min_p: f32,
-    /// The draw at tape position `i` depends on the seed, on `i`, and on how often the sequence was rewound since it was seeded.
-    pub seed: u64,
-}
-
-impl Sampling {
-    /// Always the likeliest token.
-    pub const GREEDY: Sampling =
-        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 };
-}
-
 /// A mask over the next token, plugged in by a caller that knows what the tokens mean.
 pub trait Constraint: Send {
     /// Bans tokens by setting their logit to negative infinity. `tape` is what the sequence generated so far (without the
-    /// prompt). Runs on the engine thread before every draw, so it must be quick.
+    /// prompt). Runs on the engine thread before every draw, so it must be quick. There may be more logits than the tokenizer has
+    /// tokens, and fewer than a mask has bits: [`crate::TokenSet::allow_only`] does right by both.
     fn apply(&mut self, tape: &[TokenId], logits: &mut [f32]);
+
+    /// Whatever `apply` can know without the logits, such as the mask of a grammar. Runs on the engine thread while the model
+    /// computes them, once before each `apply` and with the same tape, so what takes less time than the model costs nothing.
+    fn prepare(&mut self, tape: &[TokenId]) {
+        let _ = tape;
+    }
 
     /// The tape was cut back to `len` tokens.
     fn rewound(&mut self, len: usize) {
@@ -92,7 +77,8 @@ pub struct Step {
     pub logprob: f32,
     /// The entropy of the model's distribution at this position, in nats.
     pub entropy: f32,
-    /// The likeliest tokens with their log probabilities, likeliest first; at most [`TOP_LEN_MAX`].
+    /// The likeliest tokens with their log probabilities (likewise the model's own), likeliest first: as many as
+    /// [`Sampling::top_len`] says.
     pub top: Vec<(TokenId, f32)>,
     /// Set on the last step of a sequence.
     pub finish: Option<Finish>,
@@ -134,6 +120,14 @@ pub enum SubmitError {
         token: TokenId,
         /// Size of the vocabulary.
         vocabulary: usize,
+    },
+    /// A setting of the sampling that means nothing.
+    #[error("the sampling's {setting} {wrong}")]
+    Sampling {
+        /// Its name.
+        setting: &'static str,
+        /// Its value, and what it may be.
+        wrong: String,
     },
     /// The engine thread is gone.
     #[error(transparent)]

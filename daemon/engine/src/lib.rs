@@ -27,8 +27,10 @@ mod ops;
 mod prefix;
 mod run;
 mod sample;
+mod sampling;
 mod sequence;
 mod thread;
+mod token_set;
 mod tokenizer;
 #[cfg(feature = "mlx")]
 mod weights;
@@ -39,9 +41,10 @@ pub use crate::{
     engine::Engine,
     info::{Compute, LoadError, LoadOptions, ModelInfo},
     job::{
-        Class, Constraint, EngineError, Finish, Job, Limits, Sampling, SoulId, Step, SubmitError,
-        TOP_LEN_MAX, TokenId,
+        Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, SubmitError, TokenId,
     },
+    sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},
     sequence::{Mark, Sequence},
+    token_set::TokenSet,
     tokenizer::{ChatError, ChatMessage, FimTokens, Tokenizer},
 };

@@ -4,9 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
     backend::{Backend, Feed, Rows},
-    job::{Class, Constraint, EngineError, Finish, Job, Limits, Sampling, Step, TokenId},
+    job::{Class, Constraint, EngineError, Finish, Job, Limits, Step, TokenId},
     line::{Ask, Board, Course},
-    sample::{Outlook, draw, log_sum_exp},
+    sample::{History, Outlook, Sampler, adjust, log_sum_exp},
+    sampling::Sampling,
     thread::{Facts, panic_message},
 };
 
@@ -23,7 +24,7 @@ pub(crate) struct Run<S> {
 }
 
 pub(crate) enum Work {
-    Decode(Decode),
+    Decode(Box<Decode>),
     Question(Question),
 }
 
@@ -84,9 +85,12 @@ pub(crate) struct Decode {
     tape: Vec<TokenId>,
     constraint: Option<Box<dyn Constraint>>,
     sampling: Sampling,
+    sampler: Sampler,
     pub(crate) limits: Limits,
     /// Rewinds since the seed was set.
     retry: u64,
+    /// What came of the constraint's preparation.
+    prepared: Result<(), EngineError>,
     /// The tape ends with a finishing step.
     pub(crate) finished: bool,
 }
@@ -100,8 +104,10 @@ impl Decode {
             tape: Vec::new(),
             constraint,
             sampling,
+            sampler: Sampler::default(),
             limits,
             retry: 0,
+            prepared: Ok(()),
             finished: false,
         }
     }
@@ -141,6 +147,14 @@ impl Decode {
         self.retry += course.rewinds;
     }
 
+    /// What can be done for the next draw while its logits are computed.
+    pub(crate) fn prepare(&mut self) {
+        if let Some(constraint) = &mut self.constraint {
+            let tape = &self.tape;
+            self.prepared = caught(|| constraint.prepare(tape));
+        }
+    }
+
     /// Draws the next token from its logits and puts it on the tape.
     pub(crate) fn step(
         &mut self,
@@ -148,19 +162,18 @@ impl Decode {
         facts: &Facts,
     ) -> Result<Step, EngineError> {
         let position = self.tape.len();
-        let outlook = Outlook::of(&logits).ok_or(EngineError::NotANumber { position })?;
-        let raw = self.constraint.is_some().then(|| logits.clone());
+        let outlook = Outlook::of(&logits, self.sampling.top_len)
+            .ok_or(EngineError::NotANumber { position })?;
+        std::mem::replace(&mut self.prepared, Ok(()))?;
+        let raw = (self.constraint.is_some() || self.sampling.adjusts()).then(|| logits.clone());
+        let history = History { prompt: &self.prompt, tape: &self.tape };
+        adjust(&mut logits, &self.sampling, history);
         if let Some(constraint) = &mut self.constraint {
-            let applied =
-                catch_unwind(AssertUnwindSafe(|| constraint.apply(&self.tape, &mut logits)));
-            applied.map_err(|panic| {
-                EngineError::Backend(format!(
-                    "the constraint panicked: {}",
-                    panic_message(panic.as_ref())
-                ))
-            })?;
+            caught(|| constraint.apply(&self.tape, &mut logits))?;
         }
-        let token = draw(&logits, &self.sampling, position, self.retry)
+        let token = self
+            .sampler
+            .draw(&logits, &self.sampling, position, self.retry)
             .ok_or(EngineError::NothingAllowed { position })?;
         let logprob = raw.as_ref().unwrap_or(&logits)[token as usize] - outlook.normaliser;
         self.tape.push(token);
@@ -176,6 +189,14 @@ impl Decode {
         self.finished = finish.is_some();
         Ok(Step { token, position, logprob, entropy: outlook.entropy, top: outlook.top, finish })
     }
+}
+
+/// Runs a caller's constraint, which must not take the engine down.
+fn caught(call: impl FnOnce()) -> Result<(), EngineError> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+        let message = panic_message(panic.as_ref());
+        EngineError::Backend(format!("the constraint panicked: {message}"))
+    })
 }
 
 /// A question in progress.
@@ -281,7 +302,18 @@ pub(crate) fn alone<B: Backend>(
     tokens: &[TokenId],
     rows: Rows,
 ) -> Result<Vec<f32>, EngineError> {
-    let rows = backend.forward(None, &mut [Feed { state, tokens, rows }], &mut || {})?;
+    beside(backend, state, tokens, rows, &mut || {})
+}
+
+/// One pass over one sequence, with something to do while the machine computes.
+pub(crate) fn beside<B: Backend>(
+    backend: &mut B,
+    state: &mut B::State,
+    tokens: &[TokenId],
+    rows: Rows,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<Vec<f32>, EngineError> {
+    let rows = backend.forward(None, &mut [Feed { state, tokens, rows }], meanwhile)?;
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 

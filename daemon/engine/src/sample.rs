@@ -1,11 +1,17 @@
 //! From one row of logits to one token, on the host.
 //!
-//! The draw is a pure function of the logits, the [`Sampling`], the tape position and the number of rewinds, so the same job
-//! gives the same tokens whatever else the engine does meanwhile.
+//! The draw is a pure function of the logits, the [`Sampling`], what was generated, the tape position and the number of rewinds, so
+//! the same job gives the same tokens whatever else the engine does meanwhile.
 
-use crate::job::{Sampling, TOP_LEN_MAX, TokenId};
+mod exp;
+mod penalty;
+mod pool;
 
-/// What the model thinks of a position, before any constraint.
+pub(crate) use penalty::History;
+
+use crate::{job::TokenId, sampling::Sampling};
+
+/// What the model thinks of a position, before any bias, penalty or constraint.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Outlook {
     /// log of the sum of exponentials of the logits.
@@ -17,104 +23,75 @@ pub(crate) struct Outlook {
 }
 
 impl Outlook {
-    /// `None` when the row has no finite maximum (it holds NaN, or nothing but infinities).
-    pub(crate) fn of(logits: &[f32]) -> Option<Outlook> {
-        let normaliser = log_sum_exp(logits)?;
-        let mut top: Vec<(TokenId, f32)> = Vec::with_capacity(TOP_LEN_MAX + 1);
-        let mut surprise = 0.0f64;
-        for (token, &logit) in logits.iter().enumerate() {
-            let logprob = logit - normaliser;
-            if logprob > f32::NEG_INFINITY {
-                surprise -= f64::from(logprob.exp()) * f64::from(logprob);
-            }
-            if top.len() < TOP_LEN_MAX || top.last().is_some_and(|&(_, least)| logprob > least) {
-                let place = top.partition_point(|&(_, other)| other >= logprob);
-                top.insert(place, (token as TokenId, logprob));
-                top.truncate(TOP_LEN_MAX);
-            }
-        }
-        Some(Outlook { normaliser, entropy: surprise.max(0.0) as f32, top })
+    /// With the `top_len` likeliest tokens. `None` when the row has no finite maximum (it holds NaN, or nothing but infinities).
+    pub(crate) fn of(logits: &[f32], top_len: u32) -> Option<Outlook> {
+        let sums = exp::sums(logits)?;
+        let log_total = sums.total.ln();
+        let normaliser = sums.max + log_total as f32;
+        let entropy = log_total - sums.weighted / sums.total;
+        let mut top = likeliest_few(logits, top_len as usize);
+        top.iter_mut().for_each(|(_, logit)| *logit -= normaliser);
+        Some(Outlook { normaliser, entropy: entropy.max(0.0) as f32, top })
     }
 }
 
 /// `ln Σ exp(x)`; `None` when that is no finite number.
 pub(crate) fn log_sum_exp(logits: &[f32]) -> Option<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    if !max.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
-        return None;
-    }
-    let sum: f64 = logits.iter().map(|&logit| f64::from((logit - max).exp())).sum();
-    Some(max + sum.ln() as f32)
+    exp::sums(logits).map(|sums| sums.max + sums.total.ln() as f32)
 }
 
-/// Draws from (constrained) logits; `None` when every token is banned.
-pub(crate) fn draw(
-    logits: &[f32],
-    sampling: &Sampling,
-    position: usize,
-    retry: u64,
-) -> Option<TokenId> {
-    if sampling.temperature <= 0.0 {
-        return likeliest(logits);
+/// The tokens with the greatest logits, the greatest first, the first one of equals.
+fn likeliest_few(logits: &[f32], count: usize) -> Vec<(TokenId, f32)> {
+    const BLOCK: usize = 64;
+    let mut top: Vec<(TokenId, f32)> = Vec::with_capacity(count + 1);
+    if count == 0 {
+        return top;
     }
-    let mut ranked = candidates(logits, sampling);
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    if sampling.top_k > 0 {
-        ranked.truncate(sampling.top_k as usize);
-    }
-    let best = ranked.first()?.1;
-    let mut total = 0.0f64;
-    let mut weights: Vec<f64> = Vec::with_capacity(ranked.len());
-    for &(_, logit) in &ranked {
-        let weight = (f64::from(logit - best) / f64::from(sampling.temperature)).exp();
-        total += weight;
-        weights.push(weight);
-    }
-    let kept = nucleus(&weights, total, sampling);
-    let total: f64 = weights[..kept].iter().sum();
-    let mut left = uniform(sampling.seed, position, retry) * total;
-    for (index, weight) in weights[..kept].iter().enumerate() {
-        left -= weight;
-        if left < 0.0 {
-            return Some(ranked[index].0);
+    for (block, numbers) in logits.chunks(BLOCK).enumerate() {
+        let least = if top.len() < count { f32::NEG_INFINITY } else { top[count - 1].1 };
+        // Most blocks hold none: one look at all of it.
+        if !numbers.iter().fold(false, |any, &logit| any | (logit > least)) {
+            continue;
+        }
+        for (index, &logit) in numbers.iter().enumerate() {
+            if logit > f32::NEG_INFINITY && (top.len() < count || logit > top[top.len() - 1].1) {
+                let place = top.partition_point(|&(_, other)| other >= logit);
+                top.insert(place, ((block * BLOCK + index) as TokenId, logit));
+                top.truncate(count);
+            }
         }
     }
-    Some(ranked[kept - 1].0)
+    top
 }
 
-/// The tokens that are not banned and can still matter. Ones that are e⁻⁶⁰ times as likely as the best never get drawn; leaving
-/// them out keeps the sort short.
-fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<(TokenId, f32)> {
-    const NEVER: f32 = 60.0;
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut least = max - NEVER * sampling.temperature.max(f32::MIN_POSITIVE);
-    if sampling.min_p > 0.0 {
-        least = least.max(max + sampling.min_p.min(1.0).ln() * sampling.temperature);
-    }
-    let tokens = logits
-        .iter()
-        .enumerate()
-        .filter(|&(_, &logit)| logit >= least && logit > f32::NEG_INFINITY);
-    tokens.map(|(token, &logit)| (token as TokenId, logit)).collect()
+/// Draws tokens, and keeps the buffers for it.
+#[derive(Debug, Default)]
+pub(crate) struct Sampler {
+    pool: pool::Pool,
 }
 
-/// How many of the ranked tokens top-p and min-p leave; at least one.
-fn nucleus(weights: &[f64], total: f64, sampling: &Sampling) -> usize {
-    let mut kept = weights.len();
-    if sampling.top_p < 1.0 {
-        let mut reached = 0.0;
-        let enough = f64::from(sampling.top_p.max(0.0)) * total;
-        let last = weights.iter().position(|weight| {
-            reached += weight;
-            reached >= enough
-        });
-        kept = last.map_or(weights.len(), |index| index + 1);
+impl Sampler {
+    /// Draws from constrained logits; `None` when every token is banned.
+    pub(crate) fn draw(
+        &mut self,
+        logits: &[f32],
+        sampling: &Sampling,
+        position: usize,
+        retry: u64,
+    ) -> Option<TokenId> {
+        // Also where it is not a number: a reseed is not checked.
+        if sampling.temperature.is_nan() || sampling.temperature <= 0.0 {
+            return likeliest(logits);
+        }
+        let chance = uniform(sampling.seed, position, retry, Purpose::Xtc);
+        self.pool.fill(logits, sampling, chance)?;
+        self.pool.pick(uniform(sampling.seed, position, retry, Purpose::Draw))
     }
-    if sampling.min_p > 0.0 {
-        let least = f64::from(sampling.min_p) * weights[0];
-        kept = kept.min(weights.partition_point(|&weight| weight >= least));
-    }
-    kept.max(1)
+}
+
+/// Changes logits as bias and penalties say.
+pub(crate) fn adjust(logits: &mut [f32], sampling: &Sampling, history: History<'_>) {
+    penalty::apply(logits, sampling, history);
 }
 
 /// The token with the greatest logit, the first one of equals.
@@ -128,10 +105,17 @@ fn likeliest(logits: &[f32]) -> Option<TokenId> {
     best.0
 }
 
+/// What a random number is for: numbers for different purposes are independent.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    Draw = 0,
+    Xtc = 1,
+}
+
 /// A number in [0, 1) that depends on the arguments alone (SplitMix64 over their mix).
-fn uniform(seed: u64, position: usize, retry: u64) -> f64 {
+fn uniform(seed: u64, position: usize, retry: u64, purpose: Purpose) -> f64 {
     let mut bits = seed;
-    for word in [position as u64, retry, 0] {
+    for word in [position as u64, retry, purpose as u64] {
         bits = bits.wrapping_add(word).wrapping_add(0x9e37_79b9_7f4a_7c15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -62,7 +62,7 @@ impl Sequence {
         self.inner.line.rewind(self.id, self.taken);
     }
 
-    /// Draws from here on with another seed and temperature. Steps decoded but not taken are forgotten.
+    /// Draws from here on with another seed and temperature (a temperature that is negative or not a number counts as 0). Steps decoded but not taken are forgotten.
     pub fn reseed(&mut self, seed: u64, temperature: f32) {
         self.inner.line.reseed(self.id, self.taken, seed, temperature);
     }

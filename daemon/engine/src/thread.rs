@@ -20,7 +20,7 @@ use crate::{
     job::{EngineError, TokenId},
     line::{Board, Line, Request, Shared},
     prefix::{Kept, PREFIX_LEN_MIN, Prefixes, common_len},
-    run::{Decode, Question, Run, Turn, Work, alone},
+    run::{Decode, Question, Run, Turn, Work, alone, beside},
 };
 
 /// What the thread has to know of the model.
@@ -114,7 +114,9 @@ impl<B: Backend> Runner<B> {
     fn take_in(&mut self, board: &mut MutexGuard<'_, Board>) {
         while let Some(request) = board.inbox.pop_front() {
             let (class, work) = match request {
-                Request::Job { id, job } => (job.class, Work::Decode(Decode::new(id, job))),
+                Request::Job { id, job } => {
+                    (job.class, Work::Decode(Box::new(Decode::new(id, job))))
+                }
                 Request::Ask { class, ask } => (class, Work::Question(Question::new(ask))),
             };
             self.runs.push(Run { class, arrival: self.arrivals, work, state: None, fed: 0 });
@@ -247,7 +249,9 @@ impl<B: Backend> Runner<B> {
                     })
                 } else {
                     let last = decode.slice(tokens_ready, tokens_ready + 1);
-                    alone(&mut self.backend, state, &last, Rows::Last).and_then(|logits| {
+                    let prepare = &mut || decode.prepare();
+                    let row = beside(&mut self.backend, state, &last, Rows::Last, prepare);
+                    row.and_then(|logits| {
                         run.fed = tokens_ready + 1;
                         self.backend.checkpoint(state);
                         decode.step(logits, &self.facts).map(Turn::Step)
