@@ -6,7 +6,12 @@
 pub(crate) mod mlx;
 pub(crate) mod scripted;
 
-use crate::job::{EngineError, SoulId, TokenId};
+use std::path::Path;
+
+use crate::{
+    info::MountError,
+    job::{EngineError, SoulId, TokenId},
+};
 
 /// Which rows of logits a forward pass hands back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +67,18 @@ pub(crate) trait Backend {
     /// The most tokens to feed at once after `seen` ones, so that a more urgent job waits for one such pass at most. It depends on the
     /// model and on `seen` alone: results must not depend on how busy the machine is.
     fn chunk_len_max(&self, seen: usize) -> usize;
+
+    /// Mounts the adapter of a directory, for passes to wear.
+    #[allow(dead_code, reason = "for jobs that ask for a soul")]
+    fn mount(&mut self, dir: &Path) -> Result<SoulId, MountError> {
+        Err(MountError { path: dir.to_owned(), reason: "this model takes no adapters".to_owned() })
+    }
+
+    /// Takes it off again. `false`: it was not mounted.
+    #[allow(dead_code, reason = "for jobs that ask for a soul")]
+    fn unmount(&mut self, _soul: SoulId) -> bool {
+        false
+    }
 
     /// Bytes that the cache holds.
     fn bytes(&self, state: &Self::State) -> u64;

@@ -132,6 +132,16 @@ pub enum LoadError {
     Backend(String),
 }
 
+/// An adapter that cannot be mounted. The model and what is mounted already stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct MountError {
+    /// The file that is at fault.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
 /// Bytes as people say them.
 fn gib(bytes: u64) -> String {
     format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64)

@@ -39,7 +39,7 @@ pub use crate::{
     backend::scripted::Script,
     ending::end_all,
     engine::Engine,
-    info::{Compute, LoadError, LoadOptions, ModelInfo},
+    info::{Compute, LoadError, LoadOptions, ModelInfo, MountError},
     job::{
         Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, SubmitError, TokenId,
     },

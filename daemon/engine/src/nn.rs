@@ -7,9 +7,13 @@ mod activation;
 mod build;
 mod experts;
 mod feed_forward;
+mod finite;
 mod load;
 mod packed;
 mod rope;
+pub(crate) mod soul;
+
+use std::rc::Rc;
 
 use mlx_rs::{
     Array,
@@ -24,6 +28,7 @@ pub(crate) use feed_forward::{FeedForward, Mixture, Mlp};
 pub(crate) use load::Floats;
 pub(crate) use packed::{Packed, Parts};
 pub(crate) use rope::Rope;
+use soul::Site;
 
 use crate::ops::slice;
 
@@ -33,6 +38,8 @@ pub(crate) type Result<T> = std::result::Result<T, Exception>;
 pub(crate) struct Linear {
     pub(crate) weight: Weight,
     pub(crate) bias: Option<Array>,
+    /// Where souls add to it.
+    pub(crate) site: Option<Rc<Site>>,
 }
 
 /// The weights of a linear map (or of one per expert, with a leading axis).
@@ -50,14 +57,15 @@ impl Linear {
     }
 
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        match (&self.weight, &self.bias) {
+        let y = match (&self.weight, &self.bias) {
             (Weight::Plain(weight), None) => matmul(x, weight),
             (Weight::Plain(weight), Some(bias)) => addmm(bias, x, weight, None, None),
             (Weight::Packed(packed), bias) => {
                 let y = packed.times(x)?;
                 bias.as_ref().map_or(Ok(y.clone()), |bias| y.add(bias))
             }
-        }
+        }?;
+        self.site.as_ref().map_or(Ok(y.clone()), |site| site.with(x, y))
     }
 }
 
@@ -89,8 +97,8 @@ impl Embedding {
 /// Several linear maps of the same input.
 pub(crate) enum Projections {
     Apart(Vec<Linear>),
-    /// One map, and the widths of its parts.
-    Fused(Linear, Vec<i32>),
+    /// One map, and the sites of its parts.
+    Fused(Linear, Vec<Rc<Site>>),
 }
 
 impl Projections {
@@ -98,14 +106,15 @@ impl Projections {
     pub(crate) fn forward(&self, x: &Array) -> Result<Vec<Array>> {
         match self {
             Projections::Apart(parts) => parts.iter().map(|part| part.forward(x)).collect(),
-            Projections::Fused(whole, widths) => {
+            Projections::Fused(whole, sites) => {
                 let y = whole.forward(x)?;
                 let tokens = y.dim(1);
                 let mut start = 0;
-                let parts = widths.iter().map(|width| {
-                    let part = slice(&y, &[0, 0, start], &[1, tokens, start + width]);
-                    start += width;
-                    part
+                let parts = sites.iter().map(|site| {
+                    let end = start + site.width();
+                    let part = slice(&y, &[0, 0, start], &[1, tokens, end])?;
+                    start = end;
+                    site.with(x, part)
                 });
                 parts.collect()
             }

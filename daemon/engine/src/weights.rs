@@ -4,6 +4,7 @@
 //! tensor, and adds up what loading will cost. A model that is damaged, incomplete or too big is refused here, with the tensor
 //! and the file in the message.
 
+pub(crate) mod adapter;
 pub(crate) mod check;
 mod header;
 pub(crate) mod memory;

@@ -160,16 +160,16 @@ fn open(
     if is_cpu() && floats != Floats::Stored {
         use_openblas(&stream).map_err(failed)?;
     }
-    let model = with_stream(&stream, || {
+    let (model, souls) = with_stream(&stream, || {
         let mut builder = Builder::load(shards, &config.quantization, floats)?;
-        models::build(config, &mut builder)
+        Ok::<_, LoadError>((models::build(config, &mut builder)?, builder.souls()))
     })?;
     // The packed forms of widened weights.
     mlx_rs::memory::clear_cache().map_err(failed)?;
     let work = if floats == Floats::Dense { CHUNK_WORK_FAST } else { CHUNK_WORK_PACKED };
     let affordable = if is_cpu() { work / cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
     let chunk_len_max = affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end()) as usize;
-    Ok(Mlx { model, stream, chunk_len_max })
+    Ok(Mlx { model, stream, chunk_len_max, floats, souls })
 }
 
 /// Parity needs the reference BLAS, whose results are those of mlx-lm; all else is computed with OpenBLAS, where there is one.

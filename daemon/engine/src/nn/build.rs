@@ -4,11 +4,16 @@
 //! the cost is added up; the arrays are placeholders. In the second pass the arrays are real. So what is checked, what is
 //! counted and what is loaded cannot differ.
 
+use std::rc::Rc;
+
 use mlx_rs::{Array, error::Exception};
 
 use super::{
     Activation, Embedding, FeedForward, Floats, Linear, Mixture, Mlp, Projections, Result, Router,
-    SwitchGlu, Weight, experts::SwitchWeights, load::Arrays,
+    SwitchGlu, Weight,
+    experts::SwitchWeights,
+    load::Arrays,
+    soul::{Site, Souls},
 };
 use crate::{
     config::{self, Experts, Quantization},
@@ -26,6 +31,7 @@ pub(crate) struct Builder<'s> {
     checker: Checker<'s>,
     /// `None` in the first pass.
     arrays: Option<Arrays>,
+    souls: Souls,
 }
 
 /// A linear map to be built: `path`, rows out, columns in.
@@ -40,7 +46,8 @@ pub(crate) struct Map<'p> {
 impl<'s> Builder<'s> {
     /// The pass that checks and counts.
     pub(crate) fn check(shards: &'s Shards, quantization: &'s Quantization) -> Builder<'s> {
-        Builder { checker: Checker::new(shards, quantization), arrays: None }
+        let souls = Souls::default();
+        Builder { checker: Checker::new(shards, quantization), arrays: None, souls }
     }
 
     /// The pass that loads.
@@ -50,7 +57,18 @@ impl<'s> Builder<'s> {
         floats: Floats,
     ) -> Built<Builder<'s>> {
         let arrays = Arrays::open(shards, floats).map_err(LoadError::Backend)?;
-        Ok(Builder { checker: Checker::new(shards, quantization), arrays: Some(arrays) })
+        let (checker, souls) = (Checker::new(shards, quantization), Souls::default());
+        Ok(Builder { checker, arrays: Some(arrays), souls })
+    }
+
+    /// The places of everything that was built where overlays can lie.
+    pub(crate) fn souls(self) -> Souls {
+        self.souls
+    }
+
+    /// Where overlays of the matrix lie.
+    fn site(&mut self, matrix: &Matrix) -> Rc<Site> {
+        self.souls.site(&matrix.path, matrix.experts, [matrix.out, matrix.inner])
     }
 
     /// What everything that was asked for so far costs.
@@ -76,7 +94,12 @@ impl<'s> Builder<'s> {
     ) -> Built<T> {
         match &mut self.arrays {
             None => Ok(otherwise()),
-            Some(arrays) => make(arrays).map_err(failed),
+            Some(arrays) => make(arrays).map_err(|error| match arrays.broken.take() {
+                Some(name) => {
+                    self.checker.shards.wrong(&name, "holds values that are not numbers (NaN)")
+                }
+                None => failed(error),
+            }),
         }
     }
 
@@ -100,7 +123,8 @@ impl<'s> Builder<'s> {
         bias: bool,
     ) -> Built<Linear> {
         let matrix = self.checker.matrix(path, [out, inner], bias)?;
-        self.loaded(Linear::placeholder, |arrays| arrays.linear(&matrix))
+        let site = self.site(&matrix);
+        self.loaded(Linear::placeholder, |arrays| arrays.linear(&matrix, site))
     }
 
     /// Several linear maps of one input; fused where everything is fp32.
@@ -110,9 +134,10 @@ impl<'s> Builder<'s> {
             .map(|map| self.checker.matrix(map.path, [map.out, map.inner], map.bias))
             .collect();
         let matrices = matrices?;
+        let sites = matrices.iter().map(|matrix| self.site(matrix)).collect();
         self.loaded(
             || Projections::Apart(Vec::new()),
-            |arrays| arrays.projections(&matrices.iter().collect::<Vec<_>>()),
+            |arrays| arrays.projections(&matrices, sites),
         )
     }
 
@@ -133,7 +158,8 @@ impl<'s> Builder<'s> {
         [out, inner]: [usize; 2],
     ) -> Built<Linear> {
         let matrix = self.checker.stack(path.to_owned(), None, count, [out, inner], false)?;
-        self.loaded(Linear::placeholder, |arrays| arrays.linear(&matrix))
+        let site = self.site(&matrix);
+        self.loaded(Linear::placeholder, |arrays| arrays.linear(&matrix, site))
     }
 
     /// The gated network `{path}.{gate,up,down}_proj`.
@@ -172,8 +198,10 @@ impl<'s> Builder<'s> {
         let all = self.checker.cost.parameters_active - before;
         self.checker.cost.parameters_active =
             before + all / experts.count as u64 * experts.per_token as u64;
+        let matrices = [&gate, &up, &down];
+        let sites = matrices.map(|matrix| self.site(matrix));
         let weights =
-            self.loaded(SwitchWeights::placeholder, |arrays| arrays.switch(&gate, &up, &down))?;
+            self.loaded(SwitchWeights::placeholder, |arrays| arrays.switch(matrices, sites))?;
         Ok(SwitchGlu { activation, weights })
     }
 
@@ -225,7 +253,7 @@ impl<'s> Builder<'s> {
 
 impl Linear {
     fn placeholder() -> Linear {
-        Linear { weight: Weight::Plain(placeholder()), bias: None }
+        Linear { weight: Weight::Plain(placeholder()), bias: None, site: None }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Mixtures of experts: which experts see a token, and what they make of it.
 
+use std::rc::Rc;
+
 use mlx_rs::{
     Array, Dtype,
     error::Exception,
     ops::{self, argpartition_axis, argsort, sigmoid, softmax_axis},
 };
 
-use super::{Activation, Linear, Result, Weight};
+use super::{Activation, Linear, Result, Weight, soul::Site};
 use crate::{
     config,
     ops::{gather_mm, slice},
@@ -115,6 +117,8 @@ pub(crate) struct FastExperts {
     pub(crate) down: Array,
     /// The same, one array per expert.
     pub(crate) each: Vec<(Array, Array)>,
+    /// Where souls add to gate, up and down.
+    pub(crate) sites: [Rc<Site>; 3],
 }
 
 impl SwitchGlu {
@@ -165,9 +169,13 @@ pub(super) fn switch(
     indices: &Array,
     is_sorted: bool,
 ) -> Result<Array> {
-    match &linear.weight {
+    let y = match &linear.weight {
         Weight::Plain(weight) => gather_mm(x, weight, indices, is_sorted),
         Weight::Packed(packed) => packed.gathered(x, indices, is_sorted),
+    }?;
+    match &linear.site {
+        Some(site) => site.with_gathered(x, y, indices, is_sorted),
+        None => Ok(y),
     }
 }
 
@@ -180,7 +188,12 @@ impl FastExperts {
         let inner = both.dim(4) / 2;
         let gate = slice(&both, &[0; 5], &[1, tokens, k, 1, inner])?;
         let up = slice(&both, &[0, 0, 0, 0, inner], &[1, tokens, k, 1, 2 * inner])?;
-        let y = gather_mm(&activation.of(&gate, &up)?, &self.down, experts, false)?;
+        let [gate_site, up_site, down_site] = &self.sites;
+        let gate = gate_site.with_gathered(&x, gate, experts, false)?;
+        let up = up_site.with_gathered(&x, up, experts, false)?;
+        let h = activation.of(&gate, &up)?;
+        let y = gather_mm(&h, &self.down, experts, false)?;
+        let y = down_site.with_gathered(&h, y, experts, false)?;
         y.reshape(&[1, tokens, k, hidden])
     }
 
@@ -199,20 +212,25 @@ impl FastExperts {
         let mut parts = Vec::with_capacity(rows.len());
         let mut back = vec![0u32; chosen.len()];
         let mut place = 0;
-        for (slots, (gate_up, down)) in
-            rows.iter().zip(&self.each).filter(|(slots, _)| !slots.is_empty())
-        {
+        let [gate_site, up_site, down_site] = &self.sites;
+        let met =
+            (0..).zip(rows.iter().zip(&self.each)).filter(|(_, (slots, _))| !slots.is_empty());
+        for (expert, (slots, (gate_up, down))) in met {
             for &slot in slots {
                 back[slot as usize] = place;
                 place += 1;
             }
             let sources: Vec<u32> = slots.iter().map(|slot| slot / k as u32).collect();
             let len = sources.len() as i32;
-            let both = x.take_axis(Array::from_slice(&sources, &[len]), 0)?.matmul(gate_up)?;
+            let x = x.take_axis(Array::from_slice(&sources, &[len]), 0)?;
+            let both = x.matmul(gate_up)?;
             let inner = both.dim(1) / 2;
             let gate = slice(&both, &[0, 0], &[len, inner])?;
             let up = slice(&both, &[0, inner], &[len, 2 * inner])?;
-            parts.push(activation.of(&gate, &up)?.matmul(down)?);
+            let gate = gate_site.with_one(&x, gate, expert)?;
+            let up = up_site.with_one(&x, up, expert)?;
+            let h = activation.of(&gate, &up)?;
+            parts.push(down_site.with_one(&h, h.matmul(down)?, expert)?);
         }
         let sorted = ops::concatenate(&parts, 0)?;
         let back = Array::from_slice(&back, &[back.len() as i32]);

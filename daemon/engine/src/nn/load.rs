@@ -1,6 +1,6 @@
 //! From checked tensors to arrays, in the arithmetic that was chosen.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use mlx_rs::{
     Array, Dtype,
@@ -12,6 +12,8 @@ use mlx_rs::{
 use super::{
     Embedding, Linear, Packed, Projections, Result, Weight,
     experts::{FastExperts, SwitchWeights},
+    finite::is_without_nan,
+    soul::Site,
 };
 use crate::{
     ops::slice,
@@ -33,6 +35,8 @@ pub(crate) enum Floats {
 pub(super) struct Arrays {
     arrays: HashMap<String, Array>,
     floats: Floats,
+    /// The tensor that holds NaN, when that is why something could not be loaded.
+    pub(super) broken: Option<String>,
 }
 
 impl Arrays {
@@ -45,14 +49,21 @@ impl Arrays {
             let named = loaded.into_iter().map(|(name, array)| (normal_name(&name), array));
             arrays.extend(named);
         }
-        Ok(Arrays { arrays, floats })
+        Ok(Arrays { arrays, floats, broken: None })
     }
 
-    /// A tensor as it is.
+    /// A tensor as it is, read now. Floats are looked at for NaN: of packed weights that is what scales them.
     fn raw(&mut self, name: &str) -> Result<Array> {
-        self.arrays
+        let array = self
+            .arrays
             .remove(name)
-            .ok_or_else(|| Exception::custom(format!("tensor {name} was there a moment ago")))
+            .ok_or_else(|| Exception::custom(format!("tensor {name} was there a moment ago")))?;
+        if is_without_nan(&array)? {
+            Ok(array)
+        } else {
+            self.broken = Some(name.to_owned());
+            Err(Exception::custom(format!("tensor {name} holds NaN")))
+        }
     }
 
     /// A tensor of floats.
@@ -112,10 +123,10 @@ impl Arrays {
         })
     }
 
-    pub(crate) fn linear(&mut self, matrix: &Matrix) -> Result<Linear> {
+    pub(crate) fn linear(&mut self, matrix: &Matrix, site: Rc<Site>) -> Result<Linear> {
         let weight = self.weight(matrix)?;
         let bias = matrix.bias.then(|| self.float(&matrix.names("bias")[0])).transpose()?;
-        Ok(Linear { weight, bias })
+        Ok(Linear { weight, bias, site: Some(site) })
     }
 
     pub(crate) fn embedding(&mut self, matrix: &Matrix) -> Result<Embedding> {
@@ -130,11 +141,14 @@ impl Arrays {
     }
 
     /// Maps of the same input; fused where everything is fp32.
-    pub(crate) fn projections(&mut self, matrices: &[&Matrix]) -> Result<Projections> {
+    pub(crate) fn projections(
+        &mut self,
+        matrices: &[Matrix],
+        sites: Vec<Rc<Site>>,
+    ) -> Result<Projections> {
         if self.floats != Floats::Dense {
-            return Ok(Projections::Apart(
-                matrices.iter().map(|matrix| self.linear(matrix)).collect::<Result<_>>()?,
-            ));
+            let parts = matrices.iter().zip(sites).map(|(matrix, site)| self.linear(matrix, site));
+            return Ok(Projections::Apart(parts.collect::<Result<_>>()?));
         }
         let parts: Result<Vec<Array>> = matrices.iter().map(|matrix| self.dense(matrix)).collect();
         let weight = concatenate(&parts?, 0)?;
@@ -146,19 +160,19 @@ impl Arrays {
         let biases = biases?;
         let bias = if biases.is_empty() { None } else { Some(concatenate(&biases, 0)?) };
         eval(std::iter::once(&weight).chain(bias.as_ref()))?;
-        let widths = matrices.iter().map(|matrix| matrix.out as i32).collect();
-        Ok(Projections::Fused(Linear { weight: Weight::Plain(transposed(&weight)?), bias }, widths))
+        let weight = Weight::Plain(transposed(&weight)?);
+        Ok(Projections::Fused(Linear { weight, bias, site: None }, sites))
     }
 
     pub(crate) fn switch(
         &mut self,
-        gate: &Matrix,
-        up: &Matrix,
-        down: &Matrix,
+        [gate, up, down]: [&Matrix; 3],
+        sites: [Rc<Site>; 3],
     ) -> Result<SwitchWeights> {
         if self.floats != Floats::Dense {
-            let (gate, up) = (self.linear(gate)?, self.linear(up)?);
-            return Ok(SwitchWeights::Apart { gate, up, down: self.linear(down)? });
+            let [gate_site, up_site, down_site] = sites;
+            let (gate, up) = (self.linear(gate, gate_site)?, self.linear(up, up_site)?);
+            return Ok(SwitchWeights::Apart { gate, up, down: self.linear(down, down_site)? });
         }
         let gate_up = concatenate(&[self.dense(gate)?, self.dense(up)?], 1)?;
         eval([&gate_up])?;
@@ -167,7 +181,7 @@ impl Arrays {
         let each =
             (0..gate_up.dim(0)).map(|expert| Ok((one(&gate_up, expert)?, one(&down, expert)?)));
         let each: Vec<(Array, Array)> = each.collect::<Result<_>>()?;
-        Ok(SwitchWeights::Fused(FastExperts { gate_up, down, each }))
+        Ok(SwitchWeights::Fused(FastExperts { gate_up, down, each, sites }))
     }
 }
 

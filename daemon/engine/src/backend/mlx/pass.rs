@@ -1,5 +1,7 @@
 //! One forward pass over several sequences.
 
+use std::path::Path;
+
 use mlx_rs::{
     Array, Dtype, Stream,
     error::Exception,
@@ -11,8 +13,10 @@ use mlx_rs::{
 use super::super::{Backend, Feed, Rows};
 use crate::{
     cache::Cache,
+    info::MountError,
     job::{EngineError, SoulId, TokenId},
     models::{Model, Sequences, tokens},
+    nn::{Floats, soul::Souls},
 };
 
 /// A model on its thread.
@@ -20,6 +24,8 @@ pub(super) struct Mlx {
     pub(super) model: Box<dyn Model>,
     pub(super) stream: Stream,
     pub(super) chunk_len_max: usize,
+    pub(super) floats: Floats,
+    pub(super) souls: Souls,
 }
 
 impl Mlx {
@@ -115,16 +121,27 @@ impl Backend for Mlx {
 
     fn forward(
         &mut self,
-        _soul: Option<SoulId>,
+        soul: Option<SoulId>,
         feeds: &mut [Feed<'_, Cache>],
         meanwhile: &mut dyn FnMut(),
     ) -> Result<Vec<Vec<f32>>, EngineError> {
+        if !self.souls.wear(soul) {
+            return Err(EngineError::Refused("its soul is not mounted any more".to_owned()));
+        }
         let logits = with_stream(&self.stream, || self.run(feeds, meanwhile));
         logits.map_err(|error| EngineError::Backend(error.what().to_owned()))
     }
 
     fn chunk_len_max(&self, _seen: usize) -> usize {
         self.chunk_len_max
+    }
+
+    fn mount(&mut self, dir: &Path) -> Result<SoulId, MountError> {
+        with_stream(&self.stream, || self.souls.mount(dir, self.floats))
+    }
+
+    fn unmount(&mut self, soul: SoulId) -> bool {
+        self.souls.unmount(soul)
     }
 
     fn bytes(&self, state: &Cache) -> u64 {

@@ -1,0 +1,45 @@
+//! Whether an array holds numbers.
+
+use mlx_rs::{Array, ArrayElement, Dtype, error::Exception, transforms::eval};
+
+use super::Result;
+
+/// Whether no element is NaN. Computes the array; integers are always numbers.
+///
+/// The bits are looked at on the host, in one pass over memory that was just read.
+pub(crate) fn is_without_nan(array: &Array) -> Result<bool> {
+    // A NaN has all bits of the exponent set, and one of the mantissa.
+    match array.dtype() {
+        Dtype::Float32 => {
+            most::<u32>(array, |bits| bits & 0x7fff_ffff).map(|most| most <= 0x7f80_0000)
+        }
+        Dtype::Float16 => most::<u16>(array, |bits| bits & 0x7fff).map(|most| most <= 0x7c00),
+        Dtype::Bfloat16 => most::<u16>(array, |bits| bits & 0x7fff).map(|most| most <= 0x7f80),
+        _ => Ok(true),
+    }
+}
+
+/// The greatest of what `of` makes of the bits of each element.
+fn most<T: ArrayElement + Copy + Ord + Default>(array: &Array, of: impl Fn(T) -> T) -> Result<T> {
+    let bits = array.view::<T>()?;
+    eval([&bits])?;
+    let bits: &[T] = bits.try_as_slice().map_err(|error| Exception::custom(error.to_string()))?;
+    Ok(bits.iter().map(|&bits| of(bits)).max().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nan_is_found_in_every_type_and_infinity_is_none() {
+        let whole = Array::from_slice(&[0.0f32, -1.5, f32::INFINITY, f32::NEG_INFINITY], &[2, 2]);
+        let broken = Array::from_slice(&[0.0f32, -1.5, -f32::NAN, 1.0], &[2, 2]);
+        for dtype in [Dtype::Float32, Dtype::Float16, Dtype::Bfloat16] {
+            let is_whole = |array: &Array| is_without_nan(&array.as_dtype(dtype).unwrap()).unwrap();
+            assert!(is_whole(&whole), "{dtype:?}");
+            assert!(!is_whole(&broken), "{dtype:?}");
+        }
+        assert!(is_without_nan(&Array::from_slice(&[u32::MAX], &[1])).unwrap());
+    }
+}

@@ -1,0 +1,255 @@
+//! Souls: LoRA overlays that lie beside the weights, mounted while the model runs and worn by one pass or another.
+//!
+//! Every linear map of the model has a [`Site`]. Mounting a soul puts its two small matrices into the sites that it names;
+//! wearing one is setting a number that all sites see. The weights below are never touched, so swapping costs nothing and any
+//! number of souls share one model. The order of operations is that of mlx-lm's `LoRALinear` and `LoRASwitchLinear`.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    path::Path,
+    rc::Rc,
+};
+
+use mlx_rs::{Array, Dtype, ops::matmul, transforms::eval};
+
+use super::{Floats, Result, finite::is_without_nan};
+use crate::{
+    info::MountError,
+    job::SoulId,
+    ops::{gather_mm, like, slice},
+    weights::{adapter::Adapter, normal_name},
+};
+
+/// How many souls may be mounted at once.
+pub(crate) const SOULS_MAX: usize = 64;
+
+/// The soul that the pass under way wears.
+type Worn = Rc<Cell<Option<SoulId>>>;
+
+/// A linear map, or stacked ones, as overlays see it.
+pub(crate) struct Site {
+    path: String,
+    /// How many maps are stacked.
+    count: Option<usize>,
+    out: usize,
+    inner: usize,
+    overlays: RefCell<BTreeMap<SoulId, Overlay>>,
+    worn: Worn,
+}
+
+/// What a soul adds to one map.
+#[derive(Clone)]
+struct Overlay {
+    /// `[in, rank]`; of stacked maps `[count, in, rank]`.
+    fall: Array,
+    /// `[rank, out]`; of stacked maps `[count, rank, out]`.
+    rise: Array,
+    scale: f32,
+}
+
+impl Site {
+    /// Columns that the map makes.
+    pub(super) fn width(&self) -> i32 {
+        self.out as i32
+    }
+
+    fn overlay(&self) -> Option<Overlay> {
+        self.overlays.borrow().get(&self.worn.get()?).cloned()
+    }
+
+    /// `y`, which the map made of `x`, with what the worn soul adds.
+    pub(super) fn with(&self, x: &Array, y: Array) -> Result<Array> {
+        match self.overlay() {
+            None => Ok(y),
+            Some(Overlay { fall, rise, scale }) => {
+                added(x, y, &matmul(&matmul(x, &fall)?, &rise)?, scale)
+            }
+        }
+    }
+
+    /// The same of stacked maps, of which `indices` say one for each row.
+    pub(super) fn with_gathered(
+        &self,
+        x: &Array,
+        y: Array,
+        indices: &Array,
+        is_sorted: bool,
+    ) -> Result<Array> {
+        match self.overlay() {
+            None => Ok(y),
+            Some(Overlay { fall, rise, scale }) => {
+                let z = gather_mm(x, &fall, indices, is_sorted)?;
+                added(x, y, &gather_mm(&z, &rise, indices, is_sorted)?, scale)
+            }
+        }
+    }
+
+    /// The same of the rows, `[rows, in]`, that all meet one of the stacked maps.
+    pub(super) fn with_one(&self, x: &Array, y: Array, index: i32) -> Result<Array> {
+        match self.overlay() {
+            None => Ok(y),
+            Some(Overlay { fall, rise, scale }) => {
+                added(x, y, &matmul(&matmul(x, one(&fall, index)?)?, one(&rise, index)?)?, scale)
+            }
+        }
+    }
+
+    /// Whether tensors of these shapes fit, and if not, what does not.
+    fn check(&self, [a, b]: [&[usize]; 2], rank: usize) -> std::result::Result<(), String> {
+        let differ = |half: &str, made: usize, what: &str, has: usize| {
+            let path = &self.path;
+            Err(format!("{path}.lora_{half} is made for {made} {what}, the model has {has}"))
+        };
+        let odd = |half: &str, shape: &[usize], wanted: &str| {
+            Err(format!("{}.lora_{half} has shape {shape:?}, not {wanted}", self.path))
+        };
+        let (a_inner, a_rank, b_rank, b_out) = match (self.count, a, b) {
+            (None, &[a_inner, a_rank], &[b_rank, b_out]) => (a_inner, a_rank, b_rank, b_out),
+            (None, &[_, _], b) => return odd("b", b, "[rank, out]"),
+            (None, a, _) => return odd("a", a, "[in, rank]"),
+            (Some(count), a, b) => {
+                let (a_count, a_rank, a_inner) = match *a {
+                    [count, rank, inner] => (count, rank, inner),
+                    [rows, inner] if rows.is_multiple_of(rank) => (rows / rank, rank, inner),
+                    _ => return odd("a", a, "[experts, rank, in]"),
+                };
+                let &[b_count, b_out, b_rank] = b else {
+                    return odd("b", b, "[experts, out, rank]");
+                };
+                if a_count != count {
+                    return differ("a", a_count, "experts", count);
+                }
+                if b_count != count {
+                    return differ("b", b_count, "experts", count);
+                }
+                (a_inner, a_rank, b_rank, b_out)
+            }
+        };
+        if a_inner != self.inner {
+            return differ("a", a_inner, "inputs", self.inner);
+        }
+        if b_out != self.out {
+            return differ("b", b_out, "outputs", self.out);
+        }
+        match [("a", a_rank), ("b", b_rank)].into_iter().find(|&(_, found)| found != rank) {
+            Some((half, found)) => {
+                let path = &self.path;
+                Err(format!("{path}.lora_{half} has rank {found}, the configuration says {rank}"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The overlay that `a` and `b` are, in the type that the model computes in.
+    fn made(&self, a: &Array, b: &Array, scale: f32, floats: Floats) -> Result<Overlay> {
+        let cast = |array: &Array| match floats {
+            Floats::Stored => Ok(array.clone()),
+            Floats::Single | Floats::Dense => array.as_dtype(Dtype::Float32),
+        };
+        let (mut fall, mut rise) = (cast(a)?, cast(b)?);
+        if let Some(count) = self.count {
+            fall = fall.reshape(&[count as i32, -1, self.inner as i32])?.swap_axes(-1, -2)?;
+            rise = rise.swap_axes(-1, -2)?;
+        }
+        eval([&fall, &rise])?;
+        Ok(Overlay { fall, rise, scale })
+    }
+}
+
+fn added(x: &Array, y: Array, z: &Array, scale: f32) -> Result<Array> {
+    y.add(like(z, scale)?.multiply(z)?.as_dtype(x.dtype())?)
+}
+
+/// One of stacked matrices.
+fn one(stack: &Array, index: i32) -> Result<Array> {
+    let (rows, columns) = (stack.dim(1), stack.dim(2));
+    slice(stack, &[index, 0, 0], &[index + 1, rows, columns])?.reshape(&[rows, columns])
+}
+
+/// All sites of a model, and the souls that are mounted there.
+#[derive(Default)]
+pub(crate) struct Souls {
+    worn: Worn,
+    sites: BTreeMap<String, Rc<Site>>,
+    /// With the bytes that each takes.
+    mounted: BTreeMap<SoulId, u64>,
+    next: u32,
+}
+
+impl Souls {
+    /// The site of a map, or of `count` stacked ones.
+    pub(super) fn site(
+        &mut self,
+        path: &str,
+        count: Option<usize>,
+        [out, inner]: [usize; 2],
+    ) -> Rc<Site> {
+        let (overlays, worn) = (RefCell::default(), self.worn.clone());
+        let site = Rc::new(Site { path: path.to_owned(), count, out, inner, overlays, worn });
+        self.sites.insert(path.to_owned(), site.clone());
+        site
+    }
+
+    /// Passes wear this soul from now on. `false`: it is not mounted.
+    pub(crate) fn wear(&self, soul: Option<SoulId>) -> bool {
+        let is_there = soul.is_none_or(|soul| self.mounted.contains_key(&soul));
+        self.worn.set(soul.filter(|_| is_there));
+        is_there
+    }
+
+    /// Mounts the adapter of a directory: all of it, or nothing.
+    pub(crate) fn mount(
+        &mut self,
+        dir: &Path,
+        floats: Floats,
+    ) -> std::result::Result<SoulId, MountError> {
+        let Adapter { path, rank, scale, pairs } = Adapter::open(dir)?;
+        let wrong = |reason: String| MountError { path: path.clone(), reason };
+        if self.mounted.len() >= SOULS_MAX {
+            return Err(wrong(format!("{SOULS_MAX} souls are mounted already")));
+        }
+        for (module, [a, b]) in &pairs {
+            let site = self.sites.get(module);
+            let site =
+                site.ok_or_else(|| wrong(format!("the model has no linear map {module}")))?;
+            site.check([a, b], rank).map_err(wrong)?;
+        }
+        let mut made = Vec::with_capacity(pairs.len());
+        let computed = |error: mlx_rs::error::Exception| wrong(error.what().to_owned());
+        let arrays = Array::load_safetensors(&path).map_err(|error| wrong(error.to_string()))?;
+        let arrays: BTreeMap<String, Array> =
+            arrays.into_iter().map(|(name, array)| (normal_name(&name), array)).collect();
+        let mut bytes = 0;
+        for module in pairs.keys() {
+            let half = |half: &str| {
+                let name = format!("{module}.lora_{half}");
+                let array = arrays.get(&name).ok_or_else(|| wrong(format!("{name} is gone")))?;
+                if is_without_nan(array).map_err(computed)? {
+                    Ok(array)
+                } else {
+                    Err(wrong(format!("{name} holds values that are not numbers (NaN)")))
+                }
+            };
+            let site = &self.sites[module];
+            let overlay = site.made(half("a")?, half("b")?, scale, floats).map_err(computed)?;
+            bytes += (overlay.fall.nbytes() + overlay.rise.nbytes()) as u64;
+            made.push((site.clone(), overlay));
+        }
+        let soul = SoulId(self.next);
+        self.next += 1;
+        for (site, overlay) in made {
+            site.overlays.borrow_mut().insert(soul, overlay);
+        }
+        self.mounted.insert(soul, bytes);
+        Ok(soul)
+    }
+
+    /// Takes a soul off the model. `false`: it was not there.
+    pub(crate) fn unmount(&mut self, soul: SoulId) -> bool {
+        for site in self.sites.values() {
+            site.overlays.borrow_mut().remove(&soul);
+        }
+        self.mounted.remove(&soul).is_some()
+    }
+}
