@@ -10,6 +10,8 @@
 
 mod backend;
 #[cfg(feature = "mlx")]
+mod bare;
+#[cfg(feature = "mlx")]
 mod cache;
 #[cfg(feature = "mlx")]
 mod config;
@@ -35,6 +37,8 @@ mod tokenizer;
 #[cfg(feature = "mlx")]
 mod weights;
 
+#[cfg(feature = "mlx")]
+pub use crate::bare::Bare;
 pub use crate::{
     backend::scripted::Script,
     ending::end_all,

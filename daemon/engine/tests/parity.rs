@@ -12,100 +12,77 @@
 
 #[path = "support/checkpoint.rs"]
 mod checkpoint;
-
-use std::path::Path;
+#[path = "support/compare.rs"]
+mod compare;
 
 use checkpoint::{Checkpoint, fixtures};
-use engine::{Class, Compute, Engine, Finish, Job, Limits, LoadOptions, Sampling, Step};
+use compare::{FAST, best, distance, distances, is_half, tolerance};
+use engine::{Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, Step};
 
-/// Same operations, same order, same library.
-const PARITY: f32 = 1e-6;
-/// Other orders, another BLAS.
-const FAST: f32 = 1e-4;
-
-fn load(dir: &Path, compute: Compute) -> Engine {
-    let options = LoadOptions { compute, ..LoadOptions::AUTO };
-    Engine::load(dir, options).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+#[test]
+fn logits_are_those_of_mlx_lm() {
+    check(Compute::Parity, fixtures());
 }
 
-/// The greatest difference.
-fn distance(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-}
-
-/// The logits after each prefix of the reference's tokens: of one pass, and of a decode step each.
-async fn worst(engine: &Engine, checkpoint: &Checkpoint) -> f32 {
-    let mut tokens = checkpoint.prompt.clone();
-    let mut worst = distance(
-        &engine.logits(tokens.clone()).await.unwrap(),
-        &checkpoint.prefill(checkpoint.prompt.len() - 1),
-    );
-    for (step, &token) in checkpoint.greedy.iter().enumerate() {
-        let logits = engine.logits(tokens.clone()).await.unwrap();
-        worst = worst.max(distance(&logits, &checkpoint.decoded(step)));
-        tokens.push(token);
+#[test]
+fn other_arithmetic_is_close() {
+    for compute in [Compute::Quantized, Compute::Fast] {
+        check(compute, fixtures().into_iter().filter(|checkpoint| !is_half(checkpoint)).collect());
     }
-    worst
 }
 
-#[tokio::test]
-async fn logits_are_those_of_mlx_lm() {
-    for checkpoint in fixtures() {
-        // bf16 rounds every intermediate result, so a token decoded with a cache differs from one in a single pass.
-        let is_half = checkpoint.name.ends_with("bf16");
-        let engine = load(&checkpoint.dir, Compute::Parity);
-        let prefill = distance(
-            &engine.logits(checkpoint.prompt.clone()).await.unwrap(),
-            &checkpoint.prefill(checkpoint.prompt.len() - 1),
-        );
-        let decode = if is_half { 0.0 } else { worst(&engine, &checkpoint).await };
+fn check(compute: Compute, checkpoints: Vec<Checkpoint>) {
+    let mut wrong = Vec::new();
+    for checkpoint in checkpoints {
+        let name = &checkpoint.name;
+        let limit = tolerance(&checkpoint, compute);
+        let found = distances(&checkpoint, compute).unwrap_or_else(|why| panic!("{name}: {why}"));
         eprintln!(
-            "{:20} parity: prefill {prefill:e}, with decode steps {decode:e}",
-            checkpoint.name
+            "{name:24} {compute:?}: prefill {:e}, in chunks {:e}, decoded {:e}, again {:e}, fed again {:e}, misses {}",
+            found.prefill, found.chunked, found.decoded, found.rewound, found.refed, found.misses
         );
-        assert!(
-            prefill <= PARITY && decode <= PARITY,
-            "{}: {prefill:e}, {decode:e}",
-            checkpoint.name
-        );
+        // What is fed again is cut otherwise than the reference was fed, which 16 bits do not survive everywhere.
+        let is_refed_well = is_half(&checkpoint) || found.refed <= limit.max(FAST);
+        if found.worst() > limit || found.misses > 0 || !is_refed_well {
+            wrong.push(format!("{name}: {found:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{compute:?}: beyond the tolerance:\n{}", wrong.join("\n"));
 }
 
+/// Through jobs and the scheduler: the tokens that mlx-lm takes, wherever it is sure of them.
 #[tokio::test]
 async fn decoding_finds_the_same_tokens() {
-    for checkpoint in fixtures() {
-        let engine = load(&checkpoint.dir, Compute::Parity);
+    for checkpoint in fixtures().into_iter().filter(|checkpoint| !is_half(checkpoint)) {
+        let name = &checkpoint.name;
+        let options = LoadOptions { compute: Compute::Parity, ..LoadOptions::AUTO };
+        let engine = Engine::load(&checkpoint.dir, options).unwrap();
         let steps = decode(&engine, &checkpoint).await;
-        let tokens: Vec<u32> = steps.iter().map(|step| step.token).collect();
-        let is_stopped = steps.last().is_some_and(|step| step.finish == Some(Finish::Stop));
-        assert!(is_stopped || tokens.len() == checkpoint.greedy.len(), "{}", checkpoint.name);
-        assert_eq!(tokens, checkpoint.greedy[..tokens.len()], "{}", checkpoint.name);
+        assert!(!steps.is_empty(), "{name}");
         for (index, step) in steps.iter().enumerate() {
-            let expected = logprob(&checkpoint.decoded(index), step.token);
-            // The log probability is made of a sum over the vocabulary, whose rounding is ours.
-            let error = (step.logprob - expected).abs();
-            assert!(
-                error <= 2e-6,
-                "{} step {index}: {} against {expected}",
-                checkpoint.name,
-                step.logprob
-            );
+            let expected = checkpoint.decoded(index);
+            let (token, margin) = best(&expected);
+            if step.token as usize != token {
+                assert!(margin < 10.0 * FAST, "{name} step {index}: {} for {token}", step.token);
+                break;
+            }
+            // The prompt's last token is fed alone, which is another order of operations for some.
+            let error = (step.logprob - logprob(&expected, step.token)).abs();
+            assert!(error <= FAST, "{name} step {index}: {error:e}");
         }
     }
 }
 
+/// `Engine::logits` and the bare model agree.
 #[tokio::test]
-async fn other_arithmetic_is_close() {
-    for compute in [Compute::Quantized, Compute::Fast] {
-        for checkpoint in
-            fixtures().into_iter().filter(|checkpoint| !checkpoint.name.ends_with("bf16"))
-        {
-            let engine = load(&checkpoint.dir, compute);
-            let distance = worst(&engine, &checkpoint).await;
-            eprintln!("{:20} {compute:?}: {distance:e}", checkpoint.name);
-            assert!(distance <= FAST, "{} {compute:?}: {distance:e}", checkpoint.name);
-        }
+async fn a_question_has_the_same_logits() {
+    for checkpoint in fixtures() {
+        let options = LoadOptions { compute: Compute::Parity, ..LoadOptions::AUTO };
+        let engine = Engine::load(&checkpoint.dir, options).unwrap();
+        let last = checkpoint.prompt.len() - 1;
+        let logits = engine.logits(checkpoint.prompt.clone()).await.unwrap();
+        let found = distance(&logits, &checkpoint.prefill(last));
+        assert!(found <= compare::PARITY, "{}: {found:e}", checkpoint.name);
     }
 }
 

@@ -52,7 +52,10 @@ enum What {
         /// Use the daemon's arithmetic (dequantized weights, BLAS) instead of mlx-lm's
         #[arg(long)]
         fast: bool,
-        /// Print {"logits": […]} instead of the ten likeliest tokens
+        /// The logits after each of the tokens, not after the last one alone
+        #[arg(long)]
+        all: bool,
+        /// Print {"logits": […]} (with --all an array per token) instead of the likeliest tokens
         #[arg(long)]
         json: bool,
     },
@@ -97,7 +100,14 @@ pub(super) fn run(args: &Args) -> Outcome {
     match &args.what {
         What::List { json } => list(*json),
         What::Info { which, json } => info(which, *json),
-        What::Logits { which, tokens, fast, json } => logits(which, tokens, *fast, *json),
+        What::Logits { which, tokens, fast, all, json } => {
+            let compute = if *fast { Compute::Fast } else { Compute::Parity };
+            if *all {
+                all_logits(which, tokens, compute, *json)
+            } else {
+                logits(which, tokens, compute, *json)
+            }
+        }
     }
 }
 
@@ -174,8 +184,8 @@ fn info(which: &Which, json: bool) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn logits(which: &Which, tokens: &[TokenId], fast: bool, json: bool) -> Outcome {
-    let engine = which.load(if fast { Compute::Fast } else { Compute::Parity })?;
+fn logits(which: &Which, tokens: &[TokenId], compute: Compute, json: bool) -> Outcome {
+    let engine = which.load(compute)?;
     let logits = super::block_on(engine.logits(tokens.to_vec()))?.map_err(Failure::bad)?;
     if json {
         super::print_json(&json!({"logits": logits}));
@@ -189,6 +199,32 @@ fn logits(which: &Which, tokens: &[TokenId], fast: bool, json: bool) -> Outcome 
             .map(|token| engine.tokenizer().decode(&[token]))
             .unwrap_or_default();
         let _ = writeln!(text, "{logit:>10.4}  {token:>7}  {shown:?}");
+    }
+    super::print(&text);
+    Ok(Exit::Done)
+}
+
+#[cfg(not(feature = "mlx"))]
+fn all_logits(_: &Which, _: &[TokenId], _: Compute, _: bool) -> Outcome {
+    Err(Failure::missing("this build has no MLX backend"))
+}
+
+/// The logits of every position, computed in one pass where the model's chunks allow it.
+#[cfg(feature = "mlx")]
+fn all_logits(which: &Which, tokens: &[TokenId], compute: Compute, json: bool) -> Outcome {
+    let options = LoadOptions { compute, ..model::options(&settings()) };
+    let mut model = engine::Bare::load(&which.dir()?, options).map_err(Failure::bad)?;
+    let logits = model.feed(tokens).map_err(Failure::bad)?;
+    let rows: Vec<&[f32]> = logits.chunks(model.vocabulary()).collect();
+    if json {
+        super::print_json(&json!({"logits": rows}));
+        return Ok(Exit::Done);
+    }
+    let likeliest =
+        |row: &&[f32]| row.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+    let mut text = String::new();
+    for (token, (next, logit)) in tokens.iter().zip(rows.iter().filter_map(likeliest)) {
+        let _ = writeln!(text, "after {token:>7}: {next:>7} with {logit:.4}");
     }
     super::print(&text);
     Ok(Exit::Done)

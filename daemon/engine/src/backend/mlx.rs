@@ -20,7 +20,7 @@ use crate::{
     tokenizer::Tokenizer,
     weights::{Shards, check::Cost, memory},
 };
-use pass::Mlx;
+pub(crate) use pass::Mlx;
 
 /// The bounds of a prefill pass, in tokens. Within them a pass multiplies as often as below, so that an urgent job waits for some
 /// tens of milliseconds at most. The length depends on the model alone: results must not depend on how busy the machine is.
@@ -89,6 +89,15 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
     let (line, ()) = thread::start(open)?;
     exit::guard(&line.shared);
     Ok(Loaded { line, info, tokenizer })
+}
+
+/// The model of a directory on the calling thread, and the size of its vocabulary.
+pub(crate) fn bare(dir: &Path, options: LoadOptions) -> Result<(Mlx, usize), LoadError> {
+    let config = ModelConfig::load(dir)?;
+    let shards = Shards::open(dir)?;
+    let cost = check(&config, &shards)?;
+    let floats = choose(&config, &cost, options)?;
+    Ok((open(&config, &cost, &shards, floats)?, config.vocabulary))
 }
 
 /// A model is called after its folder; `nano/model` is `nano`.

@@ -72,6 +72,13 @@ impl Checkpoint {
         self.floats("decode")[step * self.vocabulary..][..self.vocabulary].to_vec()
     }
 
+    /// The `model_type` of its configuration, or of the text model in it.
+    pub(crate) fn architecture(&self) -> String {
+        let text = fs::read(self.dir.join("config.json")).unwrap();
+        let json: Value = serde_json::from_slice(&text).unwrap();
+        json["model_type"].as_str().unwrap().to_owned()
+    }
+
     /// Copies the model to `to`.
     pub(crate) fn copy(&self, to: &Path) {
         for entry in fs::read_dir(&self.dir).unwrap() {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A model on its thread.
-pub(super) struct Mlx {
+pub(crate) struct Mlx {
     pub(super) model: Box<dyn Model>,
     pub(super) stream: Stream,
     pub(super) chunk_len_max: usize,

@@ -1,0 +1,76 @@
+//! A model by itself, without thread, line and scheduler: for comparisons with other implementations.
+
+use std::path::Path;
+
+use crate::{
+    backend::{
+        Backend, Feed, Rows,
+        mlx::{self, Mlx},
+    },
+    cache::Cache,
+    info::{LoadError, LoadOptions},
+    job::{EngineError, TokenId},
+};
+
+/// One model and one sequence, on the thread that loaded it.
+pub struct Bare {
+    backend: Mlx,
+    cache: Cache,
+    /// What the sequence was fed.
+    tokens: Vec<TokenId>,
+    vocabulary: usize,
+}
+
+impl Bare {
+    /// Loads the model directory `dir`.
+    pub fn load(dir: &Path, options: LoadOptions) -> Result<Bare, LoadError> {
+        let (mut backend, vocabulary) = mlx::bare(dir, options)?;
+        let cache = backend.fresh();
+        Ok(Bare { backend, cache, tokens: Vec::new(), vocabulary })
+    }
+
+    /// Number of logits of a position.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// Feeds `tokens` in one pass, or in as few as the model allows: the logits after each of them, `[tokens × vocabulary]`.
+    pub fn feed(&mut self, tokens: &[TokenId]) -> Result<Vec<f32>, EngineError> {
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.vocabulary) {
+            let refusal = format!("there is no token {token}, only {}", self.vocabulary);
+            return Err(EngineError::Refused(refusal));
+        }
+        let mut rows = Vec::new();
+        let mut rest = tokens;
+        while !rest.is_empty() {
+            let len = rest.len().min(self.backend.chunk_len_max(self.tokens.len()));
+            rows.extend(self.pass(&rest[..len], Rows::All)?);
+            self.tokens.extend(&rest[..len]);
+            rest = &rest[len..];
+        }
+        Ok(rows)
+    }
+
+    /// Remembers this place, for layers that cannot be cut back anywhere.
+    pub fn checkpoint(&mut self) {
+        self.backend.checkpoint(&mut self.cache);
+    }
+
+    /// Goes back to the first `len` tokens; says how many of them had to be fed again.
+    pub fn rewind(&mut self, len: usize) -> Result<usize, EngineError> {
+        self.backend.truncate(&mut self.cache, len);
+        self.tokens.truncate(len);
+        let kept = self.backend.len(&self.cache);
+        let again = self.tokens[kept..].to_vec();
+        for chunk in again.chunks(self.backend.chunk_len_max(kept)) {
+            self.pass(chunk, Rows::None)?;
+        }
+        Ok(again.len())
+    }
+
+    fn pass(&mut self, tokens: &[TokenId], rows: Rows) -> Result<Vec<f32>, EngineError> {
+        let mut feeds = [Feed { state: &mut self.cache, tokens, rows }];
+        let logits = self.backend.forward(None, &mut feeds, &mut || {})?;
+        Ok(logits.into_iter().next().unwrap_or_default())
+    }
+}
