@@ -80,6 +80,6 @@ pub(crate) trait Backend {
         false
     }
 
-    /// Bytes that the cache holds.
-    fn bytes(&self, state: &Self::State) -> u64;
+    /// Bytes that these caches hold together. What several share is counted once.
+    fn bytes(&self, states: &[&Self::State]) -> u64;
 }

@@ -37,11 +37,6 @@ impl Cache {
         self.layers.iter().flat_map(LayerCache::arrays)
     }
 
-    /// Bytes of the arrays, also of those that are shared with other caches.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.arrays().map(|array| array.nbytes() as u64).sum()
-    }
-
     /// Forgets all but the first `len` tokens, or a few more where a layer cannot come back to just there. [`Cache::len`] says how
     /// many are left.
     pub(crate) fn truncate(&mut self, len: usize) {

@@ -8,6 +8,7 @@ use crate::{
     job::{Class, EngineError, Job, SubmitError, TokenId},
     line::{Ask, Line, Request},
     sequence::Sequence,
+    stats::Stats,
     tokenizer::Tokenizer,
 };
 
@@ -76,10 +77,7 @@ impl Engine {
     pub async fn logits(&self, tokens: Vec<TokenId>) -> Result<Vec<f32>, EngineError> {
         self.check(&tokens).map_err(refused)?;
         let (reply, answer) = tokio::sync::oneshot::channel();
-        self.inner
-            .line
-            .ask(Request::Ask { class: Class::Fix, ask: Ask::Logits { tokens, reply } })
-            .map_err(refused)?;
+        self.inner.line.ask(Class::Fix, Ask::Logits { tokens, reply }).map_err(refused)?;
         answer.await.unwrap_or_else(|_| Err(self.inner.line.down()))
     }
 
@@ -96,11 +94,26 @@ impl Engine {
             self.check_len(prompt.len() + continuation.len()).map_err(refused)?;
         }
         let (reply, answer) = tokio::sync::oneshot::channel();
-        self.inner
-            .line
-            .ask(Request::Ask { class, ask: Ask::Score { prompt, continuations, reply } })
-            .map_err(refused)?;
+        let ask = Ask::Score { prompt, continuations, reply };
+        self.inner.line.ask(class, ask).map_err(refused)?;
         answer.await.unwrap_or_else(|_| Err(self.inner.line.down()))
+    }
+
+    /// What was done so far, counted.
+    pub fn stats(&self) -> Stats {
+        self.inner.line.shared.lock().stats
+    }
+
+    /// How many bytes the caches of all sequences and the kept ones hold together. What several share is counted once.
+    pub async fn cache_bytes(&self) -> Result<u64, EngineError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.inner.line.request(Request::Bytes { reply }).map_err(refused)?;
+        answer.await.map_err(|_| self.inner.line.down())
+    }
+
+    /// Gives kept caches up, the oldest first, until they hold no more than `bytes`. Running sequences keep theirs.
+    pub fn shrink_to(&self, bytes: u64) -> Result<(), SubmitError> {
+        self.inner.line.request(Request::Shrink { bytes })
     }
 
     fn check(&self, prompt: &[TokenId]) -> Result<(), SubmitError> {

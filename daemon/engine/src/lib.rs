@@ -17,6 +17,7 @@ mod cache;
 mod config;
 mod ending;
 mod engine;
+mod fair;
 mod info;
 mod job;
 mod line;
@@ -27,10 +28,12 @@ mod nn;
 #[cfg(feature = "mlx")]
 mod ops;
 mod prefix;
+mod question;
 mod run;
 mod sample;
 mod sampling;
 mod sequence;
+mod stats;
 mod thread;
 mod token_set;
 mod tokenizer;
@@ -48,7 +51,8 @@ pub use crate::{
         Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, SubmitError, TokenId,
     },
     sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},
-    sequence::{Mark, Sequence},
+    sequence::{Fork, Mark, Sequence},
+    stats::Stats,
     token_set::TokenSet,
     tokenizer::{ChatError, ChatMessage, FimTokens, Tokenizer},
 };

@@ -5,15 +5,25 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    ops::Range,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     thread::JoinHandle,
 };
 
 use tokio::sync::oneshot;
 
-use crate::job::{Class, EngineError, Job, Step, SubmitError, TokenId};
+use crate::{
+    job::{Class, EngineError, Job, Step, SubmitError, TokenId},
+    sequence::Fork,
+    stats::Stats,
+};
 
+/// How many questions may wait for their answer.
+pub(crate) const QUESTIONS_MAX: usize = 64;
 /// How many requests may wait for the thread. A full inbox refuses with [`SubmitError::Busy`]: the caller of a keystroke drops
 /// its job, others try again.
 pub(crate) const INBOX_LEN_MAX: usize = 64;
@@ -31,6 +41,17 @@ pub(crate) struct Line {
 pub(crate) struct Shared {
     board: Mutex<Board>,
     bell: Condvar,
+    /// Questions that are not answered.
+    questions: Arc<AtomicUsize>,
+}
+
+/// The place that a question takes up until it is answered or given up.
+pub(crate) struct Ticket(Arc<AtomicUsize>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// All state that crosses the thread boundary.
@@ -45,12 +66,39 @@ pub(crate) struct Board {
     pub(crate) exiting: bool,
     /// Set when the thread has ended; the reason.
     pub(crate) down: Option<String>,
+    pub(crate) stats: Stats,
 }
 
 /// Something for the thread to start.
 pub(crate) enum Request {
-    Job { id: u64, job: Job },
-    Ask { class: Class, ask: Ask },
+    /// `at` is the number of ticks that were over when it was submitted.
+    Job {
+        id: u64,
+        at: u64,
+        job: Job,
+    },
+    Ask {
+        class: Class,
+        at: u64,
+        ask: Ask,
+        ticket: Ticket,
+    },
+    /// Lines that go on from the first `len` tokens of the tape of `from`.
+    Fork {
+        from: u64,
+        len: usize,
+        first: u64,
+        at: u64,
+        forks: Vec<Fork>,
+    },
+    /// Gives kept caches up until they hold no more than so many bytes.
+    Shrink {
+        bytes: u64,
+    },
+    /// How many bytes all caches hold together, shared ones counted once.
+    Bytes {
+        reply: oneshot::Sender<u64>,
+    },
 }
 
 /// A question with one answer.
@@ -92,30 +140,74 @@ pub(crate) struct Course {
     pub(crate) reseed: Option<(u64, f32)>,
 }
 
+impl Mailbox {
+    /// No more steps will come.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+        self.waiter.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// No more steps will come, for this reason.
+    pub(crate) fn fail(&mut self, error: EngineError) {
+        self.failed = Some(error);
+        self.end();
+    }
+}
+
 impl Line {
     pub(crate) fn new() -> Line {
         Line {
-            shared: Arc::new(Shared { board: Mutex::default(), bell: Condvar::new() }),
+            shared: Arc::new(Shared {
+                board: Mutex::default(),
+                bell: Condvar::new(),
+                questions: Arc::default(),
+            }),
             thread: None,
         }
     }
 
     pub(crate) fn submit(&self, job: Job) -> Result<u64, SubmitError> {
         let mut board = self.shared.lock();
-        board.accepts()?;
-        if board.mailboxes.len() >= SEQUENCES_MAX {
-            return Err(SubmitError::Busy { waiting: board.mailboxes.len() });
-        }
-        let id = board.next_id;
-        board.next_id += 1;
-        board.mailboxes.insert(id, Mailbox::default());
-        board.inbox.push_back(Request::Job { id, job });
+        let id = board.reserve(1)?.start;
+        let at = board.stats.ticks;
+        board.inbox.push_back(Request::Job { id, at, job });
         drop(board);
         self.shared.bell.notify_one();
         Ok(id)
     }
 
-    pub(crate) fn ask(&self, request: Request) -> Result<(), SubmitError> {
+    pub(crate) fn fork(
+        &self,
+        from: u64,
+        len: usize,
+        forks: Vec<Fork>,
+    ) -> Result<Range<u64>, SubmitError> {
+        let mut board = self.shared.lock();
+        let ids = board.reserve(forks.len())?;
+        let (first, at) = (ids.start, board.stats.ticks);
+        board.inbox.push_back(Request::Fork { from, len, first, at, forks });
+        drop(board);
+        self.shared.bell.notify_one();
+        Ok(ids)
+    }
+
+    pub(crate) fn ask(&self, class: Class, ask: Ask) -> Result<(), SubmitError> {
+        let mut board = self.shared.lock();
+        board.accepts()?;
+        let waiting = self.shared.questions.fetch_add(1, Ordering::SeqCst);
+        let ticket = Ticket(self.shared.questions.clone());
+        if waiting >= QUESTIONS_MAX {
+            return Err(SubmitError::Busy { waiting });
+        }
+        let at = board.stats.ticks;
+        board.inbox.push_back(Request::Ask { class, at, ask, ticket });
+        drop(board);
+        self.shared.bell.notify_one();
+        Ok(())
+    }
+
+    /// A wish that nobody needs to wait for, or a question that is answered between two units of work.
+    pub(crate) fn request(&self, request: Request) -> Result<(), SubmitError> {
         let mut board = self.shared.lock();
         board.accepts()?;
         board.inbox.push_back(request);
@@ -185,9 +277,14 @@ impl Line {
     pub(crate) fn release(&self, id: u64) {
         let mut board = self.shared.lock();
         board.mailboxes.remove(&id);
-        board.inbox.retain(
-            |request| !matches!(request, Request::Job { id: waiting, .. } if *waiting == id),
-        );
+        let origin =
+            |request: &Request| matches!(request, Request::Fork { from, .. } if *from == id);
+        // What others come from is begun, and forgotten afterwards.
+        if !board.inbox.iter().any(origin) {
+            board.inbox.retain(
+                |request| !matches!(request, Request::Job { id: waiting, .. } if *waiting == id),
+            );
+        }
         drop(board);
         self.shared.bell.notify_one();
     }
@@ -211,6 +308,19 @@ impl Line {
 }
 
 impl Board {
+    /// Room for so many sequences, and one request.
+    fn reserve(&mut self, sequences: usize) -> Result<Range<u64>, SubmitError> {
+        self.accepts()?;
+        if self.mailboxes.len() + sequences > SEQUENCES_MAX {
+            return Err(SubmitError::Busy { waiting: self.mailboxes.len() });
+        }
+        let first = self.next_id;
+        self.next_id += sequences as u64;
+        let ids = first..self.next_id;
+        self.mailboxes.extend(ids.clone().map(|id| (id, Mailbox::default())));
+        Ok(ids)
+    }
+
     fn accepts(&self) -> Result<(), SubmitError> {
         if let Some(reason) = &self.down {
             return Err(SubmitError::Down(EngineError::Down(reason.clone())));

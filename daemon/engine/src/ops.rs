@@ -26,6 +26,12 @@ fn result(name: &str, call: impl FnOnce(*mut mlx_sys::mlx_array) -> i32) -> Resu
     if status == 0 { Ok(array) } else { Err(Exception::custom(format!("{name} failed"))) }
 }
 
+/// Where an evaluated array's elements lie; equal for handles of the same array. Zero for one that is not evaluated.
+pub(crate) fn address(array: &Array) -> usize {
+    // SAFETY: see the module. The pointer is compared and never followed.
+    unsafe { mlx_sys::mlx_array_data_uint8(array.as_ptr()) as usize }
+}
+
 /// A number of the type of `x`. A number of another type would change the type of everything that is computed from the two.
 pub(crate) fn like(x: &Array, number: f32) -> Result<Array> {
     Array::from_f32(number).as_dtype(x.dtype())

@@ -1,26 +1,42 @@
 //! What the engine thread is busy with: jobs that decode, and questions that have one answer.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use crate::{
-    backend::{Backend, Feed, Rows},
-    job::{Class, Constraint, EngineError, Finish, Job, Limits, Step, TokenId},
-    line::{Ask, Board, Course},
-    sample::{History, Outlook, Sampler, adjust, log_sum_exp},
+    fair::{Phase, Shares},
+    job::{Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, TokenId},
+    line::{Board, Course},
+    prefix::common_len,
+    question::Question,
+    sample::{History, Outlook, Sampler, adjust},
     sampling::Sampling,
+    sequence::Fork,
     thread::{Facts, panic_message},
 };
 
 /// A piece of work and its cache.
 pub(crate) struct Run<S> {
     pub(crate) class: Class,
-    /// Earlier ones go first within a class.
+    /// Earlier ones go first among equals.
     pub(crate) arrival: u64,
+    /// The adapter that it is computed with.
+    pub(crate) soul: Option<SoulId>,
     pub(crate) work: Work,
     /// `None` until its first turn.
     pub(crate) state: Option<S>,
     /// How many tokens the cache has seen.
     pub(crate) fed: usize,
+    /// What it was served in comparison with others.
+    pub(crate) shares: Shares,
+    /// Whether the board lets it have a turn; looked up before every half of a tick.
+    pub(crate) wants: bool,
+    /// The number of ticks that were over when it was submitted; `None` once it had a turn.
+    pub(crate) submitted: Option<u64>,
+    /// A pass over several sequences failed with this one among them: until one succeeds it is fed alone.
+    pub(crate) solo: bool,
 }
 
 pub(crate) enum Work {
@@ -40,6 +56,27 @@ pub(crate) enum Turn {
 }
 
 impl<S> Run<S> {
+    pub(crate) fn new(
+        class: Class,
+        arrival: u64,
+        submitted: u64,
+        soul: Option<SoulId>,
+        work: Work,
+    ) -> Self {
+        Self {
+            class,
+            arrival,
+            soul,
+            work,
+            state: None,
+            fed: 0,
+            shares: Shares::default(),
+            wants: false,
+            submitted: Some(submitted),
+            solo: false,
+        }
+    }
+
     pub(crate) fn wants_turn(&self, board: &Board) -> bool {
         let Work::Decode(decode) = &self.work else {
             return true;
@@ -62,6 +99,22 @@ impl<S> Run<S> {
         }
     }
 
+    /// What its next turn does.
+    pub(crate) fn phase(&self) -> Phase {
+        match &self.work {
+            Work::Decode(decode) if self.fed >= decode.read_len() => Phase::Write,
+            _ => Phase::Read,
+        }
+    }
+
+    /// How many tokens it reads in chunks before it writes, or before it answers.
+    pub(crate) fn read_len(&self) -> usize {
+        match &self.work {
+            Work::Decode(decode) => decode.read_len(),
+            Work::Question(question) => question.prompt.len().saturating_sub(1),
+        }
+    }
+
     /// The tokens that this run feeds to its cache: all of them for a job, the prompt for a question.
     pub(crate) fn tokens(&self) -> Vec<TokenId> {
         match &self.work {
@@ -70,17 +123,36 @@ impl<S> Run<S> {
         }
     }
 
-    /// Whether it may begin with, and leave behind, a cache that other work has filled. Plain logits are computed afresh, so that
-    /// they depend on nothing but their tokens.
+    /// What was submitted, without what was generated.
+    pub(crate) fn prompt(&self) -> &[TokenId] {
+        match &self.work {
+            Work::Decode(decode) => &decode.prompt,
+            Work::Question(question) => &question.prompt,
+        }
+    }
+
+    /// The length of the common beginning of its tokens and others.
+    pub(crate) fn common_len(&self, tokens: &[TokenId]) -> usize {
+        match &self.work {
+            Work::Decode(decode) => decode.common_len(tokens),
+            Work::Question(question) => common_len(&question.prompt, tokens),
+        }
+    }
+
+    /// Whether it may begin with, and leave behind, a cache that other work has filled.
     pub(crate) fn shares_prefix(&self) -> bool {
-        !matches!(&self.work, Work::Question(Question { kind: Kind::Logits { .. }, .. }))
+        match &self.work {
+            Work::Decode(_) => true,
+            Work::Question(question) => question.shares_prefix(),
+        }
     }
 }
 
 /// A job in progress.
 pub(crate) struct Decode {
     pub(crate) id: u64,
-    prompt: Vec<TokenId>,
+    /// Forks share it.
+    prompt: Arc<[TokenId]>,
     /// Generated so far, including steps that nobody took yet.
     tape: Vec<TokenId>,
     constraint: Option<Box<dyn Constraint>>,
@@ -100,7 +172,7 @@ impl Decode {
         let Job { prompt, constraint, sampling, limits, class: _ } = job;
         Self {
             id,
-            prompt,
+            prompt: prompt.into(),
             tape: Vec::new(),
             constraint,
             sampling,
@@ -109,6 +181,23 @@ impl Decode {
             retry: 0,
             prepared: Ok(()),
             finished: false,
+        }
+    }
+
+    /// Another line from the first `len` tokens of the tape on.
+    pub(crate) fn fork(&self, id: u64, len: usize, fork: Fork) -> Self {
+        let len = len.min(self.tape.len());
+        Self {
+            id,
+            prompt: self.prompt.clone(),
+            tape: self.tape[..len].to_vec(),
+            constraint: fork.constraint,
+            sampling: Sampling { seed: fork.seed, ..self.sampling.clone() },
+            sampler: Sampler::default(),
+            limits: self.limits.clone(),
+            retry: 0,
+            prepared: Ok(()),
+            finished: self.finished && len == self.tape.len(),
         }
     }
 
@@ -123,11 +212,26 @@ impl Decode {
         all.skip(start).take(end - start).copied().collect()
     }
 
-    /// Where a pass that begins at `start` and gives no logits ends. What was generated is fed again as it was fed first, token by
-    /// token, so that the logits after it are the same to the last bit.
-    pub(crate) fn chunk_end(&self, start: usize, chunk_len_max: usize) -> usize {
-        let read = self.prompt.len() - 1;
-        if start < read { read.min(start + chunk_len_max) } else { start + 1 }
+    /// How many tokens are read in chunks. The last one of the prompt is fed alone, as every generated token is.
+    pub(crate) fn read_len(&self) -> usize {
+        self.prompt.len() - 1
+    }
+
+    /// The token at `index` of prompt and tape.
+    pub(crate) fn token(&self, index: usize) -> TokenId {
+        match self.prompt.get(index) {
+            Some(&token) => token,
+            None => self.tape[index - self.prompt.len()],
+        }
+    }
+
+    /// The length of the common beginning of prompt and tape with `tokens`.
+    fn common_len(&self, tokens: &[TokenId]) -> usize {
+        let shared = common_len(&self.prompt, tokens);
+        if shared < self.prompt.len() {
+            return shared;
+        }
+        shared + common_len(&self.tape, &tokens[shared..])
     }
 
     /// Applies what the caller wished.
@@ -197,169 +301,4 @@ fn caught(call: impl FnOnce()) -> Result<(), EngineError> {
         let message = panic_message(panic.as_ref());
         EngineError::Backend(format!("the constraint panicked: {message}"))
     })
-}
-
-/// A question in progress.
-pub(crate) struct Question {
-    pub(crate) prompt: Vec<TokenId>,
-    kind: Kind,
-}
-
-enum Kind {
-    Logits {
-        logits: Vec<f32>,
-        reply: Option<Reply<Vec<f32>>>,
-    },
-    Score {
-        continuations: Vec<Vec<TokenId>>,
-        /// One row per continuation begun; the last one may be unfinished.
-        scores: Vec<Vec<f32>>,
-        reply: Option<Reply<Vec<Vec<f32>>>>,
-    },
-}
-
-type Reply<T> = tokio::sync::oneshot::Sender<Result<T, EngineError>>;
-
-impl Question {
-    pub(crate) fn new(ask: Ask) -> Self {
-        match ask {
-            Ask::Logits { tokens, reply } => Self {
-                prompt: tokens,
-                kind: Kind::Logits { logits: Vec::new(), reply: Some(reply) },
-            },
-            Ask::Score { prompt, continuations, reply } => Self {
-                prompt,
-                kind: Kind::Score { continuations, scores: Vec::new(), reply: Some(reply) },
-            },
-        }
-    }
-
-    fn is_released(&self) -> bool {
-        match &self.kind {
-            Kind::Logits { reply, .. } => reply.as_ref().is_none_or(|reply| reply.is_closed()),
-            Kind::Score { reply, .. } => reply.as_ref().is_none_or(|reply| reply.is_closed()),
-        }
-    }
-
-    /// One forward pass of at most a chunk.
-    pub(crate) fn turn<B: Backend>(
-        &mut self,
-        backend: &mut B,
-        state: &mut B::State,
-        fed: &mut usize,
-    ) -> Result<Turn, EngineError> {
-        match &mut self.kind {
-            Kind::Logits { logits, .. } => {
-                let end = self.prompt.len().min(*fed + backend.chunk_len_max(*fed));
-                let is_last = end == self.prompt.len();
-                let rows = if is_last { Rows::Last } else { Rows::None };
-                *logits = alone(backend, state, &self.prompt[*fed..end], rows)?;
-                *fed = end;
-                Ok(if is_last { Turn::Answered } else { Turn::More })
-            }
-            Kind::Score { continuations, scores, .. } => {
-                let prefix = self.prompt.len() - 1;
-                if *fed < prefix {
-                    let end = prefix.min(*fed + backend.chunk_len_max(*fed));
-                    alone(backend, state, &self.prompt[*fed..end], Rows::None)?;
-                    *fed = end;
-                    return Ok(Turn::More);
-                }
-                score_chunk(backend, state, &self.prompt, continuations, scores)?;
-                // Less, where the cache cannot be cut back to the prompt: it is fed again.
-                *fed = backend.len(state).min(prefix);
-                Ok(if is_scored(continuations, scores) { Turn::Answered } else { Turn::More })
-            }
-        }
-    }
-
-    /// Sends the answer when there is one; `true` when the question is done with.
-    pub(crate) fn answer(&mut self, turn: Turn) -> bool {
-        let error = match turn {
-            Turn::More | Turn::Step(_) => return false,
-            Turn::Answered => None,
-            Turn::Failed(error) => Some(error),
-        };
-        // A caller that went away meanwhile is no error.
-        match &mut self.kind {
-            Kind::Logits { logits, reply } => {
-                let answer = error.map_or_else(|| Ok(std::mem::take(logits)), Err);
-                reply.take().map(|reply| reply.send(answer));
-            }
-            Kind::Score { scores, reply, .. } => {
-                let answer = error.map_or_else(|| Ok(std::mem::take(scores)), Err);
-                reply.take().map(|reply| reply.send(answer));
-            }
-        }
-        true
-    }
-}
-
-/// A pass over one sequence.
-pub(crate) fn alone<B: Backend>(
-    backend: &mut B,
-    state: &mut B::State,
-    tokens: &[TokenId],
-    rows: Rows,
-) -> Result<Vec<f32>, EngineError> {
-    beside(backend, state, tokens, rows, &mut || {})
-}
-
-/// One pass over one sequence, with something to do while the machine computes.
-pub(crate) fn beside<B: Backend>(
-    backend: &mut B,
-    state: &mut B::State,
-    tokens: &[TokenId],
-    rows: Rows,
-    meanwhile: &mut dyn FnMut(),
-) -> Result<Vec<f32>, EngineError> {
-    let rows = backend.forward(None, &mut [Feed { state, tokens, rows }], meanwhile)?;
-    Ok(rows.into_iter().next().unwrap_or_default())
-}
-
-/// Scores the next chunk of the continuation in progress. The cache is left at `prompt.len() - 1` tokens after the last chunk of
-/// each continuation.
-fn score_chunk<B: Backend>(
-    backend: &mut B,
-    state: &mut B::State,
-    prompt: &[TokenId],
-    continuations: &[Vec<TokenId>],
-    scores: &mut Vec<Vec<f32>>,
-) -> Result<(), EngineError> {
-    if scores.last().is_none_or(|row| row.len() == continuations[scores.len() - 1].len()) {
-        if scores.len() == continuations.len() {
-            return Ok(());
-        }
-        scores.push(Vec::new());
-    }
-    let continuation = &continuations[scores.len() - 1];
-    let Some(row) = scores.last_mut() else {
-        return Ok(());
-    };
-    let start = row.len();
-    let end = continuation.len().min(start + backend.chunk_len_max(prompt.len() - 1 + start));
-    if start < end {
-        // Token i is judged by the logits after token i - 1, the first one by those after the prompt.
-        let before = prompt[prompt.len() - 1..].iter().chain(continuation).copied();
-        let chunk: Vec<TokenId> = before.skip(start).take(end - start).collect();
-        let logits = alone(backend, state, &chunk, Rows::All)?;
-        let vocabulary = logits.len() / chunk.len();
-        for (logits, &token) in logits.chunks(vocabulary).zip(&continuation[start..end]) {
-            let normaliser =
-                log_sum_exp(logits).ok_or(EngineError::NotANumber { position: row.len() })?;
-            row.push(logits[token as usize] - normaliser);
-        }
-    }
-    if end == continuation.len() {
-        backend.truncate(state, prompt.len() - 1);
-    }
-    Ok(())
-}
-
-fn is_scored(continuations: &[Vec<TokenId>], scores: &[Vec<f32>]) -> bool {
-    scores.len() == continuations.len()
-        && scores
-            .last()
-            .zip(continuations.last())
-            .is_none_or(|(row, continuation)| row.len() == continuation.len())
 }

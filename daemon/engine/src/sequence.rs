@@ -4,7 +4,7 @@ use std::{future::poll_fn, sync::Arc};
 
 use crate::{
     engine::Inner,
-    job::{EngineError, Step},
+    job::{Constraint, EngineError, Step, SubmitError},
 };
 
 /// A job's tokens. Dropping it cancels the job at the next token and gives its cache back.
@@ -31,9 +31,26 @@ impl Mark {
     }
 }
 
+/// What one of several candidate lines has for itself; everything else it has from the sequence that it comes from.
+#[derive(Default)]
+pub struct Fork {
+    /// The seed of its draws.
+    pub seed: u64,
+    /// Looks at its logits. It is told of the tape from the beginning, also of what came before the fork.
+    pub constraint: Option<Box<dyn Constraint>>,
+}
+
 impl Sequence {
     pub(crate) fn new(inner: Arc<Inner>, id: u64) -> Self {
         Self { inner, id, taken: 0 }
+    }
+
+    /// Candidate lines that go on from the last step taken, one for each of `forks`: sequences of their own, that share the cache of
+    /// this one for as long as they write nothing. All of them or none are accepted.
+    pub fn fork(&self, forks: Vec<Fork>) -> Result<Vec<Sequence>, SubmitError> {
+        let ids = self.inner.line.fork(self.id, self.taken, forks)?;
+        let sequence = |id| Sequence { inner: self.inner.clone(), id, taken: self.taken };
+        Ok(ids.map(sequence).collect())
     }
 
     /// The next step, or `None` after the one that finished the sequence. An error stays until the sequence is rewound.

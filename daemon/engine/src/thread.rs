@@ -1,26 +1,30 @@
-//! The engine thread: one loop, one unit of work per turn.
+//! The engine thread: one loop, one tick per turn, and no work without somebody who wants it.
 //!
-//! A unit is one prefill chunk, one decoded token, or one chunk of a question. Before every unit the thread looks at the board:
-//! it takes in new work, forgets what was released, applies rewinds, and picks the most urgent run that wants a turn (class
-//! first, then arrival). So a more urgent job waits for one unit at most, and cancelled work stops within one.
-//!
-//! The last token of a prompt is always fed alone, as every generated token is. A rewind therefore repeats exactly the
-//! arithmetic that it undoes, and the logits after it are the same to the last bit.
+//! Before every half of a tick (`tick`) the thread looks at the board: it takes in new work, forgets what was released and applies
+//! rewinds. So a more urgent job waits for one tick at most, and cancelled work stops within one. Where a job's cache comes from and
+//! goes to is `caches`.
+
+mod caches;
+mod tick;
 
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, MutexGuard},
+    sync::Arc,
     thread,
 };
 
 use crate::{
-    backend::{Backend, Rows},
+    backend::Backend,
     ending,
-    job::{EngineError, TokenId},
+    fair::{Fairness, Phase},
+    job::{Class, EngineError, SoulId, TokenId},
     line::{Board, Line, Request, Shared},
-    prefix::{Kept, PREFIX_LEN_MIN, Prefixes, common_len},
-    run::{Decode, Question, Run, Turn, Work, alone, beside},
+    prefix::{PREFIX_BYTES_MAX, Prefixes},
+    question::Question,
+    run::{Decode, Run, Work},
+    sequence::Fork,
+    stats::Stats,
 };
 
 /// What the thread has to know of the model.
@@ -52,8 +56,16 @@ where
             Err(panic) => return drop(opened.send(Err(E::from(panicked(panic.as_ref()))))),
         };
         let _ = opened.send(Ok(extra)); // The caller waits below; it cannot be gone.
-        let (runs, prefixes) = (Vec::new(), Prefixes::new());
-        let mut runner = Runner { shared, backend, facts, runs, prefixes, arrivals: 0 };
+        let mut runner = Runner {
+            shared,
+            backend,
+            facts,
+            runs: Vec::new(),
+            prefixes: Prefixes::new(PREFIX_BYTES_MAX),
+            fairness: Fairness::default(),
+            stats: Stats::default(),
+            arrivals: 0,
+        };
         let reason = match catch_unwind(AssertUnwindSafe(|| runner.run())) {
             Ok(()) => "it was unloaded".to_owned(),
             Err(panic) => panicked(panic.as_ref()),
@@ -80,47 +92,125 @@ struct Runner<B: Backend> {
     /// Everything accepted and not released, also what is finished but may be rewound.
     runs: Vec<Run<B::State>>,
     prefixes: Prefixes<B::State>,
+    fairness: Fairness,
+    stats: Stats,
     arrivals: u64,
 }
 
 impl<B: Backend> Runner<B> {
     fn run(&mut self) {
-        while let Some(index) = self.next_turn() {
-            self.begin(index);
-            let turn = self.turn(index);
-            self.deliver(index, turn);
+        while self.wait() {
+            self.tick();
         }
     }
 
-    /// Waits until a run wants a turn and picks the most urgent one; `None` when the engine is to be unloaded.
-    fn next_turn(&mut self) -> Option<usize> {
+    /// Waits until a run wants a turn; `false` when the engine is to be unloaded.
+    fn wait(&mut self) -> bool {
         let shared = self.shared.clone();
         let mut board = shared.lock();
         loop {
             if board.closed {
-                return None;
+                return false;
             }
-            self.take_in(&mut board);
-            self.forget_released(&board);
-            self.apply_courses(&mut board);
-            let wanting = self.runs.iter().enumerate().filter(|(_, run)| run.wants_turn(&board));
-            if let Some((index, _)) = wanting.min_by_key(|(_, run)| (run.class, run.arrival)) {
-                return Some(index);
+            self.look(&mut board);
+            if self.runs.iter().any(|run| run.wants) {
+                return true;
             }
             board = shared.wait(board);
         }
     }
 
-    fn take_in(&mut self, board: &mut MutexGuard<'_, Board>) {
+    /// Takes in what callers wish: new work, what was released, changes of course. `false` when the engine is to be unloaded.
+    fn look_again(&mut self) -> bool {
+        let shared = self.shared.clone();
+        let mut board = shared.lock();
+        if !board.closed {
+            self.look(&mut board);
+        }
+        !board.closed
+    }
+
+    fn look(&mut self, board: &mut Board) {
+        self.take_in(board);
+        self.forget_released(board);
+        self.apply_courses(board);
+        for run in &mut self.runs {
+            run.wants = run.wants_turn(board);
+            let phase = run.phase();
+            for each in [Phase::Read, Phase::Write] {
+                self.fairness.note(&mut run.shares, run.class, each, run.wants && each == phase);
+            }
+        }
+        self.stats.prefixes = self.prefixes.len();
+        self.stats.prefix_bytes = self.prefixes.bytes();
+        board.stats = self.stats;
+    }
+
+    fn take_in(&mut self, board: &mut Board) {
         while let Some(request) = board.inbox.pop_front() {
-            let (class, work) = match request {
-                Request::Job { id, job } => {
-                    (job.class, Work::Decode(Box::new(Decode::new(id, job))))
+            match request {
+                Request::Job { id, at, job } => {
+                    let (class, soul) = (job.class, None);
+                    self.arrive(class, at, soul, Work::Decode(Box::new(Decode::new(id, job))));
                 }
-                Request::Ask { class, ask } => (class, Work::Question(Question::new(ask))),
+                Request::Ask { class, at, ask, ticket } => {
+                    let question = Question::new(ask, ticket);
+                    self.arrive(class, at, None, Work::Question(question));
+                }
+                Request::Fork { from, len, first, at, forks } => {
+                    self.fork(board, from, len, first, at, forks);
+                }
+                Request::Shrink { bytes } => drop(self.prefixes.shrink_to(bytes)),
+                Request::Bytes { reply } => drop(reply.send(self.cache_bytes())),
+            }
+        }
+    }
+
+    fn arrive(
+        &mut self,
+        class: Class,
+        at: u64,
+        soul: Option<SoulId>,
+        work: Work,
+    ) -> &mut Run<B::State> {
+        self.runs.push(Run::new(class, self.arrivals, at, soul, work));
+        self.arrivals += 1;
+        let last = self.runs.len() - 1;
+        &mut self.runs[last]
+    }
+
+    /// Begins candidate lines of the job `from`, numbered from `first` on.
+    fn fork(
+        &mut self,
+        board: &mut Board,
+        from: u64,
+        len: usize,
+        first: u64,
+        at: u64,
+        forks: Vec<Fork>,
+    ) {
+        let is_origin =
+            |run: &Run<B::State>| matches!(&run.work, Work::Decode(decode) if decode.id == from);
+        for (id, fork) in (first..).zip(forks) {
+            let origin = self.runs.iter().find(|run| is_origin(run));
+            let Some(Run { class, soul, work: Work::Decode(decode), state, .. }) = origin else {
+                if let Some(mailbox) = board.mailboxes.get_mut(&id) {
+                    let reason = "the sequence that it comes from is gone".to_owned();
+                    mailbox.fail(EngineError::Backend(reason));
+                }
+                continue;
             };
-            self.runs.push(Run { class, arrival: self.arrivals, work, state: None, fed: 0 });
-            self.arrivals += 1;
+            let decode = decode.fork(id, len, fork);
+            if decode.finished
+                && let Some(mailbox) = board.mailboxes.get_mut(&id)
+            {
+                mailbox.end();
+            }
+            let state = state.as_ref().map(|state| self.backend.fork(state, decode.len() - 1));
+            let (class, soul) = (*class, *soul);
+            let fed = state.as_ref().map_or(0, |state| self.backend.len(state));
+            let run = self.arrive(class, at, soul, Work::Decode(Box::new(decode)));
+            (run.state, run.fed) = (state, fed);
         }
     }
 
@@ -137,19 +227,7 @@ impl<B: Backend> Runner<B> {
         }
     }
 
-    fn keep(&mut self, run: Run<B::State>) {
-        let mut tokens = run.tokens();
-        tokens.truncate(run.fed);
-        if !run.shares_prefix() {
-            return;
-        }
-        if let Some(state) = run.state {
-            let bytes = self.backend.bytes(&state);
-            self.prefixes.keep(Kept { tokens, state, bytes });
-        }
-    }
-
-    fn apply_courses(&mut self, board: &mut MutexGuard<'_, Board>) {
+    fn apply_courses(&mut self, board: &mut Board) {
         for run in &mut self.runs {
             let Work::Decode(decode) = &mut run.work else {
                 continue;
@@ -162,8 +240,7 @@ impl<B: Backend> Runner<B> {
             };
             decode.steer(course);
             if decode.finished {
-                mailbox.ended = true;
-                mailbox.waiter.take().into_iter().for_each(std::task::Waker::wake);
+                mailbox.end();
             }
             let fed_max = decode.len().saturating_sub(1);
             if run.fed > fed_max {
@@ -171,130 +248,6 @@ impl<B: Backend> Runner<B> {
                 if let Some(state) = &mut run.state {
                     self.backend.truncate(state, fed_max);
                     run.fed = self.backend.len(state);
-                }
-            }
-        }
-    }
-
-    /// Gives a run its cache, from another one with the same beginning where there is one.
-    fn begin(&mut self, index: usize) {
-        if self.runs[index].state.is_some() {
-            return;
-        }
-        let mut tokens = self.runs[index].tokens();
-        tokens.pop(); // The last one is fed for its logits.
-        if !self.runs[index].shares_prefix() {
-            tokens.clear();
-        }
-        let kept = self.prefixes.best(&tokens);
-        let live = self.best_live(index, &tokens);
-        let kept_len = kept.map_or(0, |(len, _)| len);
-        let state = match (kept, live) {
-            (_, Some((len, other))) if len > kept_len => {
-                let Some(source) = &self.runs[other].state else {
-                    unreachable!("best_live looks at states")
-                };
-                self.backend.fork(source, len)
-            }
-            (Some((len, entry)), _) => self.reuse(len, entry),
-            _ => self.backend.fresh(),
-        };
-        let run = &mut self.runs[index];
-        run.fed = self.backend.len(&state);
-        run.state = Some(state);
-    }
-
-    /// The longest beginning of `tokens` that another run's cache has seen.
-    fn best_live(&self, index: usize, tokens: &[TokenId]) -> Option<(usize, usize)> {
-        let others = self
-            .runs
-            .iter()
-            .enumerate()
-            .filter(|&(other, run)| other != index && run.state.is_some());
-        let shared =
-            others.map(|(other, run)| (common_len(&run.tokens(), tokens).min(run.fed), other));
-        shared.max().filter(|&(len, _)| len >= PREFIX_LEN_MIN)
-    }
-
-    /// Takes a kept cache over, or copies it where most of it would be lost.
-    fn reuse(&mut self, len: usize, entry: usize) -> B::State {
-        let kept = self.prefixes.take(entry);
-        if len * 2 >= kept.tokens.len() {
-            let mut state = kept.state;
-            self.backend.truncate(&mut state, len);
-            return state;
-        }
-        let state = self.backend.fork(&kept.state, len);
-        self.prefixes.keep(kept);
-        state
-    }
-
-    /// Runs one unit.
-    fn turn(&mut self, index: usize) -> Turn {
-        let run = &mut self.runs[index];
-        let Some(state) = &mut run.state else { unreachable!("begin() gave it one") };
-        let turn = match &mut run.work {
-            Work::Decode(decode) => {
-                let tokens_ready = decode.len() - 1;
-                if run.fed < tokens_ready {
-                    let chunk_len_max = self.backend.chunk_len_max(run.fed);
-                    let end = decode.chunk_end(run.fed, chunk_len_max);
-                    let chunk = decode.slice(run.fed, end);
-                    alone(&mut self.backend, state, &chunk, Rows::None).map(|_| {
-                        run.fed = end;
-                        if end == tokens_ready {
-                            self.backend.checkpoint(state);
-                        }
-                        Turn::More
-                    })
-                } else {
-                    let last = decode.slice(tokens_ready, tokens_ready + 1);
-                    let prepare = &mut || decode.prepare();
-                    let row = beside(&mut self.backend, state, &last, Rows::Last, prepare);
-                    row.and_then(|logits| {
-                        run.fed = tokens_ready + 1;
-                        self.backend.checkpoint(state);
-                        decode.step(logits, &self.facts).map(Turn::Step)
-                    })
-                }
-            }
-            Work::Question(question) => question.turn(&mut self.backend, state, &mut run.fed),
-        };
-        turn.unwrap_or_else(Turn::Failed)
-    }
-
-    fn deliver(&mut self, index: usize, turn: Turn) {
-        if let Turn::Failed(EngineError::Backend(_)) = turn {
-            // Nobody knows what the cache holds now.
-            self.runs[index].state = None;
-            self.runs[index].fed = 0;
-        }
-        match &mut self.runs[index].work {
-            Work::Decode(decode) => {
-                let mut board = self.shared.lock();
-                let Some(mailbox) = board.mailboxes.get_mut(&decode.id) else {
-                    return;
-                };
-                match turn {
-                    Turn::Step(step) if mailbox.course.is_none() => {
-                        mailbox.ended = step.finish.is_some();
-                        mailbox.steps.push_back(step);
-                    }
-                    Turn::Failed(error) if mailbox.course.is_none() => {
-                        mailbox.ended = true;
-                        mailbox.failed = Some(error);
-                    }
-                    // Steered meanwhile: the step is void, and the course cuts the tape before the next turn.
-                    _ => return,
-                }
-                let waiter = mailbox.waiter.take();
-                drop(board);
-                waiter.into_iter().for_each(std::task::Waker::wake);
-            }
-            Work::Question(question) => {
-                if question.answer(turn) {
-                    let run = self.runs.remove(index);
-                    self.keep(run);
                 }
             }
         }

@@ -230,7 +230,7 @@ impl Backend for Scripted {
         CHUNK_LEN_MAX
     }
 
-    fn bytes(&self, state: &Self::State) -> u64 {
-        (state.len() * size_of::<TokenId>()) as u64
+    fn bytes(&self, states: &[&Self::State]) -> u64 {
+        states.iter().map(|state| (state.len() * size_of::<TokenId>()) as u64).sum()
     }
 }

@@ -1,5 +1,6 @@
 //! One forward pass over several sequences.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use mlx_rs::{
@@ -17,6 +18,7 @@ use crate::{
     job::{EngineError, SoulId, TokenId},
     models::{Model, Sequences, tokens},
     nn::{Floats, soul::Souls},
+    ops::address,
 };
 
 /// A model on its thread.
@@ -144,7 +146,10 @@ impl Backend for Mlx {
         self.souls.unmount(soul)
     }
 
-    fn bytes(&self, state: &Cache) -> u64 {
-        state.bytes()
+    fn bytes(&self, states: &[&Cache]) -> u64 {
+        let mut counted = HashSet::new();
+        let arrays = states.iter().flat_map(|state| state.arrays());
+        let own = arrays.filter(|array| counted.insert(address(array)));
+        own.map(|array| array.nbytes() as u64).sum()
     }
 }

@@ -1,0 +1,42 @@
+//! What the engine thread has done so far, counted.
+
+use crate::{fair::CLASSES, run::Run};
+
+/// Counters since the model was loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Turns of the thread: at most one batch of decoded tokens and one chunk of a prompt each.
+    pub ticks: u64,
+    /// Tokens that were fed to fill a cache: prompts, but for the last token of each, and questions.
+    pub tokens_prefilled: u64,
+    /// Tokens that were fed for the logits after them.
+    pub tokens_decoded: u64,
+    /// Generated tokens that were fed again, because a cache could not be cut back exactly to where it was needed.
+    pub tokens_replayed: u64,
+    /// Tokens that a cache of other work had seen already, so that they were not fed.
+    pub tokens_reused: u64,
+    /// Of those, the ones whose cache was read from the disk.
+    pub tokens_restored: u64,
+    /// The most sequences that one pass decoded.
+    pub batch_len_max: usize,
+    /// The most ticks that passed between a job's arrival and its first turn, by class in the order of [`Class`](crate::Class).
+    pub waited_ticks_max: [u64; CLASSES],
+    /// Caches that are kept for later jobs.
+    pub prefixes: usize,
+    /// Their bytes.
+    pub prefix_bytes: u64,
+    /// Caches that were written to the disk.
+    pub spilled: u64,
+    /// Bytes that were written to the disk.
+    pub spilled_bytes: u64,
+}
+
+impl Stats {
+    /// A run is having a turn.
+    pub(crate) fn served<S>(&mut self, run: &mut Run<S>) {
+        if let Some(submitted) = run.submitted.take() {
+            let longest = &mut self.waited_ticks_max[run.class as usize];
+            *longest = (self.ticks - submitted).max(*longest);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! One tick: at most one batch of decoded tokens, and at most one chunk of a prompt.
+//!
+//! A tick belongs to one class ([`Fairness`](crate::fair::Fairness) says which). Its runs that write are fed one token each, all in
+//! one pass as far as they share an adapter; then one of its runs that read is fed a chunk. The board is looked at in between, and
+//! a more urgent class ends the tick there.
+//!
+//! The last token of a prompt is fed like a generated one. So after a rewind exactly the passes are repeated that it undid: with
+//! the same company the logits are the same to the last bit, and in other company up to the rounding of sums. A cache that cannot
+//! be cut back to the mark is fed what it lost in the same way, token by token, beside the others of its batch.
+
+use super::Runner;
+use crate::{
+    backend::{Backend, Feed, Rows},
+    fair::{CLASSES, Phase},
+    job::{EngineError, SoulId, TokenId},
+    run::{Decode, Run, Turn, Work},
+};
+
+/// How many sequences one pass decodes at most. It bounds the work of a tick.
+pub(crate) const BATCH_LEN_MAX: usize = 16;
+/// A checkpoint for caches that cannot be cut back is made after so many tokens of a prompt, beside the one at its end.
+const CHECKPOINT_EVERY: usize = 1024;
+
+impl<B: Backend> Runner<B> {
+    pub(super) fn tick(&mut self) {
+        let Some(class) = self.fairness.class(self.wanting()) else {
+            return;
+        };
+        let urgent = self.most_urgent();
+        self.begin_next(class);
+        let batch = self.next_batch(class);
+        if !batch.is_empty() {
+            self.decode(&batch);
+        }
+        let goes_on = batch.is_empty() || (self.look_again() && self.most_urgent() >= urgent);
+        if goes_on && let Some(index) = self.next_reader(class) {
+            self.begin(index);
+            self.read(index);
+        }
+        self.stats.ticks += 1;
+        self.shared.lock().stats = self.stats;
+    }
+
+    fn wanting(&self) -> [bool; CLASSES] {
+        let mut wanting = [false; CLASSES];
+        for run in self.runs.iter().filter(|run| run.wants) {
+            wanting[run.class as usize] = true;
+        }
+        wanting
+    }
+
+    fn most_urgent(&self) -> usize {
+        self.wanting().iter().position(|&wants| wants).unwrap_or(CLASSES)
+    }
+
+    /// The runs of a class that want a turn in this phase.
+    fn waiting(&self, class: usize, phase: Phase) -> impl Iterator<Item = (usize, &Run<B::State>)> {
+        let runs = self.runs.iter().enumerate();
+        runs.filter(move |(_, run)| {
+            run.wants && run.class as usize == class && run.phase() == phase
+        })
+    }
+
+    /// Gives the next reader its cache, and if there is nothing left to read, the one after it: they can write in this very tick.
+    fn begin_next(&mut self, class: usize) {
+        while let Some(index) = self.next_reader(class) {
+            if self.runs[index].state.is_some() {
+                return;
+            }
+            self.begin(index);
+            if self.runs[index].phase() == Phase::Read {
+                return;
+            }
+        }
+        // One-token prompts have nothing to read.
+        let fresh = self.waiting(class, Phase::Write).filter(|(_, run)| run.state.is_none());
+        let fresh: Vec<usize> = fresh.map(|(index, _)| index).collect();
+        fresh.into_iter().for_each(|index| self.begin(index));
+    }
+
+    /// The run that was served least of those that read.
+    fn next_reader(&self, class: usize) -> Option<usize> {
+        let mut readers: Vec<(u64, u64, usize)> = self
+            .waiting(class, Phase::Read)
+            .map(|(index, run)| (run.shares.tag(Phase::Read), run.arrival, index))
+            .collect();
+        readers.sort_unstable();
+        readers.into_iter().map(|(.., index)| index).find(|&index| !self.follows(index))
+    }
+
+    /// The runs that write, least served first: as many as share the first one's adapter and fit into a pass.
+    fn next_batch(&self, class: usize) -> Vec<usize> {
+        let begun = self.waiting(class, Phase::Write).filter(|(_, run)| run.state.is_some());
+        let mut writers: Vec<(u64, u64, usize)> =
+            begun.map(|(index, run)| (run.shares.tag(Phase::Write), run.arrival, index)).collect();
+        writers.sort_unstable();
+        let Some(&(.., first)) = writers.first() else {
+            return Vec::new();
+        };
+        if self.runs[first].solo {
+            return vec![first];
+        }
+        let soul = self.runs[first].soul;
+        let alike = |run: &Run<B::State>| run.soul == soul && !run.solo;
+        let batch = writers.into_iter().map(|(.., index)| index);
+        batch.filter(|&index| alike(&self.runs[index])).take(BATCH_LEN_MAX).collect()
+    }
+
+    /// Feeds one token to each of these runs.
+    fn decode(&mut self, batch: &[usize]) {
+        let mut writers: Vec<Writer<'_, B::State>> = Vec::with_capacity(batch.len());
+        for (index, run) in self.runs.iter_mut().enumerate() {
+            if !batch.contains(&index) {
+                continue;
+            }
+            self.fairness.serve(&mut run.shares, run.class, Phase::Write, 1);
+            self.stats.served(run);
+            if let Run { work: Work::Decode(decode), state: Some(state), fed, soul, .. } = run {
+                let (is_last, token) = (*fed + 1 == decode.len(), decode.token(*fed));
+                writers.push(Writer { index, decode, state, fed, soul: *soul, token, is_last });
+            }
+        }
+        let soul = writers.first().and_then(|writer| writer.soul);
+        let fed = {
+            let mut decodes = Vec::with_capacity(writers.len());
+            let mut feeds = Vec::with_capacity(writers.len());
+            for Writer { decode, state, token, is_last, .. } in &mut writers {
+                let rows = if *is_last { Rows::Last } else { Rows::None };
+                feeds.push(Feed { state: &mut **state, tokens: std::slice::from_ref(token), rows });
+                decodes.push((&mut **decode, *is_last));
+            }
+            let mut meanwhile = || {
+                for (decode, _) in decodes.iter_mut().filter(|(_, is_last)| *is_last) {
+                    decode.prepare();
+                }
+            };
+            self.backend.forward(soul, &mut feeds, &mut meanwhile)
+        };
+        self.stats.batch_len_max = self.stats.batch_len_max.max(writers.len());
+        let mut turns = Vec::with_capacity(batch.len());
+        match fed {
+            Ok(rows) => {
+                for (writer, logits) in writers.into_iter().zip(rows) {
+                    *writer.fed += 1;
+                    self.backend.checkpoint(writer.state);
+                    let turn = if writer.is_last {
+                        self.stats.tokens_decoded += 1;
+                        let step = writer.decode.step(logits, &self.facts);
+                        step.map_or_else(Turn::Failed, Turn::Step)
+                    } else {
+                        self.stats.tokens_replayed += 1;
+                        Turn::More
+                    };
+                    turns.push((writer.index, turn));
+                }
+            }
+            Err(error) if batch.len() > 1 => {
+                // Nobody knows whose fault it is, nor what the caches hold now. Each goes on alone, and one of them will fail.
+                tracing::warn!("a pass over {} sequences failed: {error}", batch.len());
+                drop(writers);
+                for &index in batch {
+                    let run = &mut self.runs[index];
+                    (run.state, run.fed, run.solo) = (None, 0, true);
+                }
+            }
+            Err(error) => {
+                drop(writers);
+                turns.extend(batch.first().map(|&index| (index, Turn::Failed(error))));
+            }
+        }
+        for &(index, ref turn) in &turns {
+            let failed = matches!(turn, Turn::Failed(EngineError::Backend(_)));
+            self.runs[index].solo &= failed;
+        }
+        self.deliver(turns);
+    }
+
+    /// Feeds a run a chunk of its prompt, or does the next piece of a question.
+    fn read(&mut self, index: usize) {
+        let run = &mut self.runs[index];
+        self.stats.served(run);
+        let Some(state) = &mut run.state else { unreachable!("begin() gave it one") };
+        let fed = run.fed;
+        let (turn, tokens) = match &mut run.work {
+            Work::Decode(decode) => {
+                let end = decode.read_len().min(fed + self.backend.chunk_len_max(fed));
+                let chunk: Vec<TokenId> = decode.slice(fed, end);
+                if chunk.is_empty() {
+                    return; // A kept cache had it all: it writes in the next tick.
+                }
+                let mut feeds = [Feed { state, tokens: &chunk, rows: Rows::None }];
+                let fed_now = self.backend.forward(run.soul, &mut feeds, &mut || {});
+                let turn = fed_now.map(|_| {
+                    let is_over = end == decode.read_len();
+                    if is_over || fed / CHECKPOINT_EVERY != end / CHECKPOINT_EVERY {
+                        self.backend.checkpoint(state);
+                    }
+                    run.fed = end;
+                    Turn::More
+                });
+                (turn, chunk.len())
+            }
+            Work::Question(question) => question.turn(&mut self.backend, state, &mut run.fed),
+        };
+        self.stats.tokens_prefilled += tokens as u64;
+        self.fairness.serve(&mut run.shares, run.class, Phase::Read, tokens.max(1));
+        self.deliver(vec![(index, turn.unwrap_or_else(Turn::Failed))]);
+    }
+
+    /// Tells the callers what came of their runs' turns.
+    fn deliver(&mut self, turns: Vec<(usize, Turn)>) {
+        let shared = self.shared.clone();
+        let mut board = shared.lock();
+        board.stats = self.stats;
+        let (mut wakers, mut answered) = (Vec::new(), Vec::new());
+        for (index, turn) in turns {
+            let run = &mut self.runs[index];
+            if let Turn::Failed(EngineError::Backend(_)) = turn {
+                // Nobody knows what the cache holds now.
+                (run.state, run.fed) = (None, 0);
+            }
+            match &mut run.work {
+                Work::Decode(decode) => {
+                    let Some(mailbox) = board.mailboxes.get_mut(&decode.id) else { continue };
+                    // Where it was steered meanwhile, the step is void, and the course cuts the tape before the next turn.
+                    if mailbox.course.is_some() {
+                        continue;
+                    }
+                    match turn {
+                        Turn::Step(step) => {
+                            mailbox.ended = step.finish.is_some();
+                            mailbox.steps.push_back(step);
+                        }
+                        Turn::Failed(error) => {
+                            mailbox.ended = true;
+                            mailbox.failed = Some(error);
+                        }
+                        Turn::More | Turn::Answered => continue,
+                    }
+                    wakers.extend(mailbox.waiter.take());
+                }
+                Work::Question(question) => {
+                    if question.answer(turn) {
+                        answered.push(index);
+                    }
+                }
+            }
+        }
+        drop(board);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        for index in answered {
+            let run = self.runs.remove(index);
+            self.keep(run);
+        }
+    }
+}
+
+/// A run in a batch, in its parts.
+struct Writer<'a, S> {
+    index: usize,
+    decode: &'a mut Decode,
+    state: &'a mut S,
+    fed: &'a mut usize,
+    soul: Option<SoulId>,
+    token: TokenId,
+    /// Its logits are wanted; else it is a token that the cache saw before it was cut back.
+    is_last: bool,
+}
