@@ -4,11 +4,13 @@
 //! do not (a window, a recurrent state) come back only to places that they remember, so a cache that is cut back may have seen
 //! fewer tokens than was asked for, and the rest is fed again.
 
+mod compressed;
 mod full;
 pub(crate) mod places;
 
 use mlx_rs::{Array, error::Exception};
 
+pub(crate) use compressed::Compressed;
 pub(crate) use full::Full;
 
 /// A sequence's memory.
@@ -24,6 +26,8 @@ pub(crate) struct Cache {
 pub(crate) enum LayerCache {
     /// Keys and values of every token.
     Full(Full),
+    /// The latest rows, and groups of earlier ones.
+    Compressed(Compressed),
 }
 
 #[allow(dead_code, reason = "for the families and the disk tier that follow")]
@@ -43,7 +47,7 @@ impl Cache {
         let mut len = self.len.min(len as i32);
         // A layer that goes back further than asked for takes the others along.
         loop {
-            let least = self.layers.iter_mut().map(|layer| layer.truncate(len)).min();
+            let least = self.layers.iter_mut().map(|layer| layer.truncate(self.len, len)).min();
             match least {
                 Some(least) if least < len => len = least,
                 _ => break,
@@ -90,37 +94,51 @@ impl LayerCache {
     pub(crate) fn full(&mut self) -> Result<&mut Full, Exception> {
         match self {
             LayerCache::Full(full) => Ok(full),
+            _ => Err(Exception::custom("the layer's cache is of another kind")),
+        }
+    }
+
+    /// The window and the groups of a layer that compresses.
+    pub(crate) fn compressed(&mut self) -> Result<&mut Compressed, Exception> {
+        match self {
+            LayerCache::Compressed(compressed) => Ok(compressed),
+            _ => Err(Exception::custom("the layer's cache is of another kind")),
         }
     }
 
     fn arrays(&self) -> Vec<&Array> {
         match self {
             LayerCache::Full(full) => full.arrays(),
+            LayerCache::Compressed(compressed) => compressed.arrays(),
         }
     }
 
-    /// Goes back to `len` tokens, or to the greatest length below that it can have; says which.
-    fn truncate(&mut self, len: i32) -> i32 {
+    /// Goes back from `seen` to `len` tokens, or to the greatest length below that it can have; says which.
+    fn truncate(&mut self, seen: i32, len: i32) -> i32 {
         match self {
             LayerCache::Full(_) => len,
+            LayerCache::Compressed(compressed) => compressed.truncate(seen, len),
         }
     }
 
-    fn checkpoint(&mut self, _len: i32) {
+    fn checkpoint(&mut self, len: i32) {
         match self {
             LayerCache::Full(_) => {}
+            LayerCache::Compressed(compressed) => compressed.checkpoint(len),
         }
     }
 
     fn save(&self, len: i32) -> Result<Vec<(String, Array)>, Exception> {
         match self {
             LayerCache::Full(full) => full.save(len),
+            LayerCache::Compressed(compressed) => Ok(compressed.save()),
         }
     }
 
     fn load(&mut self, take: &mut dyn FnMut(&str) -> Option<Array>) {
         match self {
             LayerCache::Full(full) => full.load(take),
+            LayerCache::Compressed(compressed) => compressed.load(take),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! names for the number of experts. All of that ends here. Keys that the engine does not know are reported and ignored; an
 //! architecture that it does not know is an error that names the known ones.
 
+pub(crate) mod deepseek_v41;
 mod feed_forward;
 mod gqa;
 mod quantization;
@@ -15,6 +16,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::{info::LoadError, job::TokenId};
+use deepseek_v41::DeepseekV41;
 use read::Reader;
 
 pub(crate) use feed_forward::{Experts, FeedForward, Router};
@@ -23,7 +25,8 @@ pub(crate) use quantization::{Mode, Packing, Quantization};
 pub(crate) use rope::{Llama3, Rope, Scaling, Yarn};
 
 /// The architectures that `models` can run, by their `model_type`.
-pub(crate) const ARCHITECTURES: [&str; 5] = ["glm4_moe", "llama", "qwen2", "qwen3", "qwen3_moe"];
+pub(crate) const ARCHITECTURES: [&str; 6] =
+    ["deepseek_v41", "glm4_moe", "llama", "qwen2", "qwen3", "qwen3_moe"];
 
 /// More layers than any model has: a larger number is a broken file, and would take the memory before anything is checked.
 const LAYERS_MAX: usize = 4096;
@@ -56,13 +59,23 @@ pub(crate) struct ModelConfig {
 pub(crate) enum Family {
     /// Grouped-query attention.
     Gqa(Gqa),
+    /// DeepSeek-V4.1.
+    DeepseekV41(Box<DeepseekV41>),
 }
 
 impl Family {
+    fn parse(reader: &mut Reader<'_>, architecture: &str, hidden: usize) -> Result<Family, Wrong> {
+        Ok(match architecture {
+            "deepseek_v41" => Family::DeepseekV41(Box::new(DeepseekV41::parse(reader)?)),
+            _ => Family::Gqa(Gqa::parse(reader, architecture, hidden)?),
+        })
+    }
+
     /// Bytes of cache that every token of context takes, in fp32.
     pub(crate) fn bytes_per_token(&self) -> u64 {
         match self {
             Family::Gqa(gqa) => gqa.bytes_per_token(),
+            Family::DeepseekV41(model) => model.bytes_per_token(),
         }
     }
 }
@@ -92,10 +105,11 @@ impl ModelConfig {
         let is_tied_by_default = matches!(architecture.as_str(), "llama" | "qwen2");
         // GLM's configuration may say so, but its weights always have a head.
         let is_glm = architecture == "glm4_moe";
+        let default_eps = if architecture == "deepseek_v41" { 1e-20 } else { 1e-6 };
         let config = ModelConfig {
             vocabulary: reader.need(&["vocab_size"])?,
             hidden,
-            norm_eps: reader.optional::<f64>(&["rms_norm_eps"])?.unwrap_or(1e-6) as f32,
+            norm_eps: reader.optional::<f64>(&["rms_norm_eps"])?.unwrap_or(default_eps) as f32,
             tied: reader.optional(&["tie_word_embeddings"])?.unwrap_or(is_tied_by_default)
                 && !is_glm,
             context_max: rope::context_max(&reader)?,
@@ -105,7 +119,7 @@ impl ModelConfig {
                 .into_iter()
                 .chain(Reader::new(generation)?.tokens("eos_token_id")?)
                 .collect(),
-            family: Family::Gqa(Gqa::parse(&mut reader, &architecture, hidden)?),
+            family: Family::parse(&mut reader, &architecture, hidden)?,
             unknown: reader.unknown(),
             architecture,
         };
@@ -126,6 +140,18 @@ fn check_sizes(sizes: &[usize]) -> Result<(), Wrong> {
         return Err(Wrong::Key("a size is beyond 2³¹".to_owned()));
     }
     Ok(())
+}
+
+/// The number of layers, or `default` where the configuration may leave it out.
+fn layer_count(reader: &Reader<'_>, default: Option<usize>) -> Result<usize, Wrong> {
+    let count = match default {
+        Some(default) => reader.optional(&["num_hidden_layers"])?.unwrap_or(default),
+        None => reader.need(&["num_hidden_layers"])?,
+    };
+    if count > LAYERS_MAX {
+        return Err(Wrong::Key(format!("num_hidden_layers is {count}, more than {LAYERS_MAX}")));
+    }
+    Ok(count)
 }
 
 /// What can be wrong inside config.json.

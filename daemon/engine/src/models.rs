@@ -3,6 +3,7 @@
 //! A pass runs over one or more sequences at once. Their tokens lie one after the other on the token axis, so linear maps and
 //! experts see all of them together; only attention looks at each sequence with its own cache ([`Sequences::each`]).
 
+pub(crate) mod deepseek_v41;
 pub(crate) mod gqa;
 
 use mlx_rs::{Array, fast::rms_norm, ops::concatenate};
@@ -31,6 +32,7 @@ pub(crate) trait Model {
 pub(crate) fn build(config: &ModelConfig, builder: &mut Builder<'_>) -> Built<Box<dyn Model>> {
     Ok(match &config.family {
         Family::Gqa(gqa) => Box::new(gqa::build(config, gqa, builder)?),
+        Family::DeepseekV41(model) => Box::new(deepseek_v41::build(config, model, builder)?),
     })
 }
 

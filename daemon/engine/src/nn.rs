@@ -51,7 +51,6 @@ pub(crate) enum Weight {
 
 impl Linear {
     /// Of stacked maps: `x`, `[.., 1, in]`, times the one that `indices` say for each row.
-    #[allow(dead_code, reason = "for the families that follow")]
     pub(crate) fn gathered(&self, x: &Array, indices: &Array) -> Result<Array> {
         experts::switch(x, self, indices, false)
     }

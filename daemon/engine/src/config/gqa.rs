@@ -1,8 +1,9 @@
 //! Decoders with grouped-query attention: llama, qwen2, qwen3, qwen3_moe, glm4_moe.
 
 use super::{
-    LAYERS_MAX, Wrong,
+    Wrong,
     feed_forward::{Experts, FeedForward, Router},
+    layer_count,
     read::Reader,
     rope::Rope,
 };
@@ -91,10 +92,7 @@ fn rope(reader: &mut Reader<'_>, architecture: &str, head_dim: usize) -> Result<
 }
 
 fn layers(reader: &mut Reader<'_>, architecture: &str) -> Result<Vec<FeedForward>, Wrong> {
-    let count: usize = reader.need(&["num_hidden_layers"])?;
-    if count > LAYERS_MAX {
-        return Err(Wrong::Key(format!("num_hidden_layers is {count}, more than {LAYERS_MAX}")));
-    }
+    let count = layer_count(reader, None)?;
     let inner: usize = reader.need(&["intermediate_size"])?;
     match architecture {
         "qwen3_moe" => {

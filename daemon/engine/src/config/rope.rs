@@ -57,6 +57,32 @@ pub(crate) struct Yarn {
     pub(crate) attention: f64,
 }
 
+impl Yarn {
+    /// The pairs between which frequencies are stretched partly: those that turn `turns` times within the original context.
+    /// `truncate` rounds them to whole pairs.
+    pub(super) fn ramp(
+        dims: usize,
+        base: f64,
+        original: f64,
+        turns: (f64, f64),
+        truncate: bool,
+    ) -> (f64, f64) {
+        let dims = dims as f64;
+        let pair = |turns: f64| {
+            dims * (original / (turns * 2.0 * std::f64::consts::PI)).ln() / (2.0 * base.ln())
+        };
+        let (mut low, mut high) = (pair(turns.0), pair(turns.1));
+        if truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        let (low, mut high) = (low.max(0.0), high.min(dims - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        (low, high)
+    }
+}
+
 /// The names that [`Rope::scaled`] knows.
 const KINDS: &str = "default, linear, dynamic, llama3, yarn, longrope, mrope";
 
@@ -119,20 +145,9 @@ impl Rope {
         let number = |key: &str, default: f64| -> Result<f64, Wrong> {
             Ok(reader.rope_key(key)?.unwrap_or(default))
         };
-        let dims = self.dims as f64;
-        // The pair that turns so many times within the original context.
-        let pair = |turns: f64| {
-            dims * (original / (turns * 2.0 * std::f64::consts::PI)).ln() / (2.0 * self.base.ln())
-        };
-        let (mut low, mut high) =
-            (pair(number("beta_fast", 32.0)?), pair(number("beta_slow", 1.0)?));
-        if reader.rope_key("truncate")?.unwrap_or(true) {
-            (low, high) = (low.floor(), high.ceil());
-        }
-        let (low, mut high) = (low.max(0.0), high.min(dims - 1.0));
-        if low == high {
-            high += 0.001;
-        }
+        let turns = (number("beta_fast", 32.0)?, number("beta_slow", 1.0)?);
+        let truncate = reader.rope_key("truncate")?.unwrap_or(true);
+        let ramp = Yarn::ramp(self.dims, self.base, original, turns, truncate);
         let stretch =
             |weight: f64| if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 };
         let all_dims = number("mscale_all_dim", 0.0)?;
@@ -141,7 +156,7 @@ impl Rope {
             None => stretch(number("mscale", 1.0)?) / stretch(all_dims),
         };
         let attention = stretch(all_dims).powi(2);
-        Ok(Scaling::Yarn(Yarn { factor, ramp: (low, high), input, attention }))
+        Ok(Scaling::Yarn(Yarn { factor, ramp, input, attention }))
     }
 
     fn long(&self, reader: &Reader<'_>) -> Result<Scaling, Wrong> {

@@ -11,7 +11,6 @@ pub(crate) enum Activation {
     /// `silu(gate) ⊙ up`.
     Swiglu,
     /// The same of a gate that is at most `limit` and an up within `±limit`, in fp32 (DeepSeek-V4.1).
-    #[allow(dead_code, reason = "for the family that follows")]
     ClampedSwiglu { limit: f32 },
 }
 

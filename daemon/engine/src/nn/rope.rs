@@ -84,7 +84,8 @@ impl Rope {
         concatenate(&[rotated.multiply(factor)?, rest], -1)
     }
 
-    fn periods(&self) -> Result<Array> {
+    /// Tokens per radian of each pair.
+    pub(crate) fn periods(&self) -> Result<Array> {
         let exponents = Array::arange::<i32, f32>(0, self.dims, 2)?;
         let exponents = exponents.divide(scalar(f64::from(self.dims)))?;
         let plain = scalar(self.base).power(&exponents)?;
