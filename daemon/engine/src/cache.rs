@@ -7,11 +7,17 @@
 mod compressed;
 mod full;
 pub(crate) mod places;
+mod quantized;
+pub(crate) mod ring;
 
 use mlx_rs::{Array, error::Exception};
 
+use crate::config::KvPacking;
+
 pub(crate) use compressed::Compressed;
 pub(crate) use full::Full;
+pub(crate) use quantized::{KvParts, Quantized};
+pub(crate) use ring::{Mask, Ring};
 
 /// A sequence's memory.
 #[derive(Clone, Default)]
@@ -28,6 +34,10 @@ pub(crate) enum LayerCache {
     Full(Full),
     /// The latest rows, and groups of earlier ones.
     Compressed(Compressed),
+    /// Keys and values of every token, packed.
+    Quantized(Quantized),
+    /// Keys and values of a window.
+    Ring(Ring),
 }
 
 #[allow(dead_code, reason = "for the families and the disk tier that follow")]
@@ -90,7 +100,7 @@ impl Cache {
 
 #[allow(dead_code, reason = "for the families and the disk tier that follow")]
 impl LayerCache {
-    /// The keys and values of a layer that keeps all.
+    /// The keys and values of a layer that keeps all as they are.
     pub(crate) fn full(&mut self) -> Result<&mut Full, Exception> {
         match self {
             LayerCache::Full(full) => Ok(full),
@@ -106,24 +116,37 @@ impl LayerCache {
         }
     }
 
+    /// Keys and values of all tokens, or of a window over the latest; all of them packed if the configuration says so.
+    pub(crate) fn of_keys(kv: Option<KvPacking>, window: Option<usize>) -> LayerCache {
+        match (window, kv) {
+            (Some(window), _) => LayerCache::Ring(Ring::new(window)),
+            (None, Some(packing)) => LayerCache::Quantized(Quantized::new(packing)),
+            (None, None) => LayerCache::Full(Full::default()),
+        }
+    }
+
     fn arrays(&self) -> Vec<&Array> {
         match self {
             LayerCache::Full(full) => full.arrays(),
             LayerCache::Compressed(compressed) => compressed.arrays(),
+            LayerCache::Quantized(quantized) => quantized.arrays(),
+            LayerCache::Ring(ring) => ring.arrays(),
         }
     }
 
     /// Goes back from `seen` to `len` tokens, or to the greatest length below that it can have; says which.
     fn truncate(&mut self, seen: i32, len: i32) -> i32 {
         match self {
-            LayerCache::Full(_) => len,
+            LayerCache::Full(_) | LayerCache::Quantized(_) => len,
+            LayerCache::Ring(ring) => ring.truncate(len),
             LayerCache::Compressed(compressed) => compressed.truncate(seen, len),
         }
     }
 
     fn checkpoint(&mut self, len: i32) {
         match self {
-            LayerCache::Full(_) => {}
+            LayerCache::Full(_) | LayerCache::Quantized(_) => {}
+            LayerCache::Ring(ring) => ring.checkpoint(len),
             LayerCache::Compressed(compressed) => compressed.checkpoint(len),
         }
     }
@@ -132,6 +155,8 @@ impl LayerCache {
         match self {
             LayerCache::Full(full) => full.save(len),
             LayerCache::Compressed(compressed) => Ok(compressed.save()),
+            LayerCache::Quantized(quantized) => quantized.save(len),
+            LayerCache::Ring(ring) => ring.save(len),
         }
     }
 
@@ -139,6 +164,8 @@ impl LayerCache {
         match self {
             LayerCache::Full(full) => full.load(take),
             LayerCache::Compressed(compressed) => compressed.load(take),
+            LayerCache::Quantized(quantized) => quantized.load(take),
+            LayerCache::Ring(ring) => ring.load(take),
         }
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod deepseek_v41;
 mod feed_forward;
 mod gqa;
+mod kv;
 mod quantization;
 mod read;
 mod rope;
@@ -20,13 +21,14 @@ use deepseek_v41::DeepseekV41;
 use read::Reader;
 
 pub(crate) use feed_forward::{Experts, FeedForward, Router};
-pub(crate) use gqa::Gqa;
+pub(crate) use gqa::{Gqa, KeyNorm};
+pub(crate) use kv::KvPacking;
 pub(crate) use quantization::{Mode, Packing, Quantization};
 pub(crate) use rope::{Llama3, Rope, Scaling, Yarn};
 
 /// The architectures that `models` can run, by their `model_type`.
-pub(crate) const ARCHITECTURES: [&str; 6] =
-    ["deepseek_v41", "glm4_moe", "llama", "qwen2", "qwen3", "qwen3_moe"];
+pub(crate) const ARCHITECTURES: [&str; 7] =
+    ["deepseek_v41", "glm4_moe", "llama", "mistral", "qwen2", "qwen3", "qwen3_moe"];
 
 /// More layers than any model has: a larger number is a broken file, and would take the memory before anything is checked.
 const LAYERS_MAX: usize = 4096;
@@ -48,6 +50,8 @@ pub(crate) struct ModelConfig {
     pub(crate) quantization: Quantization,
     /// End-of-text tokens of config.json and generation_config.json.
     pub(crate) eos: Vec<TokenId>,
+    /// How cached keys and values are packed; loading decides.
+    pub(crate) kv: Option<KvPacking>,
     /// Keys that were ignored.
     pub(crate) unknown: Vec<String>,
     /// What only models of one kind have.
@@ -71,11 +75,19 @@ impl Family {
         })
     }
 
-    /// Bytes of cache that every token of context takes, in fp32.
-    pub(crate) fn bytes_per_token(&self) -> u64 {
+    /// Bytes of cache that every token of context takes; in fp32 what is not packed.
+    fn bytes_per_token(&self, kv: Option<KvPacking>) -> u64 {
         match self {
-            Family::Gqa(gqa) => gqa.bytes_per_token(),
+            Family::Gqa(gqa) => gqa.bytes_per_token(kv),
             Family::DeepseekV41(model) => model.bytes_per_token(),
+        }
+    }
+
+    /// How keys and values are packed into so many bits.
+    fn kv_packing(&self, bits: u8) -> Result<KvPacking, Wrong> {
+        match self {
+            Family::Gqa(gqa) => KvPacking::new(bits, gqa.head_dim),
+            Family::DeepseekV41(_) => Err(Wrong::Key(KvPacking::REFUSED.to_owned())),
         }
     }
 }
@@ -95,6 +107,25 @@ impl ModelConfig {
         })
     }
 
+    /// The same with a cache of `bits` per number, if any are given.
+    pub(crate) fn with_kv_bits(
+        mut self,
+        bits: Option<u8>,
+        dir: &Path,
+    ) -> Result<ModelConfig, LoadError> {
+        let packing = bits.map(|bits| self.family.kv_packing(bits)).transpose();
+        self.kv = packing.map_err(|error| match error {
+            Wrong::Architecture(found) => unknown_architecture(found),
+            Wrong::Key(reason) => LoadError::Config { path: dir.join("config.json"), reason },
+        })?;
+        Ok(self)
+    }
+
+    /// Bytes of cache that every token of context takes; in fp32 what is not packed.
+    pub(crate) fn bytes_per_token(&self) -> u64 {
+        self.family.bytes_per_token(self.kv)
+    }
+
     fn parse(json: &Value, generation: &Value) -> Result<ModelConfig, Wrong> {
         let mut reader = Reader::new(json)?;
         let architecture: String = reader.need(&["model_type"])?;
@@ -102,7 +133,7 @@ impl ModelConfig {
             return Err(Wrong::Architecture(architecture));
         }
         let hidden: usize = reader.need(&["hidden_size"])?;
-        let is_tied_by_default = matches!(architecture.as_str(), "llama" | "qwen2");
+        let is_tied_by_default = matches!(architecture.as_str(), "llama" | "mistral" | "qwen2");
         // GLM's configuration may say so, but its weights always have a head.
         let is_glm = architecture == "glm4_moe";
         let default_eps = if architecture == "deepseek_v41" { 1e-20 } else { 1e-6 };
@@ -120,6 +151,7 @@ impl ModelConfig {
                 .chain(Reader::new(generation)?.tokens("eos_token_id")?)
                 .collect(),
             family: Family::parse(&mut reader, &architecture, hidden)?,
+            kv: None,
             unknown: reader.unknown(),
             architecture,
         };

@@ -13,15 +13,21 @@ pub struct LoadOptions {
     pub memory_max: Option<u64>,
     /// A shorter context than the model's own, to bound the caches; `None`: the model's.
     pub context_max: Option<usize>,
+    /// Bits of each cached key and value: 8 or 4; `None`: as they are computed.
+    pub kv_bits: Option<u8>,
 }
 
 impl LoadOptions {
     /// The daemon's choice: the fastest arithmetic that fits into the free memory.
     pub const AUTO: LoadOptions =
-        LoadOptions { compute: Compute::Auto, memory_max: None, context_max: None };
+        LoadOptions { compute: Compute::Auto, memory_max: None, context_max: None, kv_bits: None };
     /// For comparisons with mlx-lm: the same operations in the same order.
-    pub const PARITY: LoadOptions =
-        LoadOptions { compute: Compute::Parity, memory_max: None, context_max: None };
+    pub const PARITY: LoadOptions = LoadOptions {
+        compute: Compute::Parity,
+        memory_max: None,
+        context_max: None,
+        kv_bits: None,
+    };
 }
 
 /// Which arithmetic the forward pass uses.

@@ -4,6 +4,7 @@
 //! the last bit. In fast mode weights are plain fp32 and neighbouring products are fused.
 
 mod activation;
+mod attention;
 mod build;
 mod experts;
 mod feed_forward;
@@ -22,6 +23,7 @@ use mlx_rs::{
 };
 
 pub(crate) use activation::Activation;
+pub(crate) use attention::Attention;
 pub(crate) use build::{Builder, Built, Map};
 pub(crate) use experts::{Router, SwitchGlu};
 pub(crate) use feed_forward::{FeedForward, Mixture, Mlp};

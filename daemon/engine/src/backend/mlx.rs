@@ -48,7 +48,7 @@ pub(crate) struct Loaded {
 
 /// Checks and loads the model directory `dir`.
 pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError> {
-    let config = ModelConfig::load(dir)?;
+    let config = ModelConfig::load(dir)?.with_kv_bits(options.kv_bits, dir)?;
     let shards = Shards::open(dir)?;
     let cost = check(&config, &shards)?;
     let tokenizer = Tokenizer::load(dir, &config.eos)?;
@@ -70,7 +70,7 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
         vocabulary: config.vocabulary,
         context_max,
         bytes_resident: resident(&cost, floats),
-        bytes_per_token: config.family.bytes_per_token(),
+        bytes_per_token: config.bytes_per_token(),
         quantization: config.quantization.default.map(|packing| {
             format!("{} bit, groups of {}, {}", packing.bits, packing.group, packing.mode.name())
         }),
@@ -93,7 +93,7 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
 
 /// The model of a directory on the calling thread, and the size of its vocabulary.
 pub(crate) fn bare(dir: &Path, options: LoadOptions) -> Result<(Mlx, usize), LoadError> {
-    let config = ModelConfig::load(dir)?;
+    let config = ModelConfig::load(dir)?.with_kv_bits(options.kv_bits, dir)?;
     let shards = Shards::open(dir)?;
     let cost = check(&config, &shards)?;
     let floats = choose(&config, &cost, options)?;
@@ -110,8 +110,8 @@ fn name_of(dir: &Path) -> String {
 
 /// The arithmetic, and whether it fits.
 fn choose(config: &ModelConfig, cost: &Cost, options: LoadOptions) -> Result<Floats, LoadError> {
-    let cache = config.family.bytes_per_token() * RESERVE_TOKENS.min(config.context_max as u64)
-        + RESERVE_BYTES;
+    let cache =
+        config.bytes_per_token() * RESERVE_TOKENS.min(config.context_max as u64) + RESERVE_BYTES;
     let free = memory::available();
     let limits = [(options.memory_max, "allowed"), (free, "free")];
     let limit = limits.into_iter().filter_map(|(bytes, name)| Some((bytes?, name))).min();

@@ -1,7 +1,7 @@
-//! Decoders with grouped-query attention: llama, qwen2, qwen3, qwen3_moe, glm4_moe.
+//! Decoders with grouped-query attention: llama, mistral, qwen2, qwen3, qwen3_moe, glm4_moe.
 
 use super::{
-    Wrong,
+    KvPacking, Wrong,
     feed_forward::{Experts, FeedForward, Router},
     layer_count,
     read::Reader,
@@ -21,10 +21,23 @@ pub(crate) struct Gqa {
     pub(crate) output_bias: bool,
     /// Biases in dense feed-forward layers.
     pub(crate) mlp_bias: bool,
-    /// RMS norms over each head's query and key.
-    pub(crate) qk_norm: bool,
+    pub(crate) key_norm: KeyNorm,
+    /// Every head has a score that leads nowhere.
+    pub(crate) sinks: bool,
     /// One per layer.
     pub(crate) layers: Vec<FeedForward>,
+    /// How far back a layer looks, one per layer; `None`: all the way.
+    pub(crate) windows: Vec<Option<usize>>,
+}
+
+/// RMS norms of queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyNorm {
+    None,
+    /// Over each head.
+    Head,
+    /// Over all heads together.
+    Whole,
 }
 
 impl Gqa {
@@ -35,12 +48,13 @@ impl Gqa {
     ) -> Result<Gqa, Wrong> {
         let is_glm = architecture == "glm4_moe";
         let is_qwen2 = architecture == "qwen2";
-        let is_llama = architecture == "llama";
+        let is_llama = matches!(architecture, "llama" | "mistral");
         let heads: usize = reader.need(&["num_attention_heads"])?;
         // mlx-lm does not ask Qwen 2 for it.
         let head_dim =
             reader.optional(&["head_dim"])?.filter(|_| !is_qwen2).unwrap_or(hidden / heads.max(1));
         let attention_bias = reader.optional(&["attention_bias"])?.unwrap_or(false);
+        let layers = layers(reader, architecture)?;
         let gqa = Gqa {
             heads,
             kv_heads: reader.optional(&["num_key_value_heads"])?.unwrap_or(heads),
@@ -49,23 +63,26 @@ impl Gqa {
             qkv_bias: is_qwen2 || ((is_llama || is_glm) && attention_bias),
             output_bias: is_llama && attention_bias,
             mlp_bias: reader.optional(&["mlp_bias"])?.unwrap_or(false) && is_llama,
-            qk_norm: match architecture {
-                "qwen3" | "qwen3_moe" => true,
-                "glm4_moe" => reader.optional(&["use_qk_norm"])?.unwrap_or(false),
-                _ => false,
+            key_norm: match architecture {
+                "qwen3" | "qwen3_moe" => KeyNorm::Head,
+                "glm4_moe" if reader.optional(&["use_qk_norm"])?.unwrap_or(false) => KeyNorm::Head,
+                _ => KeyNorm::None,
             },
-            layers: layers(reader, architecture)?,
+            sinks: false,
+            windows: windows(reader, architecture, layers.len())?,
+            layers,
         };
         gqa.check()?;
         Ok(gqa)
     }
 
-    /// Keys and values of a token, in fp32.
-    pub(super) fn bytes_per_token(&self) -> u64 {
-        (2 * 4 * self.layers.len() * self.kv_heads * self.head_dim) as u64
+    /// Keys and values of a token, in the layers that keep those of all.
+    pub(super) fn bytes_per_token(&self, kv: Option<KvPacking>) -> u64 {
+        let full = self.windows.iter().filter(|window| window.is_none()).count();
+        2 * (full * self.kv_heads) as u64 * KvPacking::row_bytes(kv, self.head_dim)
     }
 
-    fn check(&self) -> Result<(), Wrong> {
+    pub(super) fn check(&self) -> Result<(), Wrong> {
         super::check_sizes(&[self.heads, self.kv_heads, self.head_dim, self.layers.len()])?;
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(Wrong::Key(format!(
@@ -133,9 +150,42 @@ fn layers(reader: &mut Reader<'_>, architecture: &str) -> Result<Vec<FeedForward
             let layer = |layer| FeedForward::choose(layer >= dense, &experts, inner);
             Ok((0..count).map(layer).collect())
         }
-        _ => {
-            reader.refuse_sliding_window()?;
-            Ok(vec![FeedForward::Dense { inner }; count])
-        }
+        _ => Ok(vec![FeedForward::Dense { inner }; count]),
     }
+}
+
+/// Which layers look back a limited distance. Where the configuration does not say so layer by layer, Mistral means all of them,
+/// and Qwen those from `max_window_layers` on if it says that windows are used (transformers; mlx-lm gives none of them a window).
+pub(super) fn windows(
+    reader: &Reader<'_>,
+    architecture: &str,
+    count: usize,
+) -> Result<Vec<Option<usize>>, Wrong> {
+    let window: Option<usize> = reader.optional(&["sliding_window"])?;
+    let is_used = reader.optional(&["use_sliding_window"])?;
+    let first = match (architecture, is_used) {
+        ("mistral", _) => 0,
+        ("qwen2" | "qwen3", Some(true)) => reader.optional(&["max_window_layers"])?.unwrap_or(28),
+        ("qwen3_moe", Some(true)) => 0,
+        _ => count,
+    };
+    let kinds: Option<Vec<String>> = reader.optional(&["layer_types"])?;
+    if let Some(kinds) = &kinds
+        && kinds.len() != count
+    {
+        return Err(Wrong::Key(format!(
+            "layer_types has {} entries for {count} layers",
+            kinds.len()
+        )));
+    }
+    let one = |layer: usize| match kinds.as_ref().map(|kinds| kinds[layer].as_str()) {
+        Some("full_attention") => Ok(None),
+        Some("sliding_attention") => match window {
+            Some(window) if window > 0 => Ok(Some(window)),
+            _ => Err(Wrong::Key("layers of sliding_attention need a sliding_window".to_owned())),
+        },
+        Some(other) => Err(Wrong::Key(format!("layer_types has {other:?}"))),
+        None => Ok(window.filter(|&window| window > 0 && layer >= first)),
+    };
+    (0..count).map(one).collect()
 }

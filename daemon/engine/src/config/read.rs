@@ -136,16 +136,6 @@ impl<'j> Reader<'j> {
         self.rope_scaling_ignored = !matches!(self.rope_type().as_deref(), Ok("default"));
     }
 
-    /// The dense models have variants that look back a limited distance; they would be computed wrongly.
-    pub(super) fn refuse_sliding_window(&self) -> Result<(), Wrong> {
-        let types: Vec<String> = self.optional(&["layer_types"])?.unwrap_or_default();
-        let uses = self.optional(&["use_sliding_window"])?.unwrap_or(false);
-        if uses || types.iter().any(|kind| kind != "full_attention") {
-            return Err(Wrong::Key("sliding-window attention is not supported".to_owned()));
-        }
-        Ok(())
-    }
-
     pub(super) fn quantization(&self) -> Result<Option<&'j Map<String, Value>>, Wrong> {
         let found = self.get("quantization").or_else(|| self.get("quantization_config"));
         let Some(value) = found else { return Ok(None) };

@@ -1,20 +1,18 @@
-//! Decoders with grouped-query attention: llama, qwen2, qwen3, qwen3_moe, glm4_moe.
+//! Decoders with grouped-query attention: llama, mistral, qwen2, qwen3, qwen3_moe, glm4_moe.
 //!
-//! They differ in biases, norms over heads, how much of a head is rotated, and whether a layer's feed-forward part is a mixture
-//! of experts; all of that is in the configuration. The order of operations is that of mlx-lm 0.32.0.
+//! They differ in biases, norms over queries and keys, how much of a head is rotated, how far a layer looks back, and whether its
+//! feed-forward part is a mixture of experts; all of that is in the configuration. The order of operations is that of mlx-lm 0.32.0.
 
 use std::rc::Rc;
 
-use mlx_rs::{
-    Array,
-    fast::{ScaledDotProductAttentionMask, rms_norm, scaled_dot_product_attention},
-};
+use mlx_rs::{Array, fast::rms_norm};
 
 use super::{Block, Decoder, Seen, Sequences};
 use crate::{
-    cache::{Full, LayerCache},
-    config::{Gqa, ModelConfig},
-    nn::{Builder, Built, FeedForward, Linear, Map, Projections, Result, Rope},
+    cache::LayerCache,
+    config::{Gqa, KeyNorm, KvPacking, ModelConfig},
+    info::LoadError,
+    nn::{Attention, Builder, Built, FeedForward, Linear, Map, Projections, Result, Rope},
 };
 
 /// What all layers share.
@@ -22,8 +20,12 @@ struct Shape {
     heads: i32,
     kv_heads: i32,
     head_dim: i32,
+    /// Multiplies the products of queries and keys.
+    scale: f32,
     eps: f32,
     rope: Rope,
+    key_norm: KeyNorm,
+    kv: Option<KvPacking>,
 }
 
 pub(crate) struct Layer {
@@ -32,8 +34,12 @@ pub(crate) struct Layer {
     /// Query, key, value.
     qkv: Projections,
     output: Linear,
-    /// Norms over each head's query and key.
-    head_norms: Option<(Array, Array)>,
+    /// Norms of query and key.
+    key_norms: Option<(Array, Array)>,
+    /// A score per head that leads nowhere.
+    sinks: Option<Array>,
+    /// How far back it looks.
+    window: Option<usize>,
     output_norm: Array,
     feed_forward: FeedForward,
 }
@@ -47,8 +53,11 @@ pub(crate) fn build(
         heads: gqa.heads as i32,
         kv_heads: gqa.kv_heads as i32,
         head_dim: gqa.head_dim as i32,
+        scale: (gqa.head_dim as f64).powf(-0.5) as f32,
         eps: config.norm_eps,
         rope: Rope::new(&gqa.rope),
+        key_norm: gqa.key_norm,
+        kv: config.kv,
     });
     Decoder::build(config, builder, gqa.layers.len(), |index, builder| {
         Layer::build(config.hidden, gqa, index, &shape, builder)
@@ -74,38 +83,56 @@ impl Layer {
             map(&value, kv_width),
         ])?;
         let output = builder.linear(&at("self_attn.o_proj"), hidden, width, gqa.output_bias)?;
-        let head_norms = if gqa.qk_norm {
-            let mut norm = |name: &str| builder.vector(&at(name), gqa.head_dim);
-            Some((norm("self_attn.q_norm.weight")?, norm("self_attn.k_norm.weight")?))
-        } else {
-            None
+        let norms = match gqa.key_norm {
+            KeyNorm::None => None,
+            KeyNorm::Head => Some((gqa.head_dim, gqa.head_dim)),
+            KeyNorm::Whole => Some((width, kv_width)),
         };
+        let mut norm =
+            |name: &str, len| builder.vector(&at(&format!("self_attn.{name}.weight")), len);
+        let key_norms = norms
+            .map(|(query, key)| Ok::<_, LoadError>((norm("q_norm", query)?, norm("k_norm", key)?)))
+            .transpose()?;
+        let sinks = gqa.sinks.then(|| builder.vector(&at("self_attn.sinks"), gqa.heads));
+        let sinks = sinks.transpose()?;
         let output_norm = builder.vector(&at("post_attention_layernorm.weight"), hidden)?;
         let feed_forward =
             builder.feed_forward(&at("mlp"), hidden, &gqa.layers[index], gqa.mlp_bias)?;
-        let shape = shape.clone();
-        Ok(Layer { shape, input_norm, qkv, output, head_norms, output_norm, feed_forward })
+        Ok(Layer {
+            shape: shape.clone(),
+            input_norm,
+            qkv,
+            output,
+            key_norms,
+            sinks,
+            window: gqa.windows[index],
+            output_norm,
+            feed_forward,
+        })
     }
 
     /// Attention of one sequence: `[1, tokens, heads · head_dim]`.
     fn attend(&self, sequence: Seen<'_>) -> Result<Array> {
-        let Shape { heads, kv_heads, head_dim, eps, ref rope } = *self.shape;
+        let Shape { heads, kv_heads, head_dim, scale, eps, ref rope, .. } = *self.shape;
         let Seen { rows, seen, memory, .. } = sequence;
         let tokens = rows[0].dim(1);
         let split = |row: &Array, heads: i32| row.reshape(&[1, tokens, heads, head_dim]);
         let (mut queries, mut keys) = (split(&rows[0], heads)?, split(&rows[1], kv_heads)?);
         let values = split(&rows[2], kv_heads)?.transpose_axes(&[0, 2, 1, 3])?;
-        if let Some((query_norm, key_norm)) = &self.head_norms {
+        if let Some((query_norm, key_norm)) = self.norms(KeyNorm::Head) {
             queries = rms_norm(&queries, Some(query_norm), eps)?;
             keys = rms_norm(&keys, Some(key_norm), eps)?;
         }
         let queries = rope.forward(&queries.transpose_axes(&[0, 2, 1, 3])?, seen)?;
         let keys = rope.forward(&keys.transpose_axes(&[0, 2, 1, 3])?, seen)?;
-        let (keys, values) = memory.full()?.append(seen, &keys, &values)?;
-        let scale = (head_dim as f32).powf(-0.5);
-        let mask = (tokens > 1).then_some(ScaledDotProductAttentionMask::Causal);
-        let y = scaled_dot_product_attention(&queries, &keys, &values, scale, mask, None)?;
+        let attention = Attention { scale, sinks: self.sinks.as_ref() };
+        let y = attention.over(memory, seen, &queries, &keys, &values)?;
         y.transpose_axes(&[0, 2, 1, 3])?.reshape(&[1, tokens, heads * head_dim])
+    }
+
+    /// The norms of query and key, if they are of this kind.
+    fn norms(&self, kind: KeyNorm) -> Option<&(Array, Array)> {
+        self.key_norms.as_ref().filter(|_| self.shape.key_norm == kind)
     }
 }
 
@@ -113,7 +140,7 @@ impl Block for Layer {
     type Carry = ();
 
     fn cache(&self) -> LayerCache {
-        LayerCache::Full(Full::default())
+        LayerCache::of_keys(self.shape.kv, self.window)
     }
 
     fn forward(
@@ -124,7 +151,11 @@ impl Block for Layer {
         (): &mut (),
     ) -> Result<Array> {
         let eps = self.shape.eps;
-        let parts = self.qkv.forward(&rms_norm(x, Some(&self.input_norm), eps)?)?;
+        let mut parts = self.qkv.forward(&rms_norm(x, Some(&self.input_norm), eps)?)?;
+        if let Some((query_norm, key_norm)) = self.norms(KeyNorm::Whole) {
+            parts[0] = rms_norm(&parts[0], Some(query_norm), eps)?;
+            parts[1] = rms_norm(&parts[1], Some(key_norm), eps)?;
+        }
         let inputs: Vec<&Array> = parts.iter().collect();
         let attended = sequences.each(layer, &inputs, |sequence| self.attend(sequence))?;
         let h = x.add(self.output.forward(&attended)?)?;

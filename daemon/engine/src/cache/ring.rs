@@ -1,0 +1,257 @@
+//! Keys and values of a layer that looks back a limited distance.
+//!
+//! Rows lie in the order of their tokens, a few more than the window needs: so the cache can be cut back by moving the
+//! sequence's length as long as the rows before the new end are still there. Further back it comes to a place that it
+//! remembers, or to nothing. mlx-lm writes over the oldest row instead, so one new token meets rows in a turned order; the
+//! rows are handed out in that order, for sums depend on it.
+
+use mlx_rs::{Array, error::Exception, ops, transforms::eval};
+
+use super::{full::written, places::Places};
+use crate::ops::slice;
+
+/// Rows beyond the window that are kept: so many tokens can be taken back without feeding any again.
+pub(crate) const MARGIN_ROWS: i32 = 256;
+/// Room for so many more rows is made at a time.
+const GROWTH: i32 = 64;
+
+/// A window over the latest tokens.
+#[derive(Clone)]
+pub(crate) struct Ring {
+    /// A token sees itself and `window - 1` before it.
+    window: i32,
+    rows: Option<Rows>,
+    turns: Turns,
+    places: Places<(Rows, Turns)>,
+}
+
+/// Keys and values, `[1, heads, capacity, dim]`, the first of the token at `start`.
+#[derive(Clone)]
+struct Rows {
+    keys: Array,
+    values: Array,
+    start: i32,
+}
+
+/// The lengths at which mlx-lm's ring began at its first row again: behind every pass of more than one token, as far as they
+/// can be come back to. Ascending.
+#[derive(Clone, Default)]
+struct Turns(Vec<i32>);
+
+/// What new queries see.
+pub(crate) struct View {
+    pub(crate) keys: Array,
+    pub(crate) values: Array,
+    pub(crate) mask: Mask,
+}
+
+/// Which of the rows each query sees.
+pub(crate) enum Mask {
+    All,
+    Causal,
+    /// `[queries, rows]`, true where it sees.
+    Window(Array),
+}
+
+impl Ring {
+    pub(crate) fn new(window: usize) -> Ring {
+        Ring {
+            window: window as i32,
+            rows: None,
+            turns: Turns::default(),
+            places: Places::default(),
+        }
+    }
+
+    pub(crate) fn arrays(&self) -> Vec<&Array> {
+        let kept = self.places.values().map(|(rows, _)| rows);
+        self.rows.iter().chain(kept).flat_map(|rows| [&rows.keys, &rows.values]).collect()
+    }
+
+    /// Appends the keys and values of new tokens after the first `seen`.
+    pub(crate) fn append(
+        &mut self,
+        seen: i32,
+        keys: &Array,
+        values: &Array,
+    ) -> Result<View, Exception> {
+        let tokens = keys.dim(2);
+        let end = seen + tokens;
+        let first = (seen + 1 - self.window).max(0);
+        let (keys, values) = match self.rows.take() {
+            Some(rows) if rows.start + rows.keys.dim(2) >= end && rows.start <= first => {
+                let start = rows.start;
+                let keys = written(rows.keys, keys, seen - start, end - start)?;
+                let values = written(rows.values, values, seen - start, end - start)?;
+                let view = (
+                    between(&keys, first - start, end - start)?,
+                    between(&values, first - start, end - start)?,
+                );
+                self.rows = Some(Rows { keys, values, start });
+                view
+            }
+            old => self.moved(old, seen, keys, values)?,
+        };
+        if tokens == 1 {
+            let first_row = if end <= self.window {
+                0
+            } else {
+                (first - self.turns.last(seen)).rem_euclid(self.window)
+            };
+            let turned = |rows: &Array| turned(rows, first_row);
+            return Ok(View { keys: turned(&keys)?, values: turned(&values)?, mask: Mask::All });
+        }
+        if end >= self.window {
+            self.turns.push(end, end - self.window - MARGIN_ROWS);
+        }
+        let mask = if end - first > self.window {
+            Mask::Window(self.mask(seen - first, tokens)?)
+        } else {
+            Mask::Causal
+        };
+        Ok(View { keys, values, mask })
+    }
+
+    /// Makes room for new rows by leaving out the oldest; hands back those that the new tokens see.
+    fn moved(
+        &mut self,
+        old: Option<Rows>,
+        seen: i32,
+        keys: &Array,
+        values: &Array,
+    ) -> Result<(Array, Array), Exception> {
+        let end = seen + keys.dim(2);
+        let first = (seen + 1 - self.window).max(0);
+        let old_start = old.as_ref().map_or(seen, |rows| rows.start);
+        if old_start > first {
+            return Err(Exception::custom(format!(
+                "rows {first}..{old_start} of a window are gone"
+            )));
+        }
+        let kept = old_start.max(end + 1 - self.window - MARGIN_ROWS);
+        let join = |old: Option<&Array>, new: &Array| {
+            let zeros = ops::zeros_dtype(&[1, new.dim(1), GROWTH, new.dim(3)], new.dtype())?;
+            let tail = |from: i32, room: Option<&Array>| {
+                let mut parts = Vec::with_capacity(3);
+                if let Some(old) = old.filter(|_| from < seen) {
+                    parts.push(between(old, from - old_start, seen - old_start)?);
+                }
+                parts.push(between(new, (from - seen).max(0), end - seen)?);
+                parts.extend(room.cloned());
+                if parts.len() == 1 { Ok(parts.remove(0)) } else { ops::concatenate(&parts, 2) }
+            };
+            let stored = tail(kept, Some(&zeros))?;
+            let view = if kept <= first {
+                between(&stored, first - kept, end - kept)?
+            } else {
+                tail(first, None)?
+            };
+            Ok::<_, Exception>((stored, view))
+        };
+        let (stored_keys, keys) = join(old.as_ref().map(|rows| &rows.keys), keys)?;
+        let (stored_values, values) = join(old.as_ref().map(|rows| &rows.values), values)?;
+        self.rows = Some(Rows { keys: stored_keys, values: stored_values, start: kept });
+        Ok((keys, values))
+    }
+
+    /// For `tokens` queries behind `before` rows: each sees the rows up to its own, and not more than the window.
+    fn mask(&self, before: i32, tokens: i32) -> Result<Array, Exception> {
+        let rows = Array::arange::<i32, i32>(0, before + tokens, 1)?.reshape(&[1, -1])?;
+        let queries = Array::arange::<i32, i32>(before, before + tokens, 1)?.reshape(&[-1, 1])?;
+        let ends = rows.add(Array::from_int(self.window))?;
+        queries.ge(&rows)?.logical_and(queries.lt(ends)?)
+    }
+
+    /// Goes back to `len` tokens, or to the greatest length below that it can have; says which.
+    pub(crate) fn truncate(&mut self, len: i32) -> i32 {
+        let place = self.places.back_to(len);
+        if self.rows.as_ref().is_none_or(|rows| rows.start <= (len + 1 - self.window).max(0)) {
+            self.turns.0.retain(|&turn| turn <= len);
+            return if self.rows.is_some() { len } else { 0 };
+        }
+        match place {
+            Some((len, (rows, turns))) => {
+                (self.rows, self.turns) = (Some(rows), turns);
+                len
+            }
+            None => {
+                (self.rows, self.turns) = (None, Turns::default());
+                0
+            }
+        }
+    }
+
+    /// Remembers what tokens after the first `len` see.
+    pub(crate) fn checkpoint(&mut self, len: i32) {
+        let Some(rows) = &self.rows else { return };
+        let first = (len + 1 - self.window).max(0);
+        let compact =
+            |array: &Array| between(array, first - rows.start, len - rows.start)?.contiguous();
+        // A place that cannot be made is one that is not remembered.
+        if let (Ok(keys), Ok(values)) = (compact(&rows.keys), compact(&rows.values)) {
+            let rows = Rows { keys, values, start: first };
+            self.places.remember(len, (rows, self.turns.clone()));
+        }
+    }
+
+    /// The arrays for a file, of a sequence of `len` tokens.
+    pub(crate) fn save(&self, len: i32) -> Result<Vec<(String, Array)>, Exception> {
+        let Some(Rows { keys, values, start }) = &self.rows else { return Ok(Vec::new()) };
+        let places: Vec<i32> =
+            std::iter::once(*start).chain(self.turns.0.iter().copied()).collect();
+        Ok(vec![
+            ("keys".to_owned(), between(keys, 0, len - start)?),
+            ("values".to_owned(), between(values, 0, len - start)?),
+            ("places".to_owned(), Array::from_slice(&places, &[places.len() as i32])),
+        ])
+    }
+
+    /// Takes back what [`Ring::save`] gave.
+    pub(crate) fn load(&mut self, take: &mut dyn FnMut(&str) -> Option<Array>) {
+        let (keys, values, places) = (take("keys"), take("values"), take("places"));
+        let places = places.and_then(|places| {
+            eval([&places]).ok()?;
+            places.try_as_slice::<i32>().ok().map(<[i32]>::to_vec)
+        });
+        let places = places.unwrap_or_default();
+        let (Some(keys), Some(values), Some((&start, turns))) =
+            (keys, values, places.split_first())
+        else {
+            return;
+        };
+        self.rows = Some(Rows { keys, values, start });
+        self.turns = Turns(turns.to_vec());
+    }
+}
+
+impl Turns {
+    /// The ring began anew after `len` tokens. Nobody comes back to before `oldest`.
+    fn push(&mut self, len: i32, oldest: i32) {
+        self.0.push(len);
+        let unused = self.0.iter().filter(|&&turn| turn <= oldest).count();
+        self.0.drain(..unused.saturating_sub(1));
+    }
+
+    /// Where it began anew last, when `seen` tokens have been seen.
+    fn last(&self, seen: i32) -> i32 {
+        self.0.iter().rev().find(|&&turn| turn <= seen).copied().unwrap_or(0)
+    }
+}
+
+/// The rows `start..end` of the token axis, axis 2.
+fn between(rows: &Array, start: i32, end: i32) -> Result<Array, Exception> {
+    let (heads, len, dim) = (rows.dim(1), rows.dim(2), rows.dim(3));
+    if (start, end) == (0, len) {
+        return Ok(rows.clone());
+    }
+    slice(rows, &[0, 0, start, 0], &[1, heads, end, dim])
+}
+
+/// A full window whose oldest row lies at `place` of mlx-lm's ring, from the ring's first row on.
+fn turned(rows: &Array, place: i32) -> Result<Array, Exception> {
+    let len = rows.dim(2);
+    if place == 0 {
+        return Ok(rows.clone());
+    }
+    ops::concatenate(&[between(rows, len - place, len)?, between(rows, 0, len - place)?], 2)
+}
