@@ -227,13 +227,15 @@ pub(crate) fn has_openblas() -> bool {
     false
 }
 
-/// Lets the fp32 products of a stream go to OpenBLAS, big ones to so many threads of it.
-pub(crate) fn use_openblas(stream: &Stream, threads: i32) -> Result<()> {
+/// Lets the fp32 products of a stream go to OpenBLAS, big ones to so many threads of it; `None`: to the reference BLAS.
+pub(crate) fn use_openblas(stream: &Stream, threads: Option<i32>) -> Result<()> {
     #[cfg(not(target_os = "macos"))]
     // SAFETY: the stream is alive; the other call sets an atomic.
     let status = unsafe {
-        mlx_sys::demolish_blas_threads(threads);
-        mlx_sys::demolish_blas_use(stream.as_ptr(), true)
+        if let Some(threads) = threads {
+            mlx_sys::demolish_blas_threads(threads);
+        }
+        mlx_sys::demolish_blas_use(stream.as_ptr(), threads.is_some())
     };
     #[cfg(target_os = "macos")]
     let status = {

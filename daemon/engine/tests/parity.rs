@@ -16,7 +16,7 @@ mod checkpoint;
 mod compare;
 
 use checkpoint::{Checkpoint, fixtures};
-use compare::{FAST, best, distance, distances, is_half, tolerance};
+use compare::{FAST, best, distance, distances, is_comparable, is_half, tolerance};
 use engine::{Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, Step};
 
 #[test]
@@ -27,15 +27,8 @@ fn logits_are_those_of_mlx_lm() {
 #[test]
 fn other_arithmetic_is_close() {
     for compute in [Compute::Quantized, Compute::Fast] {
-        let comparable =
-            |checkpoint: &Checkpoint| !is_half(checkpoint) && !rounds_its_values(checkpoint);
-        check(compute, fixtures().into_iter().filter(comparable).collect());
+        check(compute, fixtures().into_iter().filter(is_comparable).collect());
     }
-}
-
-/// DeepSeek-V4.1 rounds keys and scores to 4 bits: the last bit of a sum decides which way, and a step of that size is no error.
-fn rounds_its_values(checkpoint: &Checkpoint) -> bool {
-    checkpoint.name.starts_with("deepseek_v41")
 }
 
 fn check(compute: Compute, checkpoints: Vec<Checkpoint>) {

@@ -1,34 +1,17 @@
 //! The engine's promises, on the scripted backend: order, rewind, cancel, pre-emption, prefix reuse, death of the thread.
 
+#[path = "support/jobs.rs"]
+mod jobs;
+
 use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
-use proptest::prelude::*;
-
 use engine::{
-    Class, Constraint, Engine, EngineError, Finish, Job, Limits, Sampling, Script, Sequence, Step,
-    SubmitError, TokenId,
+    Class, Constraint, Engine, EngineError, Finish, Sampling, Script, Step, SubmitError, TokenId,
 };
-
-fn job(engine: &Engine, prompt: &str, tokens_max: u32) -> Job {
-    Job {
-        prompt: engine.tokenizer().encode_prompt(prompt),
-        constraint: None,
-        sampling: Sampling::GREEDY,
-        limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
-        class: Class::Typing,
-    }
-}
-
-async fn rest(sequence: &mut Sequence) -> Vec<Step> {
-    let mut steps = Vec::new();
-    while let Some(step) = sequence.next().await.expect("the script does not fail") {
-        steps.push(step);
-    }
-    steps
-}
+use jobs::{job, rest};
 
 fn text(engine: &Engine, steps: &[Step]) -> String {
     let tokens: Vec<TokenId> = steps.iter().map(|step| step.token).collect();
@@ -246,49 +229,4 @@ async fn bad_jobs_are_refused() {
     );
     let long = job(&engine, &"x".repeat(70_000), 1);
     assert!(matches!(engine.submit(long), Err(SubmitError::TooLong { .. })));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Several sequences at once, each taken from, rewound, dropped and begun again as it comes: every one of them always says
-    /// what its prompt makes the script say, and nothing hangs.
-    #[test]
-    fn sequences_do_not_disturb_each_other(actions in prop::collection::vec((0usize..4, 0usize..5, 0usize..9), 1..60),
-                                           ahead_max in 0u32..6) {
-        // The next letter is a function of all letters before it, so a cache that was mixed up shows.
-        let next = |seen: &[TokenId]| 97 + seen.iter().fold(7u32, |hash, token| (hash * 31 + token) % 1009) % 26;
-        let engine = Engine::scripted(Script::new().rule(move |seen| vec![(next(seen), 0.0)]));
-        let classes = [Class::Typing, Class::Fix, Class::Agent, Class::Served];
-        let begin = |slot: usize| {
-            let mut begun = job(&engine, &format!("{}{slot}", "a common beginning ".repeat(5)), 1000);
-            begun.class = classes[slot];
-            begun.limits.ahead_max = ahead_max;
-            let tape = begun.prompt.clone();
-            (engine.submit(begun).unwrap(), tape.len(), tape)
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut slots: Vec<_> = (0..4).map(begin).collect();
-            for (slot, action, amount) in actions {
-                let (sequence, prompt_len, tape) = &mut slots[slot];
-                match action {
-                    0 => slots[slot] = begin(slot),
-                    1 => {
-                        let len = (tape.len() - *prompt_len).saturating_sub(amount);
-                        sequence.rewind(sequence.mark_at(len));
-                        tape.truncate(*prompt_len + len);
-                    }
-                    2 => sequence.reseed(amount as u64, 0.0),
-                    _ => for _ in 0..amount {
-                        let waited = tokio::time::timeout(Duration::from_secs(10), sequence.next()).await;
-                        let step = waited.expect("no hang").unwrap().unwrap();
-                        assert_eq!(step.token, next(tape));
-                        assert_eq!(step.position, tape.len() - *prompt_len);
-                        tape.push(step.token);
-                    },
-                }
-            }
-        });
-    }
 }

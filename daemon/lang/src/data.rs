@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use include_dir::{Dir, DirEntry, include_dir};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{Language, Repair};
+use crate::{Language, Repair, toolcall::Format};
 
 static GRAMMARS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../../grammars");
 
@@ -17,6 +17,23 @@ pub(crate) fn languages() -> &'static [Language] {
             GRAMMARS.dirs().filter(|dir| file(dir, "lang.toml").is_some()).map(read).collect();
         found.sort_by(|a, b| a.id().cmp(b.id()));
         found
+    })
+}
+
+/// Every format of tool calls, in the order in which they are tried.
+pub(crate) fn formats() -> &'static [Format] {
+    static FORMATS: OnceLock<Vec<Format>> = OnceLock::new();
+    FORMATS.get_or_init(|| {
+        let files = GRAMMARS.get_dir("toolcall").into_iter().flat_map(Dir::files);
+        let mut formats: Vec<Format> = files
+            .map(|file| {
+                let text = file.contents_utf8().unwrap_or_default();
+                toml::from_str(text)
+                    .unwrap_or_else(|error| panic!("grammars/{}: {error}", file.path().display()))
+            })
+            .collect();
+        formats.sort_by_key(Format::rank);
+        formats
     })
 }
 

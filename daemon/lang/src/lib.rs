@@ -4,12 +4,15 @@
 //! their diagnostics can be trusted while text is still being written, and how its unfinished text is closed. Adding one
 //! touches no Rust, except that its tree-sitter grammar must be linked in `syntax.rs`.
 //!
+//! The same goes for tool calls: how a family of models writes them is a file in `grammars/toolcall/` ([`toolcall`]).
+//!
 //! The crate is pure: no input, no output, nothing async; the data is embedded. Start reading at [`Language`].
 
 mod language;
 mod policy;
 mod server;
 mod syntax;
+pub mod toolcall;
 mod close;
 mod lex;
 mod repair;

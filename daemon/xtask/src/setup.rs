@@ -179,6 +179,7 @@ fn install_step(step: &Step, site: &Site) -> Result<()> {
         Action::Brew(packages) => homebrew::install(packages, site, step)?,
         Action::DebPrefix(recipe) => deb_prefix::install(recipe, site, step)?,
         Action::Wheels(packages) => pypi::install(packages, site, step)?,
+        Action::Environment(requirements) => pypi::environment(requirements, site, step)?,
         Action::Npm(packages) => npm::install(packages, site, step)?,
         Action::NpmBuilt(packages) => npm::install_built(packages, site, step)?,
         Action::CrateSource { package, folder } => cargo::take_source(package, folder, site, step)?,

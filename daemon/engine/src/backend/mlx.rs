@@ -166,8 +166,8 @@ fn open(
     let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
     mlx_rs::memory::set_cache_limit(MLX_CACHE_BYTES_MAX).map_err(failed)?;
     let stream = Stream::new();
-    if is_cpu() && floats != Floats::Stored {
-        use_openblas(&stream).map_err(failed)?;
+    if is_cpu() {
+        choose_blas(&stream, floats).map_err(failed)?;
     }
     let (model, souls) = with_stream(&stream, || {
         let mut builder = Builder::load(shards, &config.quantization, floats)?;
@@ -181,8 +181,12 @@ fn open(
     Ok(Mlx { model, stream, chunk_len_max, floats, souls })
 }
 
-/// Parity needs the reference BLAS, whose results are those of mlx-lm; all else is computed with OpenBLAS, where there is one.
-fn use_openblas(stream: &Stream) -> Result<(), Exception> {
+/// Parity needs the reference BLAS, whose results are those of mlx-lm; all else is computed with OpenBLAS, where there is one. Models
+/// that are loaded on one thread share its stream, so each says what it needs.
+fn choose_blas(stream: &Stream, floats: Floats) -> Result<(), Exception> {
+    if floats == Floats::Stored {
+        return ops::use_openblas(stream, None);
+    }
     if !ops::has_openblas() {
         tracing::warn!(
             "libopenblas.so.0 is not installed: the model will run many times slower than it could"
@@ -190,7 +194,7 @@ fn use_openblas(stream: &Stream) -> Result<(), Exception> {
         return Ok(());
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(BLAS_THREADS_MAX);
-    ops::use_openblas(stream, threads as i32)
+    ops::use_openblas(stream, Some(threads as i32))
 }
 
 impl From<String> for LoadError {

@@ -38,6 +38,7 @@ pub struct Script {
     rule: Option<Rule>,
     delay: Duration,
     panic_after: Option<usize>,
+    rigid: bool,
     fed: Arc<AtomicUsize>,
 }
 
@@ -86,6 +87,12 @@ impl Script {
     /// The model panics when it is fed its token number `tokens`.
     pub fn panic_after(mut self, tokens: usize) -> Self {
         self.panic_after = Some(tokens);
+        self
+    }
+
+    /// Caches can be cut back only to places where the engine made a checkpoint, like those of recurrent models.
+    pub fn rigid(mut self) -> Self {
+        self.rigid = true;
         self
     }
 
@@ -143,13 +150,13 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn feed(&self, feed: &mut Feed<'_, Vec<TokenId>>) -> Vec<f32> {
+    fn feed(&self, feed: &mut Feed<'_, Seen>) -> Vec<f32> {
         let mut logits = Vec::new();
         for (index, &token) in feed.tokens.iter().enumerate() {
-            feed.state.push(token);
+            feed.state.tokens.push(token);
             let is_last = index + 1 == feed.tokens.len();
             if feed.rows == Rows::All || (feed.rows == Rows::Last && is_last) {
-                logits.extend(self.logits(feed.state));
+                logits.extend(self.logits(&feed.state.tokens));
             }
         }
         logits
@@ -189,27 +196,48 @@ impl Scripted {
     }
 }
 
+/// What a sequence was fed.
+#[derive(Clone, Default)]
+pub(crate) struct Seen {
+    tokens: Vec<TokenId>,
+    /// The lengths that it can be cut back to, where it cannot be cut anywhere.
+    places: Vec<usize>,
+}
+
 impl Backend for Scripted {
-    type State = Vec<TokenId>;
+    type State = Seen;
 
-    fn fresh(&mut self) -> Self::State {
-        Vec::new()
+    fn fresh(&mut self) -> Seen {
+        Seen::default()
     }
 
-    fn len(&self, state: &Self::State) -> usize {
-        state.len()
+    fn len(&self, state: &Seen) -> usize {
+        state.tokens.len()
     }
 
-    fn fork(&mut self, state: &Self::State, len: usize) -> Self::State {
-        state[..len].to_vec()
+    fn fork(&mut self, state: &Seen, len: usize) -> Seen {
+        let mut fork = state.clone();
+        self.truncate(&mut fork, len);
+        fork
     }
 
-    fn checkpoint(&mut self, _state: &mut Self::State) {}
+    fn truncate(&mut self, state: &mut Seen, len: usize) {
+        if len >= state.tokens.len() {
+            return;
+        }
+        state.places.retain(|&place| place <= len);
+        let len = if self.script.rigid { state.places.last().copied().unwrap_or(0) } else { len };
+        state.tokens.truncate(len);
+    }
+
+    fn checkpoint(&mut self, state: &mut Seen) {
+        state.places.push(state.tokens.len());
+    }
 
     fn forward(
         &mut self,
         _soul: Option<SoulId>,
-        feeds: &mut [Feed<'_, Self::State>],
+        feeds: &mut [Feed<'_, Seen>],
         meanwhile: &mut dyn FnMut(),
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         meanwhile();
@@ -222,15 +250,11 @@ impl Backend for Scripted {
         Ok(feeds.iter_mut().map(|feed| self.feed(feed)).collect())
     }
 
-    fn truncate(&mut self, state: &mut Self::State, len: usize) {
-        state.truncate(len);
-    }
-
     fn chunk_len_max(&self, _seen: usize) -> usize {
         CHUNK_LEN_MAX
     }
 
-    fn bytes(&self, states: &[&Self::State]) -> u64 {
-        states.iter().map(|state| (state.len() * size_of::<TokenId>()) as u64).sum()
+    fn bytes(&self, states: &[&Seen]) -> u64 {
+        states.iter().map(|state| (state.tokens.len() * size_of::<TokenId>()) as u64).sum()
     }
 }

@@ -26,9 +26,13 @@ pub(crate) struct Checkpoint {
 /// All of them, or those of the folder that DEMOLISH_FIXTURES names.
 pub(crate) fn fixtures() -> Vec<Checkpoint> {
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/engine/fixtures");
-    let folder = std::env::var_os("DEMOLISH_FIXTURES").map_or(own, PathBuf::from);
+    read_folder(&std::env::var_os("DEMOLISH_FIXTURES").map_or(own, PathBuf::from))
+}
+
+/// The checkpoints in a folder.
+pub(crate) fn read_folder(folder: &Path) -> Vec<Checkpoint> {
     let entries =
-        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     dirs.sort();
     dirs.retain(|dir| dir.join("ref.safetensors").exists());
@@ -70,6 +74,11 @@ impl Checkpoint {
     /// The logits that greedy token `step` was taken from.
     pub(crate) fn decoded(&self, step: usize) -> Vec<f32> {
         self.floats("decode")[step * self.vocabulary..][..self.vocabulary].to_vec()
+    }
+
+    /// Whether every choice of experts or positions was made by a margin that other arithmetic does not turn over.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.tensors.get("margin").is_none_or(|_| self.floats("margin")[0] > 1e-5)
     }
 
     /// The `model_type` of its configuration, or of the text model in it.

@@ -64,6 +64,8 @@ pub(crate) enum Action {
     DebPrefix(DebPrefix),
     /// Wheels from PyPI, unpacked without their dependencies.
     Wheels(&'static [&'static str]),
+    /// A virtual environment with the packages of a requirements file, which names all of them.
+    Environment(&'static str),
     /// npm packages with their dependencies; no scripts are run.
     Npm(&'static [&'static str]),
     /// npm packages with their dependencies, whose scripts build native parts with the Node of `.tools`.
@@ -235,6 +237,7 @@ const LINUX: &[Step] = &[
     BASEDPYRIGHT,
     RUFF,
     TYPESCRIPT_LS,
+    ORACLE,
     VSCODE_SYSTEM,
     VSCODE,
 ];
@@ -377,6 +380,22 @@ const VSCODE: Step = Step {
     links: &[Link::To { at: "vscode", to: "node_modules" }],
     probe: None,
     remedy: NPM_REMEDY,
+};
+
+/// What the engine's logits are compared with, 350 MB on disk. Its requirements are part of the recipe.
+const ORACLE: Step = Step {
+    name: "oracle",
+    what: "mlx-lm, the reference of the engine's slow tests (PyPI)",
+    version: "0.32.0",
+    purposes: &[Purpose::Slow],
+    action: Action::Environment(include_str!("../../../../tests/engine/requirements.txt")),
+    links: &[Link::To { at: "oracle", to: "" }],
+    probe: Some(Probe {
+        program: "oracle/bin/python",
+        arguments: &["-c", "import mlx_lm, mlx.core; print(mlx_lm.__version__)"],
+        says: "0.32.0",
+    }),
+    remedy: PIP_REMEDY,
 };
 
 /// Without the Node that it depends on: the wheel alone is 77 MB on disk.

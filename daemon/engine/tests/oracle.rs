@@ -1,0 +1,106 @@
+//! Slow: every architecture in every quantization, made fresh by mlx-lm with a seed that nobody has seen, against the engine.
+//!
+//! Skipped unless `DEMOLISH_SLOW=1`; needs `.tools/oracle` (`make setup`). `DEMOLISH_SEED=N` repeats a run.
+
+#![cfg(feature = "mlx")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "tests read the environment, write scratch files and report"
+)]
+
+#[path = "support/checkpoint.rs"]
+mod checkpoint;
+#[path = "support/compare.rs"]
+mod compare;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Instant, SystemTime},
+};
+
+use checkpoint::{Checkpoint, read_folder};
+use compare::{FAST, distances, is_comparable, is_half, tolerance};
+use engine::Compute;
+
+/// Processes that make checkpoints at the same time.
+const JOBS: &str = "4";
+
+#[test]
+fn every_architecture_and_quantization_made_fresh() {
+    if std::env::var_os("DEMOLISH_SLOW").is_none_or(|value| value != "1") {
+        println!("skipped: the fresh oracle needs DEMOLISH_SLOW=1");
+        return;
+    }
+    let seed = std::env::var("DEMOLISH_SEED").unwrap_or_else(|_| fresh_seed().to_string());
+    let folder = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    make(folder.path(), &seed);
+    println!("seed {seed}: made in {:.0} s", start.elapsed().as_secs_f32());
+    let start = Instant::now();
+    let mut wrong = Vec::new();
+    println!(
+        "{:32} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "parity", "fed again", "packed", "fast", "misses"
+    );
+    let checkpoints = read_folder(folder.path());
+    for checkpoint in &checkpoints {
+        let (line, is_right) = row(checkpoint);
+        println!("{line}");
+        if !is_right {
+            wrong.push(line);
+        }
+    }
+    println!(
+        "{} checkpoints compared in {:.0} s",
+        checkpoints.len(),
+        start.elapsed().as_secs_f32()
+    );
+    assert!(wrong.is_empty(), "seed {seed}: beyond the tolerance:\n{}", wrong.join("\n"));
+}
+
+/// What was found about a checkpoint, and whether it is within the tolerances.
+fn row(checkpoint: &Checkpoint) -> (String, bool) {
+    let mut line = format!("{:32}", checkpoint.name);
+    let mut misses = 0;
+    let mut is_right = true;
+    for compute in [Compute::Parity, Compute::Quantized, Compute::Fast] {
+        // Other arithmetic may choose other experts, where 16 bits or a narrow choice let it.
+        if compute != Compute::Parity && !is_comparable(checkpoint) {
+            line += &format!(" {:>9}", "-");
+            continue;
+        }
+        match distances(checkpoint, compute) {
+            Ok(found) => {
+                let limit = tolerance(checkpoint, compute);
+                line += &format!(" {:>9.1e}", found.worst());
+                is_right &= found.worst() <= limit;
+                if compute == Compute::Parity {
+                    line += &format!(" {:>9.1e}", found.refed);
+                    is_right &= is_half(checkpoint) || found.refed <= limit.max(FAST);
+                }
+                misses += found.misses;
+            }
+            Err(reason) => return (format!("{line} {reason}"), false),
+        }
+    }
+    (format!("{line} {misses:>9}"), is_right && misses == 0)
+}
+
+fn make(out: &Path, seed: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let python: PathBuf = root.join(".tools/oracle/bin/python");
+    assert!(python.exists(), "{} is not there: run `make setup`", python.display());
+    let script = root.join("tests/engine/make_fixtures.py");
+    let mut command = Command::new(python);
+    command.arg(script).args(["--all", "--jobs", JOBS, "--seed", seed, "--out"]).arg(out);
+    let made = command.output().unwrap();
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "seed {seed}: {said}");
+}
+
+fn fresh_seed() -> u32 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    now.subsec_nanos() ^ (now.as_secs() as u32)
+}
