@@ -9,6 +9,7 @@ mod full;
 pub(crate) mod places;
 mod quantized;
 pub(crate) mod ring;
+mod recurrent;
 
 use mlx_rs::{Array, error::Exception};
 
@@ -17,6 +18,7 @@ use crate::config::KvPacking;
 pub(crate) use compressed::Compressed;
 pub(crate) use full::Full;
 pub(crate) use quantized::{KvParts, Quantized};
+pub(crate) use recurrent::{Recurrent, State};
 pub(crate) use ring::{Mask, Ring};
 
 /// A sequence's memory.
@@ -38,6 +40,8 @@ pub(crate) enum LayerCache {
     Quantized(Quantized),
     /// Keys and values of a window.
     Ring(Ring),
+    /// The state of a gated delta net.
+    Recurrent(Recurrent),
 }
 
 #[allow(dead_code, reason = "for the families and the disk tier that follow")]
@@ -104,7 +108,7 @@ impl LayerCache {
     pub(crate) fn full(&mut self) -> Result<&mut Full, Exception> {
         match self {
             LayerCache::Full(full) => Ok(full),
-            _ => Err(Exception::custom("the layer's cache is of another kind")),
+            _ => Err(other_kind()),
         }
     }
 
@@ -112,7 +116,15 @@ impl LayerCache {
     pub(crate) fn compressed(&mut self) -> Result<&mut Compressed, Exception> {
         match self {
             LayerCache::Compressed(compressed) => Ok(compressed),
-            _ => Err(Exception::custom("the layer's cache is of another kind")),
+            _ => Err(other_kind()),
+        }
+    }
+
+    /// The state of a gated delta net.
+    pub(crate) fn recurrent(&mut self) -> Result<&mut Recurrent, Exception> {
+        match self {
+            LayerCache::Recurrent(recurrent) => Ok(recurrent),
+            _ => Err(other_kind()),
         }
     }
 
@@ -131,6 +143,7 @@ impl LayerCache {
             LayerCache::Compressed(compressed) => compressed.arrays(),
             LayerCache::Quantized(quantized) => quantized.arrays(),
             LayerCache::Ring(ring) => ring.arrays(),
+            LayerCache::Recurrent(recurrent) => recurrent.arrays(),
         }
     }
 
@@ -140,6 +153,7 @@ impl LayerCache {
             LayerCache::Full(_) | LayerCache::Quantized(_) => len,
             LayerCache::Ring(ring) => ring.truncate(len),
             LayerCache::Compressed(compressed) => compressed.truncate(seen, len),
+            LayerCache::Recurrent(recurrent) => recurrent.truncate(len),
         }
     }
 
@@ -148,6 +162,7 @@ impl LayerCache {
             LayerCache::Full(_) | LayerCache::Quantized(_) => {}
             LayerCache::Ring(ring) => ring.checkpoint(len),
             LayerCache::Compressed(compressed) => compressed.checkpoint(len),
+            LayerCache::Recurrent(recurrent) => recurrent.checkpoint(),
         }
     }
 
@@ -157,6 +172,7 @@ impl LayerCache {
             LayerCache::Compressed(compressed) => Ok(compressed.save()),
             LayerCache::Quantized(quantized) => quantized.save(len),
             LayerCache::Ring(ring) => ring.save(len),
+            LayerCache::Recurrent(recurrent) => Ok(recurrent.save()),
         }
     }
 
@@ -166,6 +182,12 @@ impl LayerCache {
             LayerCache::Compressed(compressed) => compressed.load(take),
             LayerCache::Quantized(quantized) => quantized.load(take),
             LayerCache::Ring(ring) => ring.load(take),
+            LayerCache::Recurrent(recurrent) => recurrent.load(take),
         }
     }
+}
+
+/// A layer asked for another kind of memory than it made.
+fn other_kind() -> Exception {
+    Exception::custom("the layer's memory is of another kind")
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod deepseek_v41;
 mod feed_forward;
+mod gdn;
 mod gqa;
 mod kv;
 mod quantization;
@@ -20,15 +21,26 @@ use crate::{info::LoadError, job::TokenId};
 use deepseek_v41::DeepseekV41;
 use read::Reader;
 
-pub(crate) use feed_forward::{Experts, FeedForward, Router};
+pub(crate) use feed_forward::{Experts, FeedForward, Router, Shared};
+pub(crate) use gdn::{Delta, Gdn, Mixer};
 pub(crate) use gqa::{Gqa, KeyNorm};
 pub(crate) use kv::KvPacking;
 pub(crate) use quantization::{Mode, Packing, Quantization};
 pub(crate) use rope::{Llama3, Rope, Scaling, Yarn};
 
 /// The architectures that `models` can run, by their `model_type`.
-pub(crate) const ARCHITECTURES: [&str; 7] =
-    ["deepseek_v41", "glm4_moe", "llama", "mistral", "qwen2", "qwen3", "qwen3_moe"];
+pub(crate) const ARCHITECTURES: [&str; 10] = [
+    "deepseek_v41",
+    "glm4_moe",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_moe",
+    "qwen3_next",
+];
 
 /// More layers than any model has: a larger number is a broken file, and would take the memory before anything is checked.
 const LAYERS_MAX: usize = 4096;
@@ -65,12 +77,17 @@ pub(crate) enum Family {
     Gqa(Gqa),
     /// DeepSeek-V4.1.
     DeepseekV41(Box<DeepseekV41>),
+    /// Gated delta nets between layers of full attention.
+    Gdn(Gdn),
 }
 
 impl Family {
     fn parse(reader: &mut Reader<'_>, architecture: &str, hidden: usize) -> Result<Family, Wrong> {
         Ok(match architecture {
             "deepseek_v41" => Family::DeepseekV41(Box::new(DeepseekV41::parse(reader)?)),
+            "qwen3_next" | "qwen3_5" | "qwen3_5_moe" => {
+                Family::Gdn(Gdn::parse(reader, architecture, hidden)?)
+            }
             _ => Family::Gqa(Gqa::parse(reader, architecture, hidden)?),
         })
     }
@@ -80,6 +97,16 @@ impl Family {
         match self {
             Family::Gqa(gqa) => gqa.bytes_per_token(kv),
             Family::DeepseekV41(model) => model.bytes_per_token(),
+            Family::Gdn(gdn) => gdn.bytes_per_token(),
+        }
+    }
+
+    /// Bytes that a sequence takes whatever its length, in fp32, and each of its checkpoints.
+    #[allow(dead_code, reason = "for the memory plan")]
+    pub(crate) fn bytes_per_checkpoint(&self) -> u64 {
+        match self {
+            Family::Gqa(_) | Family::DeepseekV41(_) => 0,
+            Family::Gdn(gdn) => gdn.bytes_per_checkpoint(),
         }
     }
 
@@ -87,7 +114,9 @@ impl Family {
     fn kv_packing(&self, bits: u8) -> Result<KvPacking, Wrong> {
         match self {
             Family::Gqa(gqa) => KvPacking::new(bits, gqa.head_dim),
-            Family::DeepseekV41(_) => Err(Wrong::Key(KvPacking::REFUSED.to_owned())),
+            Family::DeepseekV41(_) | Family::Gdn(_) => {
+                Err(Wrong::Key(KvPacking::REFUSED.to_owned()))
+            }
         }
     }
 }
@@ -128,7 +157,9 @@ impl ModelConfig {
 
     fn parse(json: &Value, generation: &Value) -> Result<ModelConfig, Wrong> {
         let mut reader = Reader::new(json)?;
-        let architecture: String = reader.need(&["model_type"])?;
+        let named: String = reader.need(&["model_type"])?;
+        // The text part of a model with images.
+        let architecture = named.strip_suffix("_text").unwrap_or(&named).to_owned();
         if !ARCHITECTURES.contains(&architecture.as_str()) {
             return Err(Wrong::Architecture(architecture));
         }

@@ -4,6 +4,7 @@
 //! experts see all of them together; only attention looks at each sequence with its own cache ([`Sequences::each`]).
 
 pub(crate) mod deepseek_v41;
+pub(crate) mod gdn;
 pub(crate) mod gqa;
 
 use mlx_rs::{Array, fast::rms_norm, ops::concatenate};
@@ -33,6 +34,7 @@ pub(crate) fn build(config: &ModelConfig, builder: &mut Builder<'_>) -> Built<Bo
     Ok(match &config.family {
         Family::Gqa(gqa) => Box::new(gqa::build(config, gqa, builder)?),
         Family::DeepseekV41(model) => Box::new(deepseek_v41::build(config, model, builder)?),
+        Family::Gdn(gdn) => Box::new(gdn::build(config, gdn, builder)?),
     })
 }
 

@@ -26,7 +26,7 @@ pub(crate) use activation::Activation;
 pub(crate) use attention::Attention;
 pub(crate) use build::{Builder, Built, Map};
 pub(crate) use experts::{Router, SwitchGlu};
-pub(crate) use feed_forward::{FeedForward, Mixture, Mlp};
+pub(crate) use feed_forward::{FeedForward, Mixture, Mlp, Shared};
 pub(crate) use load::Floats;
 pub(crate) use packed::{Packed, Parts};
 pub(crate) use rope::Rope;

@@ -29,6 +29,8 @@ class Case:
     draw: Callable[[str, mx.array], mx.array | None] | None = None
     # What is written as `config.json` beside or instead of `config`'s keys: for other spellings of the same model. A value of None removes the key.
     spelled: dict = dataclasses.field(default_factory=dict)
+    # Gives {name: weight} as the files have them, of {name: weight} as mlx-lm has them: for other layouts of the same model.
+    layout: Callable[[dict], dict] | None = None
     # Lengths where those of the command line do not do.
     prompt: int | None = None
     decode: int | None = None

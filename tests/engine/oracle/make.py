@@ -38,7 +38,7 @@ def make(name, case, out, args):
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("model*"):
         old.unlink()
-    save(model, config, out, case.shards)
+    save(model, config, out, case)
     write_config(config, case, out)
     mx.save_safetensors(str(out / "ref.safetensors"), ref)
     size = sum(file.stat().st_size for file in out.iterdir())
@@ -157,10 +157,12 @@ def logits_of(model, prompt, decode_len):
     return dict(prefill=prefill, chunked=chunked, decode=mx.stack(decode)), greedy
 
 
-def save(model, config, out, shards):
-    weights = dict(tree_flatten(model.parameters()))
+def save(model, config, out, case):
+    weights, shards = dict(tree_flatten(model.parameters())), case.shards
     if config.get("tie_word_embeddings"):
         weights.pop("lm_head.weight", None)
+    if case.layout:
+        weights = case.layout(weights)
     files = {}
     names = sorted(weights)
     for place, name in enumerate(names):

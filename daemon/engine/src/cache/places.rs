@@ -51,6 +51,11 @@ impl<T: Clone> Places<T> {
         self.kept.last().cloned()
     }
 
+    /// What is remembered, with the numbers of tokens.
+    pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = (i32, &T)> {
+        self.kept.iter().map(|(len, value)| (*len, value))
+    }
+
     /// What is remembered.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.kept.iter().map(|(_, value)| value)

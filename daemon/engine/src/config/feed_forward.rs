@@ -16,9 +16,18 @@ pub(crate) struct Experts {
     /// How many of them see a token.
     pub(crate) per_token: usize,
     pub(crate) inner: usize,
-    /// Width of the experts that see every token.
-    pub(crate) shared_inner: Option<usize>,
+    /// What sees every token.
+    pub(crate) shared: Option<Shared>,
     pub(crate) router: Router,
+}
+
+/// The expert that sees every token, with so many inner dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shared {
+    /// `shared_experts`, added as it is (DeepSeek-V3, GLM).
+    Plain { inner: usize },
+    /// `shared_expert`, weighed by the sigmoid of `shared_expert_gate` (Qwen).
+    Gated { inner: usize },
 }
 
 /// How experts are chosen.

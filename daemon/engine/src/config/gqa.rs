@@ -2,7 +2,7 @@
 
 use super::{
     KvPacking, Wrong,
-    feed_forward::{Experts, FeedForward, Router},
+    feed_forward::{Experts, FeedForward, Router, Shared},
     layer_count,
     read::Reader,
     rope::Rope,
@@ -117,7 +117,7 @@ fn layers(reader: &mut Reader<'_>, architecture: &str) -> Result<Vec<FeedForward
                 count: reader.need(&["num_experts", "num_local_experts"])?,
                 per_token: reader.need(&["num_experts_per_tok"])?,
                 inner: reader.need(&["moe_intermediate_size"])?,
-                shared_inner: None,
+                shared: None,
                 router: Router::Softmax {
                     renormalise: reader.optional(&["norm_topk_prob"])?.unwrap_or(false),
                 },
@@ -137,7 +137,10 @@ fn layers(reader: &mut Reader<'_>, architecture: &str) -> Result<Vec<FeedForward
                 count: reader.need(&["n_routed_experts", "num_local_experts", "num_experts"])?,
                 per_token: reader.need(&["num_experts_per_tok"])?,
                 inner: each,
-                shared_inner: shared.map(|shared| each * shared).filter(|&inner| inner > 0),
+                shared: shared
+                    .map(|shared| each * shared)
+                    .filter(|&inner| inner > 0)
+                    .map(|inner| Shared::Plain { inner }),
                 router: Router::Sigmoid {
                     groups: reader.optional(&["n_group"])?.unwrap_or(1),
                     groups_kept: reader.optional(&["topk_group"])?.unwrap_or(1),

@@ -10,7 +10,7 @@ use mlx_rs::{Array, error::Exception};
 
 use super::{
     Activation, Embedding, FeedForward, Floats, Linear, Mixture, Mlp, Projections, Result, Router,
-    SwitchGlu, Weight,
+    Shared, SwitchGlu, Weight,
     experts::SwitchWeights,
     load::Arrays,
     soul::{Site, Souls},
@@ -74,6 +74,17 @@ impl<'s> Builder<'s> {
     /// What everything that was asked for so far costs.
     pub(crate) fn cost(&mut self) -> &mut Cost {
         &mut self.checker.cost
+    }
+
+    /// Whether the operations are to be mlx-lm's, one by one: weights are as stored, and the CPU computes.
+    pub(crate) fn is_exact(&self) -> bool {
+        let is_cpu = !cfg!(target_os = "macos");
+        is_cpu && self.arrays.as_ref().is_some_and(|arrays| arrays.floats() == Floats::Stored)
+    }
+
+    /// The shape of a tensor in the files.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.checker.shards.get(name).map(|entry| entry.shape.as_slice())
     }
 
     /// Whether the files hold the tensor.
@@ -178,7 +189,7 @@ impl<'s> Builder<'s> {
         })
     }
 
-    /// The experts `{path}.switch_mlp.*`, or `{path}.experts.N.*` as Hugging Face has them.
+    /// The experts `{path}.switch_mlp.*`, or `{path}.experts.*` as Hugging Face has them: one by one, or gate and up in one tensor.
     pub(crate) fn switch(
         &mut self,
         path: &str,
@@ -187,6 +198,23 @@ impl<'s> Builder<'s> {
         activation: Activation,
     ) -> Built<SwitchGlu> {
         let before = self.checker.cost.parameters_active;
+        let both = format!("{path}.experts.gate_up_proj");
+        if self.has(&both) {
+            let down = format!("{path}.experts.down_proj");
+            self.checker.bare_stack(&both, [experts.count, 2 * experts.inner, hidden])?;
+            self.checker.bare_stack(&down, [experts.count, hidden, experts.inner])?;
+            self.count_chosen(before, experts);
+            let rise = [experts.inner, hidden];
+            let shapes = [("gate", rise), ("up", rise), ("down", [hidden, experts.inner])];
+            let sites = shapes.map(|(name, shape)| {
+                let path = format!("{path}.switch_mlp.{name}_proj");
+                self.souls.site(&path, Some(experts.count), shape)
+            });
+            let weights = self.loaded(SwitchWeights::placeholder, |arrays| {
+                arrays.fused_switch([&both, &down], sites)
+            })?;
+            return Ok(SwitchGlu { activation, weights });
+        }
         let mut stack = |name: &str, shape: [usize; 2]| {
             let stacked = format!("{path}.switch_mlp.{name}");
             let scattered = (format!("{path}.experts"), name.to_owned());
@@ -195,14 +223,19 @@ impl<'s> Builder<'s> {
         let gate = stack("gate_proj", [experts.inner, hidden])?;
         let up = stack("up_proj", [experts.inner, hidden])?;
         let down = stack("down_proj", [hidden, experts.inner])?;
-        let all = self.checker.cost.parameters_active - before;
-        self.checker.cost.parameters_active =
-            before + all / experts.count as u64 * experts.per_token as u64;
+        self.count_chosen(before, experts);
         let matrices = [&gate, &up, &down];
         let sites = matrices.map(|matrix| self.site(matrix));
         let weights =
             self.loaded(SwitchWeights::placeholder, |arrays| arrays.switch(matrices, sites))?;
         Ok(SwitchGlu { activation, weights })
+    }
+
+    /// Of the experts that were asked for since `before`, a token sees some.
+    fn count_chosen(&mut self, before: u64, experts: &Experts) {
+        let all = self.checker.cost.parameters_active - before;
+        self.checker.cost.parameters_active =
+            before + all / experts.count as u64 * experts.per_token as u64;
     }
 
     /// A mixture of experts: the router `{path}.gate`, the experts, and the experts that see every token.
@@ -225,11 +258,21 @@ impl<'s> Builder<'s> {
             per_token: experts.per_token as i32,
         };
         let switch = self.switch(path, hidden, experts, Activation::Swiglu)?;
-        let shared = experts
-            .shared_inner
-            .map(|inner| self.mlp(&format!("{path}.shared_experts"), hidden, inner, false))
-            .transpose()?;
+        let shared = experts.shared.map(|shared| self.shared(path, hidden, shared)).transpose()?;
         Ok(Mixture { router, switch, shared })
+    }
+
+    fn shared(&mut self, path: &str, hidden: usize, shared: config::Shared) -> Built<Shared> {
+        Ok(match shared {
+            config::Shared::Plain { inner } => Shared {
+                mlp: self.mlp(&format!("{path}.shared_experts"), hidden, inner, false)?,
+                gate: None,
+            },
+            config::Shared::Gated { inner } => Shared {
+                mlp: self.mlp(&format!("{path}.shared_expert"), hidden, inner, false)?,
+                gate: Some(self.linear(&format!("{path}.shared_expert_gate"), 1, hidden, false)?),
+            },
+        })
     }
 
     /// The feed-forward part of a layer.

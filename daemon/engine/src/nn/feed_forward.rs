@@ -1,6 +1,6 @@
 //! The feed-forward part of a layer.
 
-use mlx_rs::Array;
+use mlx_rs::{Array, ops::sigmoid};
 
 use super::{Linear, Projections, Result, Router, SwitchGlu, swiglu};
 
@@ -21,8 +21,24 @@ pub(crate) enum FeedForward {
 pub(crate) struct Mixture {
     pub(crate) router: Router,
     pub(crate) switch: SwitchGlu,
-    /// Sees every token.
-    pub(crate) shared: Option<Mlp>,
+    pub(crate) shared: Option<Shared>,
+}
+
+/// Sees every token.
+pub(crate) struct Shared {
+    pub(crate) mlp: Mlp,
+    /// `[1, hidden]`: the sigmoid of its product weighs the result.
+    pub(crate) gate: Option<Linear>,
+}
+
+impl Shared {
+    fn forward(&self, x: &Array) -> Result<Array> {
+        let y = self.mlp.forward(x)?;
+        match &self.gate {
+            Some(gate) => sigmoid(gate.forward(x)?)?.multiply(y),
+            None => Ok(y),
+        }
+    }
 }
 
 impl Mlp {

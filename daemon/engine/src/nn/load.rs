@@ -52,6 +52,10 @@ impl Arrays {
         Ok(Arrays { arrays, floats, broken: None })
     }
 
+    pub(super) fn floats(&self) -> Floats {
+        self.floats
+    }
+
     /// A tensor as it is, read now. Floats are looked at for NaN: of packed weights that is what scales them.
     fn raw(&mut self, name: &str) -> Result<Array> {
         let array = self
@@ -175,14 +179,40 @@ impl Arrays {
             return Ok(SwitchWeights::Apart { gate, up, down: self.linear(down, down_site)? });
         }
         let gate_up = concatenate(&[self.dense(gate)?, self.dense(up)?], 1)?;
-        eval([&gate_up])?;
-        let gate_up = transposed(&gate_up)?;
-        let down = transposed(&self.dense(down)?)?;
-        let each =
-            (0..gate_up.dim(0)).map(|expert| Ok((one(&gate_up, expert)?, one(&down, expert)?)));
-        let each: Vec<(Array, Array)> = each.collect::<Result<_>>()?;
-        Ok(SwitchWeights::Fused(FastExperts { gate_up, down, each, sites }))
+        fast_switch(&gate_up, &self.dense(down)?, sites)
     }
+
+    /// Of experts whose gate and up are in one tensor, unpacked.
+    pub(crate) fn fused_switch(
+        &mut self,
+        [gate_up, down]: [&str; 2],
+        sites: [Rc<Site>; 3],
+    ) -> Result<SwitchWeights> {
+        let (gate_up, down) = (self.float(gate_up)?, self.float(down)?);
+        if self.floats == Floats::Dense {
+            return fast_switch(&gate_up, &down, sites);
+        }
+        let [count, both, hidden] = [0, 1, 2].map(|axis| gate_up.dim(axis));
+        let half = |start| slice(&gate_up, &[0, start, 0], &[count, start + both / 2, hidden]);
+        let linear = |weight: &Array, site: Rc<Site>| -> Result<Linear> {
+            eval([weight])?;
+            let weight = Weight::Plain(transposed(weight)?);
+            Ok(Linear { weight, bias: None, site: Some(site) })
+        };
+        let [gate_site, up_site, down_site] = sites;
+        let gate = linear(&half(0)?, gate_site)?;
+        let up = linear(&half(both / 2)?, up_site)?;
+        Ok(SwitchWeights::Apart { gate, up, down: linear(&down, down_site)? })
+    }
+}
+
+/// `gate_up` is `[experts, 2·inner, hidden]`, `down` `[experts, hidden, inner]`.
+fn fast_switch(gate_up: &Array, down: &Array, sites: [Rc<Site>; 3]) -> Result<SwitchWeights> {
+    eval([gate_up, down])?;
+    let (gate_up, down) = (transposed(gate_up)?, transposed(down)?);
+    let each = (0..gate_up.dim(0)).map(|expert| Ok((one(&gate_up, expert)?, one(&down, expert)?)));
+    let each: Vec<(Array, Array)> = each.collect::<Result<_>>()?;
+    Ok(SwitchWeights::Fused(FastExperts { gate_up, down, each, sites }))
 }
 
 /// The matrices with their last two axes exchanged: a view.

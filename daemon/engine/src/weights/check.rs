@@ -83,6 +83,14 @@ impl<'s> Checker<'s> {
         Ok(matrix)
     }
 
+    /// Matrices of all experts in one unpacked tensor without a `.weight` to its name.
+    pub(crate) fn bare_stack(&mut self, name: &str, shape: [usize; 3]) -> Result<(), LoadError> {
+        self.floats(name, &shape)?;
+        self.cost.parameters_active += shape.iter().product::<usize>() as u64;
+        self.cost.has_half_experts |= self.shards.need(name)?.dtype != "F32";
+        Ok(())
+    }
+
     pub(crate) fn matrix(
         &mut self,
         path: &str,

@@ -40,7 +40,7 @@ impl Mixture {
             count: experts.count,
             per_token: experts.per_token,
             inner: experts.inner,
-            shared_inner: None,
+            shared: None,
             router: config::Router::Softmax { renormalise: experts.renormalise },
         };
         let switch = builder.switch(&format!("{path}.experts"), hidden, &stacked, activation)?;

@@ -1,0 +1,88 @@
+use serde_json::{Value, json};
+
+use super::{
+    super::{Family, ModelConfig},
+    *,
+};
+
+fn parse(json: Value) -> Result<ModelConfig, Wrong> {
+    ModelConfig::parse(&json, &Value::Null)
+}
+
+fn qwen3_next() -> Value {
+    json!({
+        "model_type": "qwen3_next", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+        "vocab_size": 100, "num_hidden_layers": 4, "intermediate_size": 128, "num_experts": 8, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 8, "linear_conv_kernel_dim": 4,
+        "partial_rotary_factor": 0.25, "full_attention_interval": 4, "norm_topk_prob": true,
+    })
+}
+
+fn gdn(json: Value) -> Gdn {
+    match parse(json).unwrap().family {
+        Family::Gdn(gdn) => gdn,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn delta_nets_and_attention_take_turns() {
+    let mixers = |json| gdn(json).layers.iter().map(|layer| layer.mixer).collect::<Vec<Mixer>>();
+    assert_eq!(mixers(qwen3_next()), [Mixer::Delta, Mixer::Delta, Mixer::Delta, Mixer::Attention]);
+    let mut named = qwen3_next();
+    named["layer_types"] =
+        json!(["full_attention", "linear_attention", "full_attention", "linear_attention"]);
+    assert_eq!(
+        mixers(named),
+        [Mixer::Attention, Mixer::Delta, Mixer::Attention, Mixer::Delta],
+        "what is written goes first"
+    );
+    let gdn = gdn(qwen3_next());
+    assert_eq!(gdn.attention.rope.dims, 4);
+    assert_eq!(gdn.bytes_per_token(), 2 * 4 * 2 * 16);
+    // Three layers of four heads of 8 × 16, and three inputs of 32 + 32 + 32 channels.
+    assert_eq!(gdn.bytes_per_checkpoint(), 4 * 3 * (4 * 8 * 16 + 3 * 96));
+}
+
+#[test]
+fn the_text_part_of_qwen3_5_is_nested() {
+    let mut text = qwen3_next();
+    text["model_type"] = json!("qwen3_5_moe_text");
+    text["rope_parameters"] = json!({
+        "rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1],
+    });
+    text.as_object_mut().unwrap().remove("partial_rotary_factor");
+    let config = parse(json!({"model_type": "qwen3_5_moe", "text_config": text})).unwrap();
+    assert_eq!(config.architecture, "qwen3_5_moe");
+    let Family::Gdn(gdn) = config.family else { panic!("{:?}", config.family) };
+    assert_eq!((gdn.attention.rope.base, gdn.attention.rope.dims), (1e7, 8));
+    assert!(!gdn.delta.interleaved);
+}
+
+#[test]
+fn delta_nets_that_cannot_be_are_refused() {
+    let check = |change: fn(&mut Value), expected: &str| {
+        let mut json = qwen3_next();
+        change(&mut json);
+        assert_eq!(parse(json).unwrap_err(), Wrong::Key(expected.to_owned()));
+    };
+    check(
+        |json| json["linear_num_value_heads"] = json!(3),
+        "3 value heads cannot share 2 key heads (linear_num_*_heads)",
+    );
+    check(
+        |json| json["linear_conv_kernel_dim"] = json!(1),
+        "linear_conv_kernel_dim is 1, less than 2",
+    );
+    check(
+        |json| json["layer_types"] = json!(vec!["mamba"; 4]),
+        "layer type \"mamba\" is not supported (full_attention, linear_attention are)",
+    );
+    check(
+        |json| json["layer_types"] = json!(vec!["full_attention"; 3]),
+        "layer_types names 3 layers, num_hidden_layers is 4",
+    );
+    check(|json| json["linear_key_head_dim"] = json!(0), "a size is 0");
+    check(|json| json["num_experts"] = Value::Null, "num_experts is missing");
+}
