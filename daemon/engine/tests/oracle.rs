@@ -17,10 +17,10 @@ mod compare;
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
-use checkpoint::{Checkpoint, read_folder};
+use checkpoint::{Checkpoint, fresh_seed, is_slow, read_folder};
 use compare::{FAST, distances, is_comparable, is_half, tolerance};
 use engine::Compute;
 
@@ -29,7 +29,7 @@ const JOBS: &str = "4";
 
 #[test]
 fn every_architecture_and_quantization_made_fresh() {
-    if std::env::var_os("DEMOLISH_SLOW").is_none_or(|value| value != "1") {
+    if !is_slow() {
         println!("skipped: the fresh oracle needs DEMOLISH_SLOW=1");
         return;
     }
@@ -98,9 +98,4 @@ fn make(out: &Path, seed: &str) {
     let made = command.output().unwrap();
     let said = String::from_utf8_lossy(&made.stderr);
     assert!(made.status.success(), "seed {seed}: {said}");
-}
-
-fn fresh_seed() -> u32 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    now.subsec_nanos() ^ (now.as_secs() as u32)
 }

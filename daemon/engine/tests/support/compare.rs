@@ -124,7 +124,7 @@ pub(crate) fn distance(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Whether the greatest logit is another one, although the reference's is ahead by more than the tolerance explains.
-fn misses(logits: &[f32], expected: &[f32], tolerance: f32) -> bool {
+pub(crate) fn misses(logits: &[f32], expected: &[f32], tolerance: f32) -> bool {
     let (best, margin) = best(expected);
     margin > 10.0 * tolerance && self::best(logits).0 != best
 }
