@@ -26,10 +26,19 @@ fn result(name: &str, call: impl FnOnce(*mut mlx_sys::mlx_array) -> i32) -> Resu
     if status == 0 { Ok(array) } else { Err(Exception::custom(format!("{name} failed"))) }
 }
 
-/// Where an evaluated array's elements lie; equal for handles of the same array. Zero for one that is not evaluated.
+/// Where an array's elements lie; equal for handles of the same array. One that is not evaluated yet has its handle's place.
 pub(crate) fn address(array: &Array) -> usize {
-    // SAFETY: see the module. The pointer is compared and never followed.
-    unsafe { mlx_sys::mlx_array_data_uint8(array.as_ptr()) as usize }
+    let handle = array.as_ptr();
+    let mut is_there = false;
+    // SAFETY: see the module. The pointers are compared and never followed; elements are asked for only where there are some.
+    unsafe {
+        let status = mlx_sys::_mlx_array_is_available(&raw mut is_there, handle);
+        if status == 0 && is_there {
+            mlx_sys::mlx_array_data_uint8(handle) as usize
+        } else {
+            handle.ctx as usize
+        }
+    }
 }
 
 /// A number of the type of `x`. A number of another type would change the type of everything that is computed from the two.
