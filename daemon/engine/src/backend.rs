@@ -49,6 +49,11 @@ pub(crate) trait Backend {
     /// says how many, and the rest has to be fed again.
     fn fork(&mut self, state: &Self::State, len: usize) -> Self::State;
 
+    /// A fork that goes on for a short while, beside others of the same beginning: all of them, `state` too, hold that beginning once.
+    fn branch(&mut self, state: &mut Self::State, len: usize) -> Self::State {
+        self.fork(state, len)
+    }
+
     /// Forgets all but the first `len` tokens, or more where a layer cannot be cut there, like [`Backend::fork`].
     fn truncate(&mut self, state: &mut Self::State, len: usize);
 

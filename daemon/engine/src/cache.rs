@@ -10,6 +10,7 @@ pub(crate) mod places;
 mod quantized;
 pub(crate) mod ring;
 mod recurrent;
+mod rows;
 
 use mlx_rs::{Array, error::Exception};
 
@@ -77,6 +78,13 @@ impl Cache {
         fork
     }
 
+    /// Has copies share the tokens seen so far for as long as they go on for a few tokens only. Layers whose memory does not grow
+    /// share it as it is.
+    pub(crate) fn share(&mut self) -> Result<(), Exception> {
+        let len = self.len;
+        self.layers.iter_mut().try_for_each(|layer| layer.share(len))
+    }
+
     /// Has layers that cannot be cut back remember this place.
     pub(crate) fn checkpoint(&mut self) {
         let len = self.len;
@@ -134,6 +142,13 @@ impl LayerCache {
             (Some(window), _) => LayerCache::Ring(Ring::new(window)),
             (None, Some(packing)) => LayerCache::Quantized(Quantized::new(packing)),
             (None, None) => LayerCache::Full(Full::default()),
+        }
+    }
+
+    fn share(&mut self, len: i32) -> Result<(), Exception> {
+        match self {
+            LayerCache::Full(full) => full.share(len),
+            _ => Ok(()),
         }
     }
 

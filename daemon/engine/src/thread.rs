@@ -192,7 +192,7 @@ impl<B: Backend> Runner<B> {
         let is_origin =
             |run: &Run<B::State>| matches!(&run.work, Work::Decode(decode) if decode.id == from);
         for (id, fork) in (first..).zip(forks) {
-            let origin = self.runs.iter().find(|run| is_origin(run));
+            let origin = self.runs.iter_mut().find(|run| is_origin(run));
             let Some(Run { class, soul, work: Work::Decode(decode), state, .. }) = origin else {
                 if let Some(mailbox) = board.mailboxes.get_mut(&id) {
                     let reason = "the sequence that it comes from is gone".to_owned();
@@ -206,7 +206,7 @@ impl<B: Backend> Runner<B> {
             {
                 mailbox.end();
             }
-            let state = state.as_ref().map(|state| self.backend.fork(state, decode.len() - 1));
+            let state = state.as_mut().map(|state| self.backend.branch(state, decode.len() - 1));
             let (class, soul) = (*class, *soul);
             let fed = state.as_ref().map_or(0, |state| self.backend.len(state));
             let run = self.arrive(class, at, soul, Work::Decode(Box::new(decode)));

@@ -1,25 +1,25 @@
 //! Keys and values of every token.
 //!
-//! It is cut back by moving the sequence's length: what lies beyond is overwritten later. A fork shares its arrays with the
-//! original until one of the two writes, which then costs that one a copy.
+//! It is cut back by moving the sequence's length: what lies beyond is overwritten later.
 
 use mlx_rs::{Array, error::Exception, ops};
 
+use super::rows::Rows;
 use crate::ops::{slice, slice_update};
 
 /// Room is made for so many tokens at a time.
 const GROWTH: i32 = 256;
 
-/// Keys and values, `[1, heads, capacity, dim]`; the two may have different dimensions.
+/// Keys and values, `[1, heads, tokens, dim]`; the two may have different dimensions.
 #[derive(Clone, Default)]
 pub(crate) struct Full {
-    arrays: Option<(Array, Array)>,
+    keys: Rows,
+    values: Rows,
 }
 
-#[allow(dead_code, reason = "for the families and the disk tier that follow")]
 impl Full {
     pub(crate) fn arrays(&self) -> Vec<&Array> {
-        self.arrays.iter().flat_map(|(keys, values)| [keys, values]).collect()
+        self.keys.arrays().chain(self.values.arrays()).collect()
     }
 
     /// Appends the keys and values of new tokens after the first `len`, and hands back all of them.
@@ -29,31 +29,25 @@ impl Full {
         keys: &Array,
         values: &Array,
     ) -> Result<(Array, Array), Exception> {
-        let end = len + keys.dim(2);
-        let (old_keys, old_values) = match self.arrays.take() {
-            Some((old_keys, old_values)) if old_keys.dim(2) >= end => (old_keys, old_values),
-            old => {
-                let (old_keys, old_values) =
-                    old.map_or((None, None), |(keys, values)| (Some(keys), Some(values)));
-                (grown(old_keys, keys, len, end)?, grown(old_values, values, len, end)?)
-            }
-        };
-        let keys = written(old_keys, keys, len, end)?;
-        let values = written(old_values, values, len, end)?;
-        let seen = (first(&keys, end)?, first(&values, end)?);
-        self.arrays = Some((keys, values));
-        Ok(seen)
+        Ok((self.keys.append(len, keys)?, self.values.append(len, values)?))
+    }
+
+    /// Copies share the first `len` tokens from now on ([`Rows::share`]).
+    pub(crate) fn share(&mut self, len: i32) -> Result<(), Exception> {
+        self.keys.share(len)?;
+        self.values.share(len)
     }
 
     /// The arrays of the first `len` tokens, for a file.
     pub(crate) fn save(&self, len: i32) -> Result<Vec<(String, Array)>, Exception> {
-        let Some((keys, values)) = &self.arrays else { return Ok(Vec::new()) };
-        Ok(vec![("keys".to_owned(), first(keys, len)?), ("values".to_owned(), first(values, len)?)])
+        let named = [("keys", self.keys.save(len)?), ("values", self.values.save(len)?)];
+        Ok(named.into_iter().filter_map(|(name, rows)| Some((name.to_owned(), rows?))).collect())
     }
 
     /// Takes back what [`Full::save`] gave.
     pub(crate) fn load(&mut self, take: &mut dyn FnMut(&str) -> Option<Array>) {
-        self.arrays = take("keys").zip(take("values"));
+        self.keys.load(take("keys"));
+        self.values.load(take("values"));
     }
 }
 

@@ -113,6 +113,18 @@ impl Backend for Mlx {
         state.fork(len)
     }
 
+    fn branch(&mut self, state: &mut Cache, len: usize) -> Cache {
+        // Views only. If one fails, the fork pays for a copy at its first token.
+        let shared: Result<(), Exception> = with_stream(&self.stream, || {
+            state.share()?;
+            eval(state.arrays())
+        });
+        if let Err(error) = shared {
+            tracing::warn!("a cache cannot be shared: {}", error.what());
+        }
+        state.fork(len)
+    }
+
     fn truncate(&mut self, state: &mut Cache, len: usize) {
         state.truncate(len);
     }
