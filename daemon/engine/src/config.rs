@@ -7,8 +7,10 @@
 pub(crate) mod deepseek_v41;
 mod feed_forward;
 mod gdn;
+mod gpt_oss;
 mod gqa;
 mod kv;
+mod minimax;
 mod quantization;
 mod read;
 mod rope;
@@ -23,16 +25,19 @@ use read::Reader;
 
 pub(crate) use feed_forward::{Experts, FeedForward, Router, Shared};
 pub(crate) use gdn::{Delta, Gdn, Mixer};
-pub(crate) use gqa::{Gqa, KeyNorm};
+pub(crate) use gqa::{Gqa, KeyNorm, Mixtures};
 pub(crate) use kv::KvPacking;
 pub(crate) use quantization::{Mode, Packing, Quantization};
 pub(crate) use rope::{Llama3, Rope, Scaling, Yarn};
 
 /// The architectures that `models` can run, by their `model_type`.
-pub(crate) const ARCHITECTURES: [&str; 10] = [
+pub(crate) const ARCHITECTURES: [&str; 13] = [
     "deepseek_v41",
     "glm4_moe",
+    "gpt_oss",
     "llama",
+    "minimax",
+    "minimax_m2",
     "mistral",
     "qwen2",
     "qwen3",
@@ -88,6 +93,8 @@ impl Family {
             "qwen3_next" | "qwen3_5" | "qwen3_5_moe" => {
                 Family::Gdn(Gdn::parse(reader, architecture, hidden)?)
             }
+            "gpt_oss" => Family::Gqa(gpt_oss::parse(reader)?),
+            "minimax" | "minimax_m2" => Family::Gqa(minimax::parse(reader, hidden)?),
             _ => Family::Gqa(Gqa::parse(reader, architecture, hidden)?),
         })
     }
@@ -167,7 +174,11 @@ impl ModelConfig {
         let is_tied_by_default = matches!(architecture.as_str(), "llama" | "mistral" | "qwen2");
         // GLM's configuration may say so, but its weights always have a head.
         let is_glm = architecture == "glm4_moe";
-        let default_eps = if architecture == "deepseek_v41" { 1e-20 } else { 1e-6 };
+        let default_eps = match architecture.as_str() {
+            "deepseek_v41" => 1e-20,
+            "gpt_oss" => 1e-5,
+            _ => 1e-6,
+        };
         let config = ModelConfig {
             vocabulary: reader.need(&["vocab_size"])?,
             hidden,

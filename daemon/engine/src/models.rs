@@ -5,7 +5,9 @@
 
 pub(crate) mod deepseek_v41;
 pub(crate) mod gdn;
+mod gpt_oss;
 pub(crate) mod gqa;
+mod minimax;
 
 use mlx_rs::{Array, fast::rms_norm, ops::concatenate};
 

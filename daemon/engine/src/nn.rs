@@ -24,7 +24,7 @@ use mlx_rs::{
 
 pub(crate) use activation::Activation;
 pub(crate) use attention::Attention;
-pub(crate) use build::{Builder, Built, Map};
+pub(crate) use build::{Builder, Built, Map, SwitchNames};
 pub(crate) use experts::{Router, SwitchGlu};
 pub(crate) use feed_forward::{FeedForward, Mixture, Mlp, Shared};
 pub(crate) use load::Floats;

@@ -63,7 +63,7 @@ def cases(args):
         "minimax-plain": Case(minimax(args, model_type="minimax", use_qk_norm=False, num_experts_per_tok=1), q4),
         # Each kind of layer twice, prompts shorter and longer than the window, and one that just fills it.
         "gpt_oss-deep": Case(gpt_oss(args, num_hidden_layers=4, layer_types=None), q4, draw=beyond_the_clamp),
-        "gpt_oss-short": Case(gpt_oss(args), q4, prompt=9, decode=24),
+        "gpt_oss-short": Case(gpt_oss(args), q4, prompt=11, decode=24),
         "gpt_oss-full": Case(gpt_oss(args), q4, prompt=WINDOW, decode=24),
         "gpt_oss-unscaled": Case(gpt_oss(args, rope_scaling=None), q4),
         "gpt_oss-one": Case(gpt_oss(args, num_experts_per_tok=1), q4, decode=2 * WINDOW + 3),

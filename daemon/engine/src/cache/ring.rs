@@ -181,16 +181,10 @@ impl Ring {
         }
     }
 
-    /// Remembers what tokens after the first `len` see.
+    /// Remembers the rows after the first `len` tokens, by reference: what is appended next goes to a copy.
     pub(crate) fn checkpoint(&mut self, len: i32) {
-        let Some(rows) = &self.rows else { return };
-        let first = (len + 1 - self.window).max(0);
-        let compact =
-            |array: &Array| between(array, first - rows.start, len - rows.start)?.contiguous();
-        // A place that cannot be made is one that is not remembered.
-        if let (Ok(keys), Ok(values)) = (compact(&rows.keys), compact(&rows.values)) {
-            let rows = Rows { keys, values, start: first };
-            self.places.remember(len, (rows, self.turns.clone()));
+        if let Some(rows) = &self.rows {
+            self.places.remember(len, (rows.clone(), self.turns.clone()));
         }
     }
 

@@ -35,8 +35,12 @@ pub(crate) enum Shared {
 pub(crate) enum Router {
     /// Softmax over all, the best are taken (Qwen).
     Softmax { renormalise: bool },
+    /// The best are taken, and a softmax over those makes their weights (gpt-oss).
+    SoftmaxOfChosen,
     /// Sigmoid, a correction bias for the choice alone, the best of the best groups (DeepSeek-V3, GLM).
     Sigmoid { groups: usize, groups_kept: usize, scaling: f32, renormalise: bool },
+    /// Sigmoid, a correction bias for the choice alone, computed in fp32 from the product on (MiniMax-M2).
+    SigmoidOfSingle,
 }
 
 impl FeedForward {

@@ -28,6 +28,20 @@ pub(crate) struct Gqa {
     pub(crate) layers: Vec<FeedForward>,
     /// How far back a layer looks, one per layer; `None`: all the way.
     pub(crate) windows: Vec<Option<usize>>,
+    /// The form of its mixtures of experts, if it has any.
+    pub(crate) mixtures: Mixtures,
+}
+
+/// Names and details of a mixture of experts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Mixtures {
+    Common,
+    /// Maps with biases; gate and up are cut at a limit, and the gate's sigmoid is that much steeper.
+    GptOss {
+        limit: f32,
+        slope: f32,
+    },
+    MiniMax,
 }
 
 /// RMS norms of queries and keys.
@@ -71,6 +85,7 @@ impl Gqa {
             sinks: false,
             windows: windows(reader, architecture, layers.len())?,
             layers,
+            mixtures: Mixtures::Common,
         };
         gqa.check()?;
         Ok(gqa)

@@ -1,4 +1,5 @@
-//! Decoders with grouped-query attention: llama, mistral, qwen2, qwen3, qwen3_moe, glm4_moe.
+//! Decoders with grouped-query attention: llama, mistral, qwen2, qwen3, qwen3_moe, glm4_moe, and with mixtures of their own
+//! gpt_oss and minimax.
 //!
 //! They differ in biases, norms over queries and keys, how much of a head is rotated, how far a layer looks back, and whether its
 //! feed-forward part is a mixture of experts; all of that is in the configuration. The order of operations is that of mlx-lm 0.32.0.
@@ -7,12 +8,14 @@ use std::rc::Rc;
 
 use mlx_rs::{Array, fast::rms_norm};
 
-use super::{Block, Decoder, Seen, Sequences};
+use super::{Block, Decoder, Seen, Sequences, gpt_oss, minimax};
 use crate::{
     cache::LayerCache,
-    config::{Gqa, KeyNorm, KvPacking, ModelConfig},
+    config::{self, Gqa, KeyNorm, KvPacking, Mixtures, ModelConfig},
     info::LoadError,
-    nn::{Attention, Builder, Built, FeedForward, Linear, Map, Projections, Result, Rope},
+    nn::{
+        Activation, Attention, Builder, Built, FeedForward, Linear, Map, Projections, Result, Rope,
+    },
 };
 
 /// What all layers share.
@@ -96,8 +99,16 @@ impl Layer {
         let sinks = gqa.sinks.then(|| builder.vector(&at("self_attn.sinks"), gqa.heads));
         let sinks = sinks.transpose()?;
         let output_norm = builder.vector(&at("post_attention_layernorm.weight"), hidden)?;
-        let feed_forward =
-            builder.feed_forward(&at("mlp"), hidden, &gqa.layers[index], gqa.mlp_bias)?;
+        let feed_forward = match (&gqa.layers[index], gqa.mixtures) {
+            (config::FeedForward::Experts(experts), Mixtures::GptOss { limit, slope }) => {
+                let activation = Activation::ClampedGlu { limit, slope };
+                gpt_oss::mixture(&at("mlp"), hidden, experts, activation, builder)?
+            }
+            (config::FeedForward::Experts(experts), Mixtures::MiniMax) => {
+                minimax::mixture(&at("block_sparse_moe"), hidden, experts, builder)?
+            }
+            (kind, _) => builder.feed_forward(&at("mlp"), hidden, kind, gqa.mlp_bias)?,
+        };
         Ok(Layer {
             shape: shape.clone(),
             input_norm,

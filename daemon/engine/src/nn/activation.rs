@@ -12,6 +12,8 @@ pub(crate) enum Activation {
     Swiglu,
     /// The same of a gate that is at most `limit` and an up within `±limit`, in fp32 (DeepSeek-V4.1).
     ClampedSwiglu { limit: f32 },
+    /// `gate ⊙ σ(slope · gate) ⊙ (up + 1)` of a gate that is at most `limit` and an up within `±limit` (gpt-oss).
+    ClampedGlu { limit: f32, slope: f32 },
 }
 
 impl Activation {
@@ -28,6 +30,12 @@ impl Activation {
                     up = ops::clip(&up, (-limit, limit))?;
                 }
                 swiglu(&gate, &up)?.as_dtype(dtype)
+            }
+            Activation::ClampedGlu { limit, slope } => {
+                let gate = ops::minimum(gate, like(gate, limit)?)?;
+                let up = ops::clip(up, (&like(up, -limit)?, &like(up, limit)?))?;
+                let gated = gate.multiply(ops::sigmoid(gate.multiply(like(&gate, slope)?)?)?)?;
+                up.add(like(&up, 1.0)?)?.multiply(gated)
             }
         }
     }

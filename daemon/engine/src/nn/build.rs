@@ -42,6 +42,15 @@ pub(crate) struct Map<'p> {
     pub(crate) bias: bool,
 }
 
+/// Where the matrices of experts are: gate, up and down.
+pub(crate) struct SwitchNames {
+    /// The path of each when the experts are stacked.
+    pub(crate) stacked: [String; 3],
+    /// When they are apart: what stands before and behind an expert's number.
+    pub(crate) scattered: Option<[(String, String); 3]>,
+    pub(crate) bias: bool,
+}
+
 #[allow(dead_code, reason = "for the families and the disk tier that follow")]
 impl<'s> Builder<'s> {
     /// The pass that checks and counts.
@@ -215,14 +224,32 @@ impl<'s> Builder<'s> {
             })?;
             return Ok(SwitchGlu { activation, weights });
         }
-        let mut stack = |name: &str, shape: [usize; 2]| {
-            let stacked = format!("{path}.switch_mlp.{name}");
-            let scattered = (format!("{path}.experts"), name.to_owned());
-            self.checker.stack(stacked, Some(scattered), experts.count, shape, false)
+        let names = ["gate_proj", "up_proj", "down_proj"];
+        let names = SwitchNames {
+            stacked: names.map(|name| format!("{path}.switch_mlp.{name}")),
+            scattered: Some(names.map(|name| (format!("{path}.experts"), name.to_owned()))),
+            bias: false,
         };
-        let gate = stack("gate_proj", [experts.inner, hidden])?;
-        let up = stack("up_proj", [experts.inner, hidden])?;
-        let down = stack("down_proj", [hidden, experts.inner])?;
+        self.switch_named(names, hidden, experts, activation)
+    }
+
+    /// The same under other names.
+    pub(crate) fn switch_named(
+        &mut self,
+        names: SwitchNames,
+        hidden: usize,
+        experts: &Experts,
+        activation: Activation,
+    ) -> Built<SwitchGlu> {
+        let before = self.checker.cost.parameters_active;
+        let SwitchNames { stacked: [gate, up, down], scattered, bias } = names;
+        let mut scattered = scattered.into_iter().flatten();
+        let mut stack = |stacked: String, shape: [usize; 2]| {
+            self.checker.stack(stacked, scattered.next(), experts.count, shape, bias)
+        };
+        let gate = stack(gate, [experts.inner, hidden])?;
+        let up = stack(up, [experts.inner, hidden])?;
+        let down = stack(down, [hidden, experts.inner])?;
         self.count_chosen(before, experts);
         let matrices = [&gate, &up, &down];
         let sites = matrices.map(|matrix| self.site(matrix));
@@ -250,13 +277,7 @@ impl<'s> Builder<'s> {
         let correction = has_correction
             .then(|| self.vector(&format!("{path}.gate.e_score_correction_bias"), experts.count))
             .transpose()?;
-        let router = Router {
-            gate,
-            correction,
-            kind: experts.router.clone(),
-            count: experts.count as i32,
-            per_token: experts.per_token as i32,
-        };
+        let router = Router::new(gate, correction, experts);
         let switch = self.switch(path, hidden, experts, Activation::Swiglu)?;
         let shared = experts.shared.map(|shared| self.shared(path, hidden, shared)).transpose()?;
         Ok(Mixture { router, switch, shared })

@@ -28,10 +28,28 @@ pub(crate) struct Router {
 }
 
 impl Router {
+    pub(crate) fn new(
+        gate: Linear,
+        correction: Option<Array>,
+        experts: &config::Experts,
+    ) -> Router {
+        let (count, per_token) = (experts.count as i32, experts.per_token as i32);
+        Router { gate, correction, kind: experts.router.clone(), count, per_token }
+    }
+
     /// Experts and their weights for every token, both `[1, tokens, per_token]`.
     pub(crate) fn choose(&self, x: &Array) -> Result<(Array, Array)> {
+        if self.kind == config::Router::SigmoidOfSingle {
+            return self.by_sigmoid_of_single(x);
+        }
         let gates = self.gate.forward(x)?;
         match &self.kind {
+            config::Router::SoftmaxOfChosen => {
+                let experts = self.greatest(&gates)?;
+                let scores = softmax_axis(gates.take_along_axis(&experts, -1)?, -1, true)?;
+                Ok((experts, scores))
+            }
+            config::Router::SigmoidOfSingle => self.by_sigmoid_of_single(x),
             config::Router::Softmax { renormalise } => self.by_softmax(&gates, *renormalise),
             config::Router::Sigmoid { groups, groups_kept, scaling, renormalise } => {
                 let dropped = (groups - groups_kept) as i32;
@@ -42,14 +60,34 @@ impl Router {
 
     fn by_softmax(&self, gates: &Array, renormalise: bool) -> Result<(Array, Array)> {
         let gates = softmax_axis(gates, -1, true)?;
-        let (k, tokens) = (self.per_token, gates.dim(1));
-        let order = argpartition_axis(&gates, -k, -1)?;
-        let experts = slice(&order, &[0, 0, self.count - k], &[1, tokens, self.count])?;
+        let experts = self.greatest(&gates)?;
         let mut scores = gates.take_along_axis(&experts, -1)?;
         if renormalise {
             scores = scores.divide(scores.sum_axis(-1, true)?)?;
         }
         Ok((experts, scores))
+    }
+
+    /// The experts with the greatest scores.
+    fn greatest(&self, scores: &Array) -> Result<Array> {
+        let (k, tokens) = (self.per_token, scores.dim(1));
+        let order = argpartition_axis(scores, -k, -1)?;
+        slice(&order, &[0, 0, self.count - k], &[1, tokens, self.count])
+    }
+
+    /// Everything in fp32, whatever the type of `x`; the weights have its type again.
+    fn by_sigmoid_of_single(&self, x: &Array) -> Result<(Array, Array)> {
+        let (k, tokens) = (self.per_token, x.dim(1));
+        let original = sigmoid(self.gate.forward(&x.as_dtype(Dtype::Float32)?)?)?;
+        let scores = match &self.correction {
+            Some(correction) => original.add(correction)?,
+            None => original.clone(),
+        };
+        let order = argpartition_axis(scores.negative()?, k - 1, -1)?;
+        let experts = slice(&order, &[0, 0, 0], &[1, tokens, k])?;
+        let scores = original.take_along_axis(&experts, -1)?;
+        let sum = scores.sum_axis(-1, true)?.add(Array::from_f32(1e-20))?;
+        Ok((experts, scores.divide(sum)?.as_dtype(x.dtype())?))
     }
 
     fn by_sigmoid(
@@ -115,7 +153,9 @@ pub(crate) struct FastExperts {
     pub(crate) gate_up: Array,
     /// `[experts, inner, out]`, a transposed view.
     pub(crate) down: Array,
-    /// The same, one array per expert.
+    /// `[experts, 2·inner]` and `[experts, out]`.
+    pub(crate) biases: Option<(Array, Array)>,
+    /// The same matrices, one array per expert.
     pub(crate) each: Vec<(Array, Array)>,
     /// Where souls add to gate, up and down.
     pub(crate) sites: [Rc<Site>; 3],
@@ -173,18 +213,41 @@ pub(super) fn switch(
         Weight::Plain(weight) => gather_mm(x, weight, indices, is_sorted),
         Weight::Packed(packed) => packed.gathered(x, indices, is_sorted),
     }?;
+    let y = with_biases(y, linear.bias.as_ref(), indices)?;
     match &linear.site {
         Some(site) => site.with_gathered(x, y, indices, is_sorted),
         None => Ok(y),
     }
 }
 
+/// `y`, made by the matrices of `indices`, with their biases, one row per matrix.
+fn with_biases(y: Array, biases: Option<&Array>, indices: &Array) -> Result<Array> {
+    match biases {
+        Some(biases) => y.add(biases.take_axis(indices, 0)?.expand_dims(-2)?),
+        None => Ok(y),
+    }
+}
+
+/// `y`, made by the matrix of `expert`, with its bias.
+fn with_bias(y: Array, biases: Option<&Array>, expert: i32) -> Result<Array> {
+    match biases {
+        Some(biases) => y.add(slice(biases, &[expert, 0], &[expert + 1, biases.dim(1)])?),
+        None => Ok(y),
+    }
+}
+
 impl FastExperts {
+    fn biases(&self) -> (Option<&Array>, Option<&Array>) {
+        self.biases.as_ref().map(|(rising, falling)| (rising, falling)).unzip()
+    }
+
     /// For few rows: one product per row and expert.
     fn gathered(&self, x: &Array, experts: &Array, activation: Activation) -> Result<Array> {
         let (tokens, hidden, k) = (x.dim(1), x.dim(2), experts.dim(2));
         let x = x.reshape(&[1, tokens, 1, 1, hidden])?;
+        let (rising, falling) = self.biases();
         let both = gather_mm(&x, &self.gate_up, experts, false)?;
+        let both = with_biases(both, rising, experts)?;
         let inner = both.dim(4) / 2;
         let gate = slice(&both, &[0; 5], &[1, tokens, k, 1, inner])?;
         let up = slice(&both, &[0, 0, 0, 0, inner], &[1, tokens, k, 1, 2 * inner])?;
@@ -193,6 +256,7 @@ impl FastExperts {
         let up = up_site.with_gathered(&x, up, experts, false)?;
         let h = activation.of(&gate, &up)?;
         let y = gather_mm(&h, &self.down, experts, false)?;
+        let y = with_biases(y, falling, experts)?;
         let y = down_site.with_gathered(&h, y, experts, false)?;
         y.reshape(&[1, tokens, k, hidden])
     }
@@ -213,6 +277,7 @@ impl FastExperts {
         let mut back = vec![0u32; chosen.len()];
         let mut place = 0;
         let [gate_site, up_site, down_site] = &self.sites;
+        let (rising, falling) = self.biases();
         let met =
             (0..).zip(rows.iter().zip(&self.each)).filter(|(_, (slots, _))| !slots.is_empty());
         for (expert, (slots, (gate_up, down))) in met {
@@ -223,14 +288,15 @@ impl FastExperts {
             let sources: Vec<u32> = slots.iter().map(|slot| slot / k as u32).collect();
             let len = sources.len() as i32;
             let x = x.take_axis(Array::from_slice(&sources, &[len]), 0)?;
-            let both = x.matmul(gate_up)?;
+            let both = with_bias(x.matmul(gate_up)?, rising, expert)?;
             let inner = both.dim(1) / 2;
             let gate = slice(&both, &[0, 0], &[len, inner])?;
             let up = slice(&both, &[0, inner], &[len, 2 * inner])?;
             let gate = gate_site.with_one(&x, gate, expert)?;
             let up = up_site.with_one(&x, up, expert)?;
             let h = activation.of(&gate, &up)?;
-            parts.push(down_site.with_one(&h, h.matmul(down)?, expert)?);
+            let y = with_bias(h.matmul(down)?, falling, expert)?;
+            parts.push(down_site.with_one(&h, y, expert)?);
         }
         let sorted = ops::concatenate(&parts, 0)?;
         let back = Array::from_slice(&back, &[back.len() as i32]);

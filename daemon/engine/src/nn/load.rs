@@ -129,7 +129,7 @@ impl Arrays {
 
     pub(crate) fn linear(&mut self, matrix: &Matrix, site: Rc<Site>) -> Result<Linear> {
         let weight = self.weight(matrix)?;
-        let bias = matrix.bias.then(|| self.float(&matrix.names("bias")[0])).transpose()?;
+        let bias = matrix.bias.then(|| self.part(matrix, "bias", true)).transpose()?;
         Ok(Linear { weight, bias, site: Some(site) })
     }
 
@@ -179,7 +179,15 @@ impl Arrays {
             return Ok(SwitchWeights::Apart { gate, up, down: self.linear(down, down_site)? });
         }
         let gate_up = concatenate(&[self.dense(gate)?, self.dense(up)?], 1)?;
-        fast_switch(&gate_up, &self.dense(down)?, sites)
+        let biases = if gate.bias && up.bias && down.bias {
+            let both = [self.part(gate, "bias", true)?, self.part(up, "bias", true)?];
+            let biases = (concatenate(&both, -1)?, self.part(down, "bias", true)?);
+            eval([&biases.0, &biases.1])?;
+            Some(biases)
+        } else {
+            None
+        };
+        fast_switch(&gate_up, &self.dense(down)?, biases, sites)
     }
 
     /// Of experts whose gate and up are in one tensor, unpacked.
@@ -190,7 +198,7 @@ impl Arrays {
     ) -> Result<SwitchWeights> {
         let (gate_up, down) = (self.float(gate_up)?, self.float(down)?);
         if self.floats == Floats::Dense {
-            return fast_switch(&gate_up, &down, sites);
+            return fast_switch(&gate_up, &down, None, sites);
         }
         let [count, both, hidden] = [0, 1, 2].map(|axis| gate_up.dim(axis));
         let half = |start| slice(&gate_up, &[0, start, 0], &[count, start + both / 2, hidden]);
@@ -207,12 +215,17 @@ impl Arrays {
 }
 
 /// `gate_up` is `[experts, 2·inner, hidden]`, `down` `[experts, hidden, inner]`.
-fn fast_switch(gate_up: &Array, down: &Array, sites: [Rc<Site>; 3]) -> Result<SwitchWeights> {
+fn fast_switch(
+    gate_up: &Array,
+    down: &Array,
+    biases: Option<(Array, Array)>,
+    sites: [Rc<Site>; 3],
+) -> Result<SwitchWeights> {
     eval([gate_up, down])?;
     let (gate_up, down) = (transposed(gate_up)?, transposed(down)?);
     let each = (0..gate_up.dim(0)).map(|expert| Ok((one(&gate_up, expert)?, one(&down, expert)?)));
     let each: Vec<(Array, Array)> = each.collect::<Result<_>>()?;
-    Ok(SwitchWeights::Fused(FastExperts { gate_up, down, each, sites }))
+    Ok(SwitchWeights::Fused(FastExperts { gate_up, down, biases, each, sites }))
 }
 
 /// The matrices with their last two axes exchanged: a view.

@@ -143,7 +143,7 @@ impl<'s> Checker<'s> {
             }
         }
         if bias {
-            self.tensors(&matrix, "bias", &[out], Entry::is_float)?;
+            self.tensors(&matrix, "bias", &shape(&[out]), Entry::is_float)?;
             self.cost.parameters += out as u64;
         }
         self.cost.parameters += matrix.len();
