@@ -172,6 +172,9 @@ impl<'e> Writer<'e> {
             Err(error) => return Err(error),
         };
         self.tokens += 1;
+        if let Some(len) = step.rewound_to {
+            self.tape.truncate(len);
+        }
         if std::mem::take(&mut self.turned) && step.logprob < IMPROBABLE.ln() {
             self.gave_up = true;
             return Ok(self.end());
@@ -182,6 +185,10 @@ impl<'e> Writer<'e> {
         }
         let bytes = self.engine.tokenizer().token_bytes(step.token);
         self.tape.push(&step, bytes);
+        if step.finish == Some(Finish::Collapse) {
+            self.tape.truncate(step.settled);
+            return Ok(self.end());
+        }
         if self.tape.is_broken() || step.finish.is_some() {
             return Ok(self.end());
         }

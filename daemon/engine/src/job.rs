@@ -80,6 +80,13 @@ pub struct Step {
     /// The likeliest tokens with their log probabilities (likewise the model's own), likeliest first: as many as
     /// [`Sampling::top_len`] says.
     pub top: Vec<(TokenId, f32)>,
+    /// The tape up to here stays as it is, whatever the collapse guard does ([`Guard`](crate::Guard)): a client that cannot take text
+    /// back, because it streams, hands out these tokens and holds back the rest. Without a guard this is the whole tape. With
+    /// [`Finish::Collapse`], what comes from here on is the loop.
+    pub settled: usize,
+    /// The guard has cut the tape to this length: the steps from there on that were taken are void, and this one comes in the place
+    /// of the first of them. It is this step's position. Steps that nobody had taken are cut without a word.
+    pub rewound_to: Option<usize>,
     /// Set on the last step of a sequence.
     pub finish: Option<Finish>,
 }
@@ -91,6 +98,8 @@ pub enum Finish {
     Stop,
     /// `tokens_max` or the model's context is reached.
     Length,
+    /// The model repeats itself, and going back has not helped. The loop begins at [`Step::settled`].
+    Collapse,
 }
 
 /// A job that was not accepted.

@@ -18,6 +18,7 @@ mod config;
 mod ending;
 mod engine;
 mod fair;
+mod guard;
 mod info;
 mod job;
 mod line;
@@ -46,6 +47,7 @@ pub use crate::{
     backend::scripted::Script,
     ending::end_all,
     engine::Engine,
+    guard::{Collapse, Detector, Guard, TokenKinds},
     info::{Compute, LoadError, LoadOptions, ModelInfo, MountError},
     job::{
         Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, SubmitError, TokenId,

@@ -127,6 +127,8 @@ pub(crate) struct Mailbox {
     pub(crate) failed: Option<EngineError>,
     /// The rewinds and reseeds that the thread has not seen yet, merged into one.
     pub(crate) course: Option<Course>,
+    /// The guard has cut the tape to this length, and the caller has not yet taken the step that tells it.
+    pub(crate) cut: Option<usize>,
 }
 
 /// A change of course: where to go on from, and how to draw from there.
@@ -141,6 +143,15 @@ pub(crate) struct Course {
 }
 
 impl Mailbox {
+    /// The guard has cut the tape to `len`.
+    pub(crate) fn cut(&mut self, len: usize) {
+        self.steps.retain(|step| step.position < len);
+        self.cut = Some(self.cut.map_or(len, |cut| cut.min(len)));
+        if let Some(course) = &mut self.course {
+            course.len = course.len.min(len);
+        }
+    }
+
     /// No more steps will come.
     pub(crate) fn end(&mut self) {
         self.ended = true;
@@ -185,6 +196,8 @@ impl Line {
         let mut board = self.shared.lock();
         let ids = board.reserve(forks.len())?;
         let (first, at) = (ids.start, board.stats.ticks);
+        let cut = board.mailboxes.get(&from).and_then(|mailbox| mailbox.cut);
+        let len = cut.map_or(len, |cut| len.min(cut));
         board.inbox.push_back(Request::Fork { from, len, first, at, forks });
         drop(board);
         self.shared.bell.notify_one();
@@ -227,6 +240,7 @@ impl Line {
             return Poll::Ready(Ok(None));
         };
         if let Some(step) = mailbox.steps.pop_front() {
+            mailbox.cut = mailbox.cut.filter(|&cut| step.position < cut);
             drop(board);
             self.shared.bell.notify_one(); // There is room to run ahead again.
             return Poll::Ready(Ok(Some(step)));
@@ -269,7 +283,15 @@ impl Line {
         mailbox.steps.clear();
         mailbox.failed = None;
         mailbox.ended = false;
-        change(mailbox.course.get_or_insert(Course { len: usize::MAX, rewinds: 0, reseed: None }));
+        let course =
+            mailbox.course.get_or_insert(Course { len: usize::MAX, rewinds: 0, reseed: None });
+        change(course);
+        // What the caller does not know to be cut cannot be gone back to.
+        match mailbox.cut {
+            Some(cut) if course.len < cut => mailbox.cut = None,
+            Some(cut) => course.len = cut,
+            None => {}
+        }
         drop(board);
         self.shared.bell.notify_one();
     }

@@ -106,7 +106,7 @@ impl Question {
     /// Sends the answer when there is one; `true` when the question is done with.
     pub(crate) fn answer(&mut self, turn: Turn) -> bool {
         let error = match turn {
-            Turn::More | Turn::Step(_) => return false,
+            Turn::More | Turn::Step(_) | Turn::Back(_) => return false,
             Turn::Answered => None,
             Turn::Failed(error) => Some(error),
         };

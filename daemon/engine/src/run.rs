@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     fair::{Phase, Shares},
+    guard::{Guard, Verdict, Watch},
     job::{Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, TokenId},
     line::{Board, Course},
     prefix::common_len,
@@ -50,6 +51,8 @@ pub(crate) enum Turn {
     More,
     /// A token.
     Step(Step),
+    /// The guard has cut the tape to this length.
+    Back(usize),
     /// Every question has a last turn.
     Answered,
     Failed(EngineError),
@@ -158,6 +161,8 @@ pub(crate) struct Decode {
     constraint: Option<Box<dyn Constraint>>,
     sampling: Sampling,
     sampler: Sampler,
+    /// Looks for loops, where that is wanted.
+    watch: Option<Watch>,
     pub(crate) limits: Limits,
     /// Rewinds since the seed was set.
     retry: u64,
@@ -168,8 +173,13 @@ pub(crate) struct Decode {
 }
 
 impl Decode {
-    pub(crate) fn new(id: u64, job: Job) -> Self {
-        let Job { prompt, constraint, sampling, limits, class: _ } = job;
+    pub(crate) fn new(id: u64, job: Job, facts: &Facts) -> Self {
+        let Job { prompt, constraint, sampling, limits, class } = job;
+        let is_watched = match sampling.guard {
+            Guard::ByClass => class >= Class::Agent,
+            Guard::On => true,
+            Guard::Off => false,
+        };
         Self {
             id,
             prompt: prompt.into(),
@@ -177,6 +187,7 @@ impl Decode {
             constraint,
             sampling,
             sampler: Sampler::default(),
+            watch: is_watched.then(|| Watch::new(facts.kinds.clone())),
             limits,
             retry: 0,
             prepared: Ok(()),
@@ -187,10 +198,15 @@ impl Decode {
     /// Another line from the first `len` tokens of the tape on.
     pub(crate) fn fork(&self, id: u64, len: usize, fork: Fork) -> Self {
         let len = len.min(self.tape.len());
+        let mut watch = self.watch.clone();
+        if let Some(watch) = &mut watch {
+            watch.rewound(&self.tape[..len]);
+        }
         Self {
             id,
             prompt: self.prompt.clone(),
             tape: self.tape[..len].to_vec(),
+            watch,
             constraint: fork.constraint,
             sampling: Sampling { seed: fork.seed, ..self.sampling.clone() },
             sampler: Sampler::default(),
@@ -237,11 +253,7 @@ impl Decode {
     /// Applies what the caller wished.
     pub(crate) fn steer(&mut self, course: Course) {
         if course.len < self.tape.len() {
-            self.tape.truncate(course.len);
-            self.finished = false;
-            if let Some(constraint) = &mut self.constraint {
-                let _ = catch_unwind(AssertUnwindSafe(|| constraint.rewound(course.len)));
-            }
+            self.cut(course.len);
         }
         if let Some((seed, temperature)) = course.reseed {
             self.sampling.seed = seed;
@@ -249,6 +261,17 @@ impl Decode {
             self.retry = 0;
         }
         self.retry += course.rewinds;
+    }
+
+    fn cut(&mut self, len: usize) {
+        self.tape.truncate(len);
+        self.finished = false;
+        if let Some(constraint) = &mut self.constraint {
+            let _ = catch_unwind(AssertUnwindSafe(|| constraint.rewound(len)));
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.rewound(&self.tape);
+        }
     }
 
     /// What can be done for the next draw while its logits are computed.
@@ -259,29 +282,31 @@ impl Decode {
         }
     }
 
-    /// Draws the next token from its logits and puts it on the tape.
+    /// Draws the next token from its logits and puts it on the tape; or cuts the tape, where this token completes a loop.
     pub(crate) fn step(
         &mut self,
         mut logits: Vec<f32>,
         facts: &Facts,
-    ) -> Result<Step, EngineError> {
+    ) -> Result<Turn, EngineError> {
         let position = self.tape.len();
         let outlook = Outlook::of(&logits, self.sampling.top_len)
             .ok_or(EngineError::NotANumber { position })?;
         std::mem::replace(&mut self.prepared, Ok(()))?;
-        let raw = (self.constraint.is_some() || self.sampling.adjusts()).then(|| logits.clone());
+        let remedy = self.watch.as_ref().and_then(|watch| watch.remedy(&self.sampling, position));
+        let sampling = remedy.as_ref().unwrap_or(&self.sampling);
+        let raw = (self.constraint.is_some() || sampling.adjusts()).then(|| logits.clone());
         let history = History { prompt: &self.prompt, tape: &self.tape };
-        adjust(&mut logits, &self.sampling, history);
+        adjust(&mut logits, sampling, history);
         if let Some(constraint) = &mut self.constraint {
             caught(|| constraint.apply(&self.tape, &mut logits))?;
         }
         let token = self
             .sampler
-            .draw(&logits, &self.sampling, position, self.retry)
+            .draw(&logits, sampling, position, self.retry)
             .ok_or(EngineError::NothingAllowed { position })?;
         let logprob = raw.as_ref().unwrap_or(&logits)[token as usize] - outlook.normaliser;
         self.tape.push(token);
-        let finish = if facts.eos.contains(&token) || self.limits.stop.contains(&token) {
+        let mut finish = if facts.eos.contains(&token) || self.limits.stop.contains(&token) {
             Some(Finish::Stop)
         } else if self.tape.len() >= self.limits.tokens_max as usize
             || self.len() >= facts.context_max
@@ -290,8 +315,35 @@ impl Decode {
         } else {
             None
         };
+        let mut settled = self.tape.len();
+        if let Some(watch) = &mut self.watch {
+            let verdict = watch.look(&self.tape);
+            // What has ended is not taken back.
+            if finish.is_none() {
+                settled = watch.settled();
+            }
+            match verdict {
+                Verdict::Back(len) if finish.is_none() => {
+                    self.retry += 1;
+                    self.cut(len);
+                    return Ok(Turn::Back(len));
+                }
+                Verdict::End if finish.is_none() => finish = Some(Finish::Collapse),
+                _ => {}
+            }
+        }
         self.finished = finish.is_some();
-        Ok(Step { token, position, logprob, entropy: outlook.entropy, top: outlook.top, finish })
+        let Outlook { entropy, top, .. } = outlook;
+        Ok(Turn::Step(Step {
+            token,
+            position,
+            logprob,
+            entropy,
+            top,
+            settled,
+            rewound_to: None,
+            finish,
+        }))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    guard::Guard,
     job::{SubmitError, TokenId},
     token_set::TokenSet,
 };
@@ -46,8 +47,10 @@ pub struct Sampling {
     pub order: Order,
     /// How many of the likeliest tokens each step lists, at most [`TOP_LEN_MAX`].
     pub top_len: u32,
+    /// Whether loops are looked for, and taken back.
+    pub guard: Guard,
     /// The draw at tape position `i` depends on the logits, the seed, on `i`, and on how often the sequence was rewound since it
-    /// was seeded.
+    /// was seeded, be it by the caller or by the guard.
     pub seed: u64,
 }
 
@@ -173,6 +176,7 @@ impl Sampling {
         exempt: None,
         order: Order::USUAL,
         top_len: TOP_LEN,
+        guard: Guard::ByClass,
         seed: 0,
     };
 

@@ -10,7 +10,8 @@ use crate::{
 /// A job's tokens. Dropping it cancels the job at the next token and gives its cache back.
 ///
 /// The engine decodes up to `ahead_max` steps beyond those taken; a rewind throws them away, so that `next` never yields a step
-/// that was decoded before it.
+/// that was decoded before it. Where the collapse guard goes back, the next step says so ([`Step::rewound_to`]), and so does the next one of
+/// a sequence that was rewound or forked before that was known.
 pub struct Sequence {
     inner: Arc<Inner>,
     id: u64,
@@ -55,9 +56,10 @@ impl Sequence {
 
     /// The next step, or `None` after the one that finished the sequence. An error stays until the sequence is rewound.
     pub async fn next(&mut self) -> Result<Option<Step>, EngineError> {
-        let step = poll_fn(|context| self.inner.line.poll_step(self.id, context)).await?;
-        if step.is_some() {
-            self.taken += 1;
+        let mut step = poll_fn(|context| self.inner.line.poll_step(self.id, context)).await?;
+        if let Some(step) = &mut step {
+            step.rewound_to = (step.position < self.taken).then_some(step.position);
+            self.taken = step.position + 1;
         }
         Ok(step)
     }
@@ -79,7 +81,8 @@ impl Sequence {
         self.inner.line.rewind(self.id, self.taken);
     }
 
-    /// Draws from here on with another seed and temperature (a temperature that is negative or not a number counts as 0). Steps decoded but not taken are forgotten.
+    /// Draws from here on with another seed and temperature (a temperature that is negative or not a number counts as 0). Steps
+    /// decoded but not taken are forgotten.
     pub fn reseed(&mut self, seed: u64, temperature: f32) {
         self.inner.line.reseed(self.id, self.taken, seed, temperature);
     }

@@ -18,6 +18,7 @@ use crate::{
     backend::Backend,
     ending,
     fair::{Fairness, Phase},
+    guard::TokenKinds,
     job::{Class, EngineError, SoulId, TokenId},
     line::{Board, Line, Request, Shared},
     prefix::{PREFIX_BYTES_MAX, Prefixes},
@@ -25,6 +26,7 @@ use crate::{
     run::{Decode, Run, Work},
     sequence::Fork,
     stats::Stats,
+    tokenizer::Tokenizer,
 };
 
 /// What the thread has to know of the model.
@@ -34,6 +36,16 @@ pub(crate) struct Facts {
     pub(crate) eos: Vec<TokenId>,
     /// The longest prompt plus answer.
     pub(crate) context_max: usize,
+    /// What its tokens are made of.
+    pub(crate) kinds: Arc<TokenKinds>,
+}
+
+impl Facts {
+    pub(crate) fn of(tokenizer: &Tokenizer, context_max: usize) -> Facts {
+        let tokens = 0..tokenizer.len() as TokenId;
+        let kinds = TokenKinds::new(tokens.map(|token| tokenizer.token_bytes(token)));
+        Facts { eos: tokenizer.eos().to_vec(), context_max, kinds: Arc::new(kinds) }
+    }
 }
 
 /// Starts the thread. `open` runs on it and makes the backend; its error is handed back, and the thread is gone then.
@@ -151,7 +163,8 @@ impl<B: Backend> Runner<B> {
             match request {
                 Request::Job { id, at, job } => {
                     let (class, soul) = (job.class, None);
-                    self.arrive(class, at, soul, Work::Decode(Box::new(Decode::new(id, job))));
+                    let decode = Decode::new(id, job, &self.facts);
+                    self.arrive(class, at, soul, Work::Decode(Box::new(decode)));
                 }
                 Request::Ask { class, at, ask, ticket } => {
                     let question = Question::new(ask, ticket);

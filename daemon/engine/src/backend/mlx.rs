@@ -81,7 +81,7 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
         },
         config_unknown: config.unknown.clone(),
     };
-    let facts = Facts { eos: tokenizer.eos().to_vec(), context_max };
+    let facts = Facts::of(&tokenizer, context_max);
     let open = move || -> Result<(Mlx, Facts, ()), LoadError> {
         let backend = open(&config, &cost, &shards, floats)?;
         Ok((backend, facts, ()))

@@ -106,7 +106,7 @@ pub(crate) fn start(script: Script) -> (Line, ModelInfo, Tokenizer) {
     let vocabulary = PlainVocabulary { words: script.words.clone() };
     let len = vocabulary.len();
     let tokenizer = Tokenizer::plain(vocabulary.clone());
-    let facts = Facts { eos: tokenizer.eos().to_vec(), context_max: CONTEXT_MAX };
+    let facts = Facts::of(&tokenizer, CONTEXT_MAX);
     let lines = script
         .lines
         .iter()

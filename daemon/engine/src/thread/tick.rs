@@ -145,8 +145,8 @@ impl<B: Backend> Runner<B> {
                     self.backend.checkpoint(writer.state);
                     let turn = if writer.is_last {
                         self.stats.tokens_decoded += 1;
-                        let step = writer.decode.step(logits, &self.facts);
-                        step.map_or_else(Turn::Failed, Turn::Step)
+                        let turn = writer.decode.step(logits, &self.facts);
+                        turn.unwrap_or_else(Turn::Failed)
                     } else {
                         self.stats.tokens_replayed += 1;
                         Turn::More
@@ -221,7 +221,15 @@ impl<B: Backend> Runner<B> {
             }
             match &mut run.work {
                 Work::Decode(decode) => {
+                    if let (Turn::Back(_), Some(state)) = (&turn, &mut run.state) {
+                        self.backend.truncate(state, decode.len() - 1);
+                        run.fed = self.backend.len(state);
+                    }
                     let Some(mailbox) = board.mailboxes.get_mut(&decode.id) else { continue };
+                    if let Turn::Back(len) = turn {
+                        mailbox.cut(len);
+                        continue;
+                    }
                     // Where it was steered meanwhile, the step is void, and the course cuts the tape before the next turn.
                     if mailbox.course.is_some() {
                         continue;
@@ -235,7 +243,7 @@ impl<B: Backend> Runner<B> {
                             mailbox.ended = true;
                             mailbox.failed = Some(error);
                         }
-                        Turn::More | Turn::Answered => continue,
+                        Turn::More | Turn::Back(_) | Turn::Answered => continue,
                     }
                     wakers.extend(mailbox.waiter.take());
                 }

@@ -1,0 +1,155 @@
+//! The collapse guard through the whole engine, on the scripted backend.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use engine::{
+    Class, Constraint, Engine, Finish, Guard, Job, Limits, Sampling, Script, Sequence, Step,
+    TokenId,
+};
+
+/// A model that says "start" and then "go\n" for ever; where it may not, it says `otherwise` and goes on with that.
+fn stuck(otherwise: &'static str) -> Script {
+    Script::new().rule(move |seen| {
+        let said =
+            String::from_utf8_lossy(&seen.iter().map(|&token| token as u8).collect::<Vec<_>>())
+                .into_owned();
+        let text = said.split('>').nth(1).unwrap_or_default();
+        let next = |script: &str| script.as_bytes().get(text.len()).map(|&byte| u32::from(byte));
+        let looping = format!("start{}", "go\n".repeat(400));
+        if looping.starts_with(text) {
+            let mut said = vec![(next(&looping).unwrap_or(0), 9.0)];
+            if text.len() > 6 && text.ends_with('\n') {
+                said.push((u32::from(otherwise.as_bytes()[0]), 0.0));
+            }
+            return said;
+        }
+        let tail = text.rsplit('\n').next().unwrap_or_default();
+        match otherwise.strip_prefix(tail).and_then(|rest| rest.bytes().next()) {
+            Some(byte) => vec![(u32::from(byte), 9.0)],
+            None => vec![(END, 9.0)],
+        }
+    })
+}
+
+/// The scripted vocabulary's end of text.
+const END: TokenId = 256;
+
+fn job(engine: &Engine, class: Class) -> Job {
+    Job {
+        prompt: engine.tokenizer().encode_prompt("prompt>"),
+        constraint: None,
+        sampling: Sampling::GREEDY,
+        limits: Limits { tokens_max: 600, stop: Vec::new(), ahead_max: 4 },
+        class,
+    }
+}
+
+/// What a client that can take text back has in the end, what one has that cannot, and the steps.
+async fn read(engine: &Engine, sequence: &mut Sequence) -> (String, String, Vec<Step>) {
+    let (mut tape, mut sent, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(step) = sequence.next().await.unwrap() {
+        if let Some(len) = step.rewound_to {
+            assert!(len >= sent.len(), "what was settled is taken back");
+            assert!(len < tape.len() && len == step.position);
+            tape.truncate(len);
+        }
+        assert_eq!(step.position, tape.len());
+        assert!(step.settled >= sent.len() && step.settled <= tape.len() + 1);
+        tape.push(step.token);
+        sent.extend_from_slice(&tape[sent.len()..step.settled]);
+        steps.push(step);
+    }
+    let text = |tape: &[TokenId]| engine.tokenizer().decode(tape);
+    (text(&tape), text(&sent), steps)
+}
+
+#[tokio::test]
+async fn a_loop_is_taken_back_to_its_second_round() {
+    let engine = Engine::scripted(stuck("well, something else"));
+    let (taken, sent, steps) =
+        read(&engine, &mut engine.submit(job(&engine, Class::Agent)).unwrap()).await;
+    assert_eq!(taken, "startgo\nwell, something else");
+    assert_eq!(sent, taken);
+    assert!(steps.iter().any(|step| step.rewound_to == Some(8)));
+    assert_eq!(steps.last().unwrap().finish, Some(Finish::Stop));
+}
+
+#[tokio::test]
+async fn who_types_is_not_watched_unless_the_job_says_so() {
+    let engine = Engine::scripted(stuck("well"));
+    for (class, guard, watched) in [
+        (Class::Typing, Guard::ByClass, false),
+        (Class::Fix, Guard::ByClass, false),
+        (Class::Served, Guard::ByClass, true),
+        (Class::Typing, Guard::On, true),
+        (Class::Agent, Guard::Off, false),
+    ] {
+        let mut job = job(&engine, class);
+        job.sampling.guard = guard;
+        let (text, _, steps) = read(&engine, &mut engine.submit(job).unwrap()).await;
+        assert_eq!(text.len() < 600, watched, "{class:?} {guard:?}");
+        assert!(watched || steps.iter().all(|step| step.settled == step.position + 1));
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_but_loop_ends_with_collapse() {
+    let rewinds = Arc::new(AtomicUsize::new(0));
+    struct Count(Arc<AtomicUsize>);
+    impl Constraint for Count {
+        fn apply(&mut self, _tape: &[TokenId], _logits: &mut [f32]) {}
+        fn rewound(&mut self, _len: usize) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    // Whatever is banned, the same three tokens come.
+    let script = Script::new().rule(|seen| {
+        let next = [103, 111, 10][seen.len() % 3];
+        vec![(next, 40.0), (103, 20.0), (111, 19.0), (10, 18.0)]
+    });
+    let engine = Engine::scripted(script);
+    let mut job = job(&engine, Class::Served);
+    job.limits.tokens_max = 5000;
+    job.constraint = Some(Box::new(Count(rewinds.clone())));
+    let (text, sent, steps) = read(&engine, &mut engine.submit(job).unwrap()).await;
+    let last = steps.last().unwrap();
+    assert_eq!(last.finish, Some(Finish::Collapse));
+    assert_eq!(rewinds.load(Ordering::SeqCst), 2);
+    assert!(sent.len() == last.settled && sent.len() + 150 < text.len());
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_back_before_it_knows_of_a_cut_is_told_afterwards() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    struct Noting(Arc<Mutex<Vec<usize>>>);
+    impl Constraint for Noting {
+        fn apply(&mut self, _tape: &[TokenId], _logits: &mut [f32]) {}
+        fn rewound(&mut self, len: usize) {
+            self.0.lock().unwrap().push(len);
+        }
+    }
+    let engine = Engine::scripted(stuck("well, something else"));
+    let mut job = job(&engine, Class::Agent);
+    job.limits.ahead_max = 1000;
+    job.constraint = Some(Box::new(Noting(log.clone())));
+    let mut sequence = engine.submit(job).unwrap();
+    for _ in 0..60 {
+        sequence.next().await.unwrap();
+    }
+    while log.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let fork = sequence.fork(vec![engine::Fork::default()]);
+    sequence.rewind(sequence.mark_at(40));
+    for mut sequence in fork.unwrap().into_iter().chain([sequence]) {
+        let step = sequence.next().await.unwrap().unwrap();
+        assert_eq!((step.position, step.rewound_to), (8, Some(8)));
+        assert_eq!(step.token, u32::from(b'w'));
+    }
+}
