@@ -33,6 +33,6 @@ def cases(args):
     sparse = deepseek_v41(args)
     other = deepseek_v41(args, scoring_func="sigmoid", swiglu_limit=0.5, candidate_source_layer_id=-1, rope_scaling=None, num_hidden_layers=4, gate_temp=1.5)
     return {
-        **axes("deepseek_v41", sparse, committed=("q4",), draw=draw),
+        **axes("deepseek_v41", sparse, committed=("q4",), without=("bf16",), draw=draw),
         **axes("deepseek_v41-plain", other, only=("f32",), draw=draw),
     }
