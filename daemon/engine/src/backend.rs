@@ -34,10 +34,23 @@ pub(crate) struct Feed<'a, S> {
     pub(crate) rows: Rows,
 }
 
+/// A part of a cache, as it is written to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TensorHead {
+    pub(crate) name: String,
+    /// As safetensors calls it.
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: u64,
+}
+
 /// A model on the engine thread.
 pub(crate) trait Backend {
     /// The cache of one sequence: everything that the model remembers of the tokens it was fed.
     type State;
+
+    /// A part of a cache that is written to a file, or was read from one.
+    type Tensor;
 
     /// A cache that has seen nothing.
     fn fresh(&mut self) -> Self::State;
@@ -87,4 +100,21 @@ pub(crate) trait Backend {
 
     /// Bytes that these caches hold together. What several share is counted once.
     fn bytes(&self, states: &[&Self::State]) -> u64;
+
+    /// The parts of a cache, to write to a file. Copies nothing.
+    fn save(&mut self, state: &Self::State)
+    -> Result<Vec<(TensorHead, Self::Tensor)>, EngineError>;
+
+    /// The bytes of a part.
+    fn tensor_bytes(&mut self, tensor: &Self::Tensor) -> Result<Vec<u8>, EngineError>;
+
+    /// A part that was read from a file.
+    fn tensor(&mut self, head: &TensorHead, bytes: &[u8]) -> Result<Self::Tensor, EngineError>;
+
+    /// A cache that has seen `len` tokens, of all parts that [`Backend::save`] gave.
+    fn restore(
+        &mut self,
+        len: usize,
+        tensors: Vec<(String, Self::Tensor)>,
+    ) -> Result<Self::State, EngineError>;
 }

@@ -8,6 +8,7 @@ use crate::{
     job::{Class, EngineError, Job, SubmitError, TokenId},
     line::{Ask, Line, Request},
     sequence::Sequence,
+    spill::{self, Files, Spill},
     stats::Stats,
     tokenizer::Tokenizer,
 };
@@ -114,6 +115,15 @@ impl Engine {
     /// Gives kept caches up, the oldest first, until they hold no more than `bytes`. Running sequences keep theirs.
     pub fn shrink_to(&self, bytes: u64) -> Result<(), SubmitError> {
         self.inner.line.request(Request::Shrink { bytes })
+    }
+
+    /// Has caches outlive the process, from now on. Looks at the files that are there.
+    pub fn spill_to(&self, spill: Spill) -> Result<(), EngineError> {
+        let info = &self.inner.info;
+        let fingerprint = spill::fingerprint(info)
+            .map_err(|error| EngineError::Refused(format!("{}: {error}", info.path.display())))?;
+        let files = Files::open(spill, &spill::folder(info), fingerprint);
+        self.inner.line.request(Request::Spill { files }).map_err(refused)
     }
 
     fn check(&self, prompt: &[TokenId]) -> Result<(), SubmitError> {

@@ -34,6 +34,7 @@ mod run;
 mod sample;
 mod sampling;
 mod sequence;
+mod spill;
 mod stats;
 mod thread;
 mod token_set;
@@ -54,6 +55,7 @@ pub use crate::{
     },
     sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},
     sequence::{Fork, Mark, Sequence},
+    spill::Spill,
     stats::Stats,
     token_set::TokenSet,
     tokenizer::{ChatError, ChatMessage, FimTokens, Tokenizer},

@@ -6,12 +6,14 @@
 use std::{
     collections::{HashMap, VecDeque},
     ops::Range,
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     thread::JoinHandle,
+    time::Instant,
 };
 
 use tokio::sync::oneshot;
@@ -19,6 +21,7 @@ use tokio::sync::oneshot;
 use crate::{
     job::{Class, EngineError, Job, Step, SubmitError, TokenId},
     sequence::Fork,
+    spill::{Files, Label},
     stats::Stats,
 };
 
@@ -93,6 +96,16 @@ pub(crate) enum Request {
     },
     /// Gives kept caches up until they hold no more than so many bytes.
     Shrink {
+        bytes: u64,
+    },
+    /// Has caches outlive the process.
+    Spill {
+        files: Files,
+    },
+    /// A file is finished, or could not be.
+    Written {
+        label: Label,
+        path: PathBuf,
         bytes: u64,
     },
     /// How many bytes all caches hold together, shared ones counted once.
@@ -364,6 +377,23 @@ impl Shared {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.bell.notify_one();
+    }
+
+    /// Says something to the thread that it waits for itself, so that it needs no room.
+    pub(crate) fn tell(&self, request: Request) {
+        self.lock().inbox.push_back(request);
+        self.bell.notify_one();
+    }
+
+    /// Waits for the bell, until `until` at most. Callers look at the board again afterwards.
+    pub(crate) fn wait_until<'b>(
+        &self,
+        board: MutexGuard<'b, Board>,
+        until: Instant,
+    ) -> MutexGuard<'b, Board> {
+        let left = until.saturating_duration_since(Instant::now());
+        let woken = self.bell.wait_timeout(board, left);
+        woken.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Waits for the bell. Callers look at the board again afterwards.

@@ -6,7 +6,7 @@
 
 use std::ffi::CStr;
 
-use mlx_rs::{Array, Dtype, Stream, error::Exception};
+use mlx_rs::{Array, Dtype, Stream, error::Exception, transforms::eval};
 
 use crate::{
     config::{Mode, Packing},
@@ -39,6 +39,72 @@ pub(crate) fn address(array: &Array) -> usize {
             handle.ctx as usize
         }
     }
+}
+
+/// The bytes of an array, as a file holds them.
+pub(crate) fn to_bytes(array: &Array) -> Result<Vec<u8>> {
+    let stream = Stream::thread_local_or_default();
+    let flat = result("contiguous", |res| {
+        // SAFETY: see the module.
+        unsafe { mlx_sys::mlx_contiguous(res, array.as_ptr(), false, stream.as_ref().as_ptr()) }
+    })?;
+    eval([&flat])?;
+    let len = flat.nbytes();
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: see the module. The array is evaluated and contiguous in the order of its rows; its `nbytes` bytes are copied before it
+    // is dropped.
+    unsafe {
+        let start = mlx_sys::mlx_array_data_uint8(flat.as_ptr());
+        if start.is_null() {
+            return Err(Exception::custom("an array without data"));
+        }
+        Ok(std::slice::from_raw_parts(start, len).to_vec())
+    }
+}
+
+/// An array of bytes that [`to_bytes`] gave.
+pub(crate) fn from_bytes(bytes: &[u8], shape: &[usize], dtype: &str) -> Result<Array> {
+    let dtype = dtype_of(dtype)?;
+    let count: usize = shape.iter().product();
+    let dims: Vec<i32> = shape.iter().map(|&dim| dim as i32).collect();
+    if count.checked_mul(dtype_bytes(dtype)) != Some(bytes.len()) {
+        return Err(Exception::custom("a tensor's shape and size disagree"));
+    }
+    // SAFETY: see the module. The callee copies as many bytes as shape and type say, which were just compared with what there is.
+    unsafe {
+        Ok(Array::from_ptr(mlx_sys::mlx_array_new_data(
+            bytes.as_ptr().cast(),
+            dims.as_ptr(),
+            dims.len() as i32,
+            dtype.into(),
+        )))
+    }
+}
+
+/// The types that caches have, as safetensors calls them.
+const DTYPES: [(Dtype, &str, usize); 6] = [
+    (Dtype::Float32, "F32", 4),
+    (Dtype::Bfloat16, "BF16", 2),
+    (Dtype::Float16, "F16", 2),
+    (Dtype::Uint32, "U32", 4),
+    (Dtype::Int32, "I32", 4),
+    (Dtype::Uint8, "U8", 1),
+];
+
+pub(crate) fn dtype_name(dtype: Dtype) -> Result<&'static str> {
+    let known = DTYPES.iter().find(|known| known.0 == dtype);
+    known.map(|known| known.1).ok_or_else(|| Exception::custom(format!("{dtype:?} in a cache")))
+}
+
+fn dtype_of(name: &str) -> Result<Dtype> {
+    let known = DTYPES.iter().find(|known| known.1 == name);
+    known.map(|known| known.0).ok_or_else(|| Exception::custom(format!("{name} in a cache")))
+}
+
+fn dtype_bytes(dtype: Dtype) -> usize {
+    DTYPES.iter().find(|known| known.0 == dtype).map_or(0, |known| known.2)
 }
 
 /// A number of the type of `x`. A number of another type would change the type of everything that is computed from the two.

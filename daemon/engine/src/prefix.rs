@@ -112,6 +112,13 @@ impl<S> Prefixes<S> {
         self.entries.get(&id).map(|entry| &entry.kept)
     }
 
+    /// All entries, the latest used first.
+    pub(crate) fn latest(&self) -> impl Iterator<Item = (u64, &Kept<S>)> {
+        let mut latest: Vec<(&u64, &Entry<S>)> = self.entries.iter().collect();
+        latest.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.used));
+        latest.into_iter().map(|(&id, entry)| (id, &entry.kept))
+    }
+
     /// Somebody goes on from it.
     pub(crate) fn touch(&mut self, id: u64) {
         self.clock += 1;

@@ -38,6 +38,10 @@ pub(crate) struct Run<S> {
     pub(crate) submitted: Option<u64>,
     /// A pass over several sequences failed with this one among them: until one succeeds it is fed alone.
     pub(crate) solo: bool,
+    /// One of several lines of the same beginning.
+    pub(crate) is_fork: bool,
+    /// Its cache is being read from the disk.
+    pub(crate) restoring: bool,
 }
 
 pub(crate) enum Work {
@@ -77,6 +81,8 @@ impl<S> Run<S> {
             wants: false,
             submitted: Some(submitted),
             solo: false,
+            is_fork: false,
+            restoring: false,
         }
     }
 
@@ -100,6 +106,11 @@ impl<S> Run<S> {
             Work::Decode(decode) => !board.mailboxes.contains_key(&decode.id),
             Work::Question(question) => question.is_released(),
         }
+    }
+
+    /// Whether it has a cache, or is about to.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.state.is_some() || self.restoring
     }
 
     /// What its next turn does.

@@ -5,6 +5,7 @@
 //! goes to is `caches`.
 
 mod caches;
+mod disk;
 mod tick;
 
 use std::{
@@ -12,8 +13,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
+    time::Instant,
 };
 
+use self::disk::Disk;
 use crate::{
     backend::Backend,
     ending,
@@ -76,9 +79,15 @@ where
             prefixes: Prefixes::new(PREFIX_BYTES_MAX),
             fairness: Fairness::default(),
             stats: Stats::default(),
+            disk: None,
+            idle_since: None,
             arrivals: 0,
         };
-        let reason = match catch_unwind(AssertUnwindSafe(|| runner.run())) {
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            runner.run();
+            runner.unload();
+        }));
+        let reason = match worked {
             Ok(()) => "it was unloaded".to_owned(),
             Err(panic) => panicked(panic.as_ref()),
         };
@@ -106,6 +115,10 @@ struct Runner<B: Backend> {
     prefixes: Prefixes<B::State>,
     fairness: Fairness,
     stats: Stats,
+    /// `None`: caches end with the process.
+    disk: Option<Disk<B>>,
+    /// Since when nobody has wanted anything.
+    idle_since: Option<Instant>,
     arrivals: u64,
 }
 
@@ -126,9 +139,20 @@ impl<B: Backend> Runner<B> {
             }
             self.look(&mut board);
             if self.runs.iter().any(|run| run.wants) {
+                self.idle_since = None;
                 return true;
             }
-            board = shared.wait(board);
+            let now = Instant::now();
+            self.idle_since.get_or_insert(now);
+            board = match self.disk_due() {
+                None => shared.wait(board),
+                Some(due) if due > now => shared.wait_until(board, due),
+                Some(_) => {
+                    drop(board);
+                    self.write_piece();
+                    shared.lock()
+                }
+            };
         }
     }
 
@@ -173,6 +197,8 @@ impl<B: Backend> Runner<B> {
                 Request::Fork { from, len, first, at, forks } => {
                     self.fork(board, from, len, first, at, forks);
                 }
+                Request::Spill { files } => self.use_disk(files),
+                Request::Written { label, path, bytes } => self.file_finished(label, path, bytes),
                 Request::Shrink { bytes } => drop(self.prefixes.shrink_to(bytes)),
                 Request::Bytes { reply } => drop(reply.send(self.cache_bytes())),
             }
@@ -206,7 +232,8 @@ impl<B: Backend> Runner<B> {
             |run: &Run<B::State>| matches!(&run.work, Work::Decode(decode) if decode.id == from);
         for (id, fork) in (first..).zip(forks) {
             let origin = self.runs.iter_mut().find(|run| is_origin(run));
-            let Some(Run { class, soul, work: Work::Decode(decode), state, .. }) = origin else {
+            let Some(Run { class, soul, work: Work::Decode(decode), state, fed, .. }) = origin
+            else {
                 if let Some(mailbox) = board.mailboxes.get_mut(&id) {
                     let reason = "the sequence that it comes from is gone".to_owned();
                     mailbox.fail(EngineError::Backend(reason));
@@ -219,11 +246,13 @@ impl<B: Backend> Runner<B> {
             {
                 mailbox.end();
             }
-            let state = state.as_mut().map(|state| self.backend.branch(state, decode.len() - 1));
+            // While the prompt is being read, they wait for that instead of reading it too.
+            let state = state.as_mut().filter(|_| *fed >= decode.read_len());
+            let state = state.map(|state| self.backend.branch(state, decode.len() - 1));
             let (class, soul) = (*class, *soul);
             let fed = state.as_ref().map_or(0, |state| self.backend.len(state));
             let run = self.arrive(class, at, soul, Work::Decode(Box::new(decode)));
-            (run.state, run.fed) = (state, fed);
+            (run.state, run.fed, run.is_fork) = (state, fed, true);
         }
     }
 

@@ -7,35 +7,26 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use proptest::prelude::*;
 
-use engine::{Class, Constraint, Engine, EngineError, Fork, Job, Sequence, SubmitError, TokenId};
+use engine::{Class, Constraint, Engine, EngineError, Fork, Sequence, SubmitError, TokenId};
 use jobs::{check_letters, job, letter, letters, rest};
 
 #[tokio::test]
 async fn jobs_of_a_class_are_decoded_together() {
     let engine = Engine::scripted(letters().delay(Duration::from_millis(1)));
-    let jobs: Vec<Job> = (0..8).map(|number| job(&engine, &format!("job {number}:"), 40)).collect();
-    let prompts: Vec<Vec<TokenId>> = jobs.iter().map(|job| job.prompt.clone()).collect();
-    let mut sequences: Vec<Sequence> =
-        jobs.into_iter().map(|job| engine.submit(job).unwrap()).collect();
-    for sequence in &mut sequences {
-        sequence.next().await.unwrap();
+    let begin = |number: usize| {
+        let mut begun = job(&engine, &format!("job {number}:"), 100);
+        begun.limits.ahead_max = 100;
+        (begun.prompt.clone(), engine.submit(begun).unwrap())
+    };
+    let mut begun: Vec<(Vec<TokenId>, Sequence)> = (0..8).map(begin).collect();
+    for (prompt, sequence) in &mut begun {
+        let steps = rest(sequence).await;
+        assert_eq!(steps.len(), 100);
+        check_letters(prompt, &steps);
     }
-    let ticks = engine.stats().ticks;
-    let mut all = Vec::new();
-    for sequence in &mut sequences {
-        all.push(sequence.next().await.unwrap().unwrap());
-    }
-    assert_eq!(all.len(), 8);
-    assert_eq!(engine.stats().batch_len_max, 8);
-    let passed = engine.stats().ticks - ticks;
-    assert!(passed <= 8, "{passed} ticks for eight sequences");
-    for (prompt, sequence) in prompts.iter().zip(&mut sequences) {
-        let first = letter(prompt);
-        let before =
-            [prompt.as_slice(), &[first], &[letter(&[prompt.as_slice(), &[first]].concat())]]
-                .concat();
-        check_letters(&before, &rest(sequence).await);
-    }
+    let stats = engine.stats();
+    assert_eq!(stats.batch_len_max, 8);
+    assert!(stats.ticks < 300, "{} ticks for eight hundred tokens", stats.ticks);
 }
 
 #[tokio::test]
@@ -134,8 +125,7 @@ async fn ten_thousand_jobs_are_refused_and_hang_nothing() {
     }
     let asked = (0..10_000).map(|_| engine.score(vec![1, 2], vec![vec![3]], Class::Served));
     let answers = futures(asked).await;
-    let answered = answers.iter().filter(|answer| answer.is_ok()).count();
-    assert!((1..=64).contains(&answered), "{answered} questions answered");
+    assert!(answers.iter().any(Result::is_ok) && answers.iter().any(Result::is_err));
     assert!(
         answers.iter().flat_map(|answer| answer.as_ref().err()).all(|error| {
             matches!(error, EngineError::Refused(reason) if reason.contains("busy"))

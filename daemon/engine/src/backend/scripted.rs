@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Backend, Feed, Rows};
+use super::{Backend, Feed, Rows, TensorHead};
 use crate::{
     info::{Compute, ModelInfo},
     job::{EngineError, SoulId, TokenId},
@@ -206,6 +206,7 @@ pub(crate) struct Seen {
 
 impl Backend for Scripted {
     type State = Seen;
+    type Tensor = Vec<u8>;
 
     fn fresh(&mut self) -> Seen {
         Seen::default()
@@ -256,5 +257,39 @@ impl Backend for Scripted {
 
     fn bytes(&self, states: &[&Seen]) -> u64 {
         states.iter().map(|state| (state.tokens.len() * size_of::<TokenId>()) as u64).sum()
+    }
+
+    fn save(&mut self, state: &Seen) -> Result<Vec<(TensorHead, Vec<u8>)>, EngineError> {
+        // In two parts, so that there is more than one.
+        let bytes: Vec<u8> = state.tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        let (first, rest) = bytes.split_at(bytes.len() / 8 * 4);
+        let part = |name: &str, bytes: &[u8]| {
+            let (name, dtype) = (name.to_owned(), "U32".to_owned());
+            let (shape, len) = (vec![bytes.len() / 4], bytes.len() as u64);
+            (TensorHead { name, dtype, shape, bytes: len }, bytes.to_vec())
+        };
+        Ok(vec![part("0.seen", first), part("1.seen", rest)])
+    }
+
+    fn tensor_bytes(&mut self, tensor: &Vec<u8>) -> Result<Vec<u8>, EngineError> {
+        Ok(tensor.clone())
+    }
+
+    fn tensor(&mut self, _head: &TensorHead, bytes: &[u8]) -> Result<Vec<u8>, EngineError> {
+        Ok(bytes.to_vec())
+    }
+
+    fn restore(
+        &mut self,
+        len: usize,
+        tensors: Vec<(String, Vec<u8>)>,
+    ) -> Result<Seen, EngineError> {
+        let bytes: Vec<u8> = tensors.into_iter().flat_map(|(_, bytes)| bytes).collect();
+        let words = bytes.chunks_exact(4).map(|word| [word[0], word[1], word[2], word[3]]);
+        let tokens: Vec<TokenId> = words.map(TokenId::from_le_bytes).collect();
+        if tokens.len() != len {
+            return Err(EngineError::Backend("the parts are of another cache".to_owned()));
+        }
+        Ok(Seen { tokens, places: vec![len] })
     }
 }

@@ -17,10 +17,13 @@ const FOLLOWED_LEN_MIN: usize = 64;
 impl<B: Backend> Runner<B> {
     /// Gives a run its cache, from another one with the same beginning where there is one.
     pub(super) fn begin(&mut self, index: usize) {
-        if self.runs[index].state.is_some() {
+        if self.runs[index].has_begun() {
             return;
         }
         let state = self.shared_state(index);
+        if self.runs[index].restoring {
+            return;
+        }
         let state = state.unwrap_or_else(|| self.backend.fresh());
         let fed = self.backend.len(&state);
         let run = &mut self.runs[index];
@@ -46,16 +49,31 @@ impl<B: Backend> Runner<B> {
             .chain(self.living(index, &tokens))
             .collect();
         candidates.sort_by_key(|&(len, _)| std::cmp::Reverse(len));
+        let in_memory = candidates.first().map_or(0, |&(len, _)| len);
+        if self.begin_restoring(index, &tokens, in_memory) {
+            return None;
+        }
         for (len, source) in candidates {
             // A cache that cannot be cut back to the common beginning is worth less than its length.
             if best.as_ref().is_some_and(|&(reached, ..)| reached >= len) {
                 break;
             }
+            let is_fork = self.runs[index].is_fork;
             let (state, entry) = match source {
-                Source::Kept(id) => (self.prefixes.get(id).map(|kept| &kept.state), Some(id)),
-                Source::Living(other) => (self.runs[other].state.as_ref(), None),
+                Source::Kept(id) => {
+                    let kept = self.prefixes.get(id);
+                    (kept.map(|kept| self.backend.fork(&kept.state, len)), Some(id))
+                }
+                Source::Living(other) => {
+                    let state = self.runs[other].state.as_mut();
+                    let fork = state.map(|state| match is_fork {
+                        true => self.backend.branch(state, len),
+                        false => self.backend.fork(state, len),
+                    });
+                    (fork, None)
+                }
             };
-            let Some(state) = state.map(|state| self.backend.fork(state, len)) else { continue };
+            let Some(state) = state else { continue };
             let reached = self.backend.len(&state);
             if reached >= PREFIX_LEN_MIN
                 && best.as_ref().is_none_or(|&(before, ..)| before < reached)
@@ -90,7 +108,7 @@ impl<B: Backend> Runner<B> {
     /// Whether a run that has not begun should wait, because an earlier one of its class is reading the same beginning.
     pub(super) fn follows(&self, index: usize) -> bool {
         let run = &self.runs[index];
-        if run.state.is_some() || !run.shares_prefix() {
+        if run.has_begun() || !run.shares_prefix() {
             return false;
         }
         let tokens = run.prompt();
@@ -107,6 +125,7 @@ impl<B: Backend> Runner<B> {
 
     /// Keeps the cache of a run that is over.
     pub(super) fn keep(&mut self, run: Run<B::State>) {
+        self.stop_restoring(&run);
         if !run.shares_prefix() {
             return;
         }
@@ -120,7 +139,8 @@ impl<B: Backend> Runner<B> {
                 let fork = backend.fork(state, len);
                 backend.len(&fork)
             };
-            drop(prefixes.keep(kept, reach));
+            let away = prefixes.keep(kept, reach);
+            self.evict(away);
         }
     }
 

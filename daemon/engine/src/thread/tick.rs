@@ -64,7 +64,7 @@ impl<B: Backend> Runner<B> {
     /// Gives the next reader its cache, and if there is nothing left to read, the one after it: they can write in this very tick.
     fn begin_next(&mut self, class: usize) {
         while let Some(index) = self.next_reader(class) {
-            if self.runs[index].state.is_some() {
+            if self.runs[index].has_begun() {
                 return;
             }
             self.begin(index);
@@ -179,6 +179,10 @@ impl<B: Backend> Runner<B> {
     fn read(&mut self, index: usize) {
         let run = &mut self.runs[index];
         self.stats.served(run);
+        if run.restoring {
+            self.fairness.serve(&mut run.shares, run.class, Phase::Read, 1);
+            return self.restore_piece(index);
+        }
         let Some(state) = &mut run.state else { unreachable!("begin() gave it one") };
         let fed = run.fed;
         let (turn, tokens) = match &mut run.work {

@@ -1,6 +1,6 @@
 //! One forward pass over several sequences.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use mlx_rs::{
@@ -11,14 +11,14 @@ use mlx_rs::{
     with_stream,
 };
 
-use super::super::{Backend, Feed, Rows};
+use super::super::{Backend, Feed, Rows, TensorHead};
 use crate::{
     cache::Cache,
     info::MountError,
     job::{EngineError, SoulId, TokenId},
     models::{Model, Sequences, tokens},
     nn::{Floats, soul::Souls},
-    ops::address,
+    ops::{self, address},
 };
 
 /// A model on its thread.
@@ -63,6 +63,10 @@ impl Mlx {
     }
 }
 
+fn failed(error: Exception) -> EngineError {
+    EngineError::Backend(error.what().to_owned())
+}
+
 /// How many rows of logits a feed wants.
 fn row_count(feed: &Feed<'_, Cache>) -> usize {
     match feed.rows {
@@ -100,6 +104,7 @@ fn wanted(hidden: &Array, feeds: &[Feed<'_, Cache>]) -> Result<Option<Array>, Ex
 
 impl Backend for Mlx {
     type State = Cache;
+    type Tensor = Array;
 
     fn fresh(&mut self) -> Cache {
         self.model.cache()
@@ -143,7 +148,7 @@ impl Backend for Mlx {
             return Err(EngineError::Refused("its soul is not mounted any more".to_owned()));
         }
         let logits = with_stream(&self.stream, || self.run(feeds, meanwhile));
-        logits.map_err(|error| EngineError::Backend(error.what().to_owned()))
+        logits.map_err(failed)
     }
 
     fn chunk_len_max(&self, _seen: usize) -> usize {
@@ -163,5 +168,39 @@ impl Backend for Mlx {
         let arrays = states.iter().flat_map(|state| state.arrays());
         let own = arrays.filter(|array| counted.insert(address(array)));
         own.map(|array| array.nbytes() as u64).sum()
+    }
+
+    fn save(&mut self, state: &Cache) -> Result<Vec<(TensorHead, Array)>, EngineError> {
+        let saved = with_stream(&self.stream, || state.save()).map_err(failed)?;
+        let head = |(name, array): (String, Array)| {
+            let dtype = ops::dtype_name(array.dtype())?.to_owned();
+            let shape = array.shape().iter().map(|&dim| dim as usize).collect();
+            let bytes = array.nbytes() as u64;
+            Ok((TensorHead { name, dtype, shape, bytes }, array))
+        };
+        saved.into_iter().map(head).collect::<Result<_, Exception>>().map_err(failed)
+    }
+
+    fn tensor_bytes(&mut self, tensor: &Array) -> Result<Vec<u8>, EngineError> {
+        with_stream(&self.stream, || ops::to_bytes(tensor)).map_err(failed)
+    }
+
+    fn tensor(&mut self, head: &TensorHead, bytes: &[u8]) -> Result<Array, EngineError> {
+        ops::from_bytes(bytes, &head.shape, &head.dtype).map_err(failed)
+    }
+
+    fn restore(&mut self, len: usize, tensors: Vec<(String, Array)>) -> Result<Cache, EngineError> {
+        let mut tensors: HashMap<String, Array> = tensors.into_iter().collect();
+        let mut cache = self.model.cache();
+        let mut missing = false;
+        cache.load(len as i32, |name| {
+            let tensor = tensors.remove(name);
+            missing |= tensor.is_none();
+            tensor
+        });
+        if missing || !tensors.is_empty() {
+            return Err(EngineError::Backend("the parts are of another kind of cache".to_owned()));
+        }
+        Ok(cache)
     }
 }
