@@ -120,6 +120,11 @@ impl Files {
         }
     }
 
+    /// A cache is read where it knows so many tokens more than those in memory.
+    pub(crate) fn gain_min(&self) -> usize {
+        (self.settings.tokens_min / 4).max(1)
+    }
+
     pub(crate) fn patience(&self) -> Duration {
         self.settings.patience
     }

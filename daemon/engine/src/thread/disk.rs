@@ -22,8 +22,6 @@ use crate::{
     spill::{Files, Label, Output, Reading, UNLOAD_PATIENCE, Writing},
 };
 
-/// A cache is read from the disk where it knows so many tokens more than those in memory.
-const RESTORE_GAIN_MIN: usize = 256;
 /// How many caches that had to make room wait for their turn to be written. The oldest is lost; its tokens are read again.
 const EVICTED_MAX: usize = 2;
 
@@ -238,7 +236,7 @@ impl<B: Backend> Runner<B> {
         let Some(disk) = self.disk.as_mut().filter(|_| run.soul.is_none()) else {
             return false;
         };
-        let Some((len, path)) = disk.files.best(tokens, known + RESTORE_GAIN_MIN - 1) else {
+        let Some((len, path)) = disk.files.best(tokens, known + disk.files.gain_min() - 1) else {
             return false;
         };
         let Some(reading) = disk.files.read(&path) else { return false };

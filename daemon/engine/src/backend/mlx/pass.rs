@@ -192,13 +192,8 @@ impl Backend for Mlx {
     fn restore(&mut self, len: usize, tensors: Vec<(String, Array)>) -> Result<Cache, EngineError> {
         let mut tensors: HashMap<String, Array> = tensors.into_iter().collect();
         let mut cache = self.model.cache();
-        let mut missing = false;
-        cache.load(len as i32, |name| {
-            let tensor = tensors.remove(name);
-            missing |= tensor.is_none();
-            tensor
-        });
-        if missing || !tensors.is_empty() {
+        cache.load(len as i32, |name| tensors.remove(name));
+        if !tensors.is_empty() {
             return Err(EngineError::Backend("the parts are of another kind of cache".to_owned()));
         }
         Ok(cache)
