@@ -6,6 +6,7 @@
 
 mod compressed;
 mod full;
+mod latent;
 pub(crate) mod places;
 mod quantized;
 pub(crate) mod ring;
@@ -18,6 +19,7 @@ use crate::config::KvPacking;
 
 pub(crate) use compressed::Compressed;
 pub(crate) use full::Full;
+pub(crate) use latent::Latent;
 pub(crate) use quantized::{KvParts, Quantized};
 pub(crate) use recurrent::{Recurrent, State};
 pub(crate) use ring::{Mask, Ring};
@@ -35,6 +37,8 @@ pub(crate) struct Cache {
 pub(crate) enum LayerCache {
     /// Keys and values of every token.
     Full(Full),
+    /// What keys and values of every token are made of.
+    Latent(Latent),
     /// The latest rows, and groups of earlier ones.
     Compressed(Compressed),
     /// Keys and values of every token, packed.
@@ -120,6 +124,14 @@ impl LayerCache {
         }
     }
 
+    /// The latents of a layer with latent attention.
+    pub(crate) fn latent(&mut self) -> Result<&mut Latent, Exception> {
+        match self {
+            LayerCache::Latent(latent) => Ok(latent),
+            _ => Err(Exception::custom("the layer's cache is of another kind")),
+        }
+    }
+
     /// The window and the groups of a layer that compresses.
     pub(crate) fn compressed(&mut self) -> Result<&mut Compressed, Exception> {
         match self {
@@ -155,6 +167,7 @@ impl LayerCache {
     fn arrays(&self) -> Vec<&Array> {
         match self {
             LayerCache::Full(full) => full.arrays(),
+            LayerCache::Latent(latent) => latent.arrays(),
             LayerCache::Compressed(compressed) => compressed.arrays(),
             LayerCache::Quantized(quantized) => quantized.arrays(),
             LayerCache::Ring(ring) => ring.arrays(),
@@ -165,7 +178,7 @@ impl LayerCache {
     /// Goes back from `seen` to `len` tokens, or to the greatest length below that it can have; says which.
     fn truncate(&mut self, seen: i32, len: i32) -> i32 {
         match self {
-            LayerCache::Full(_) | LayerCache::Quantized(_) => len,
+            LayerCache::Full(_) | LayerCache::Latent(_) | LayerCache::Quantized(_) => len,
             LayerCache::Ring(ring) => ring.truncate(len),
             LayerCache::Compressed(compressed) => compressed.truncate(seen, len),
             LayerCache::Recurrent(recurrent) => recurrent.truncate(len),
@@ -174,7 +187,7 @@ impl LayerCache {
 
     fn checkpoint(&mut self, len: i32) {
         match self {
-            LayerCache::Full(_) | LayerCache::Quantized(_) => {}
+            LayerCache::Full(_) | LayerCache::Latent(_) | LayerCache::Quantized(_) => {}
             LayerCache::Ring(ring) => ring.checkpoint(len),
             LayerCache::Compressed(compressed) => compressed.checkpoint(len),
             LayerCache::Recurrent(recurrent) => recurrent.checkpoint(),
@@ -184,6 +197,7 @@ impl LayerCache {
     fn save(&self, len: i32) -> Result<Vec<(String, Array)>, Exception> {
         match self {
             LayerCache::Full(full) => full.save(len),
+            LayerCache::Latent(latent) => latent.save(len),
             LayerCache::Compressed(compressed) => Ok(compressed.save()),
             LayerCache::Quantized(quantized) => quantized.save(len),
             LayerCache::Ring(ring) => ring.save(len),
@@ -194,6 +208,7 @@ impl LayerCache {
     fn load(&mut self, take: &mut dyn FnMut(&str) -> Option<Array>) {
         match self {
             LayerCache::Full(full) => full.load(take),
+            LayerCache::Latent(latent) => latent.load(take),
             LayerCache::Compressed(compressed) => compressed.load(take),
             LayerCache::Quantized(quantized) => quantized.load(take),
             LayerCache::Ring(ring) => ring.load(take),

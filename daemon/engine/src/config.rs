@@ -11,6 +11,7 @@ mod gpt_oss;
 mod gqa;
 mod kv;
 mod minimax;
+pub(crate) mod mla;
 mod quantization;
 mod read;
 mod rope;
@@ -27,14 +28,21 @@ pub(crate) use feed_forward::{Experts, FeedForward, Router, Shared};
 pub(crate) use gdn::{Delta, Gdn, Mixer};
 pub(crate) use gqa::{Gqa, KeyNorm, Mixtures};
 pub(crate) use kv::KvPacking;
+pub(crate) use mla::{Attention, Indexer, Mla};
 pub(crate) use quantization::{Mode, Packing, Quantization};
 pub(crate) use rope::{Llama3, Rope, Scaling, Yarn};
 
 /// The architectures that `models` can run, by their `model_type`.
-pub(crate) const ARCHITECTURES: [&str; 13] = [
+pub(crate) const ARCHITECTURES: [&str; 19] = [
+    "deepseek_v3",
+    "deepseek_v32",
     "deepseek_v41",
     "glm4_moe",
+    "glm4_moe_lite",
+    "glm_moe_dsa",
     "gpt_oss",
+    "kimi_k2",
+    "kimi_k25",
     "llama",
     "minimax",
     "minimax_m2",
@@ -80,6 +88,8 @@ pub(crate) struct ModelConfig {
 pub(crate) enum Family {
     /// Grouped-query attention.
     Gqa(Gqa),
+    /// Multi-head latent attention.
+    Mla(Mla),
     /// DeepSeek-V4.1.
     DeepseekV41(Box<DeepseekV41>),
     /// Gated delta nets between layers of full attention.
@@ -95,6 +105,9 @@ impl Family {
             }
             "gpt_oss" => Family::Gqa(gpt_oss::parse(reader)?),
             "minimax" | "minimax_m2" => Family::Gqa(minimax::parse(reader, hidden)?),
+            name if mla::ARCHITECTURES.contains(&name) => {
+                Family::Mla(Mla::parse(reader, architecture)?)
+            }
             _ => Family::Gqa(Gqa::parse(reader, architecture, hidden)?),
         })
     }
@@ -103,6 +116,7 @@ impl Family {
     fn bytes_per_token(&self, kv: Option<KvPacking>) -> u64 {
         match self {
             Family::Gqa(gqa) => gqa.bytes_per_token(kv),
+            Family::Mla(mla) => mla.bytes_per_token(),
             Family::DeepseekV41(model) => model.bytes_per_token(),
             Family::Gdn(gdn) => gdn.bytes_per_token(),
         }
@@ -112,7 +126,7 @@ impl Family {
     #[allow(dead_code, reason = "for the memory plan")]
     pub(crate) fn bytes_per_checkpoint(&self) -> u64 {
         match self {
-            Family::Gqa(_) | Family::DeepseekV41(_) => 0,
+            Family::Gqa(_) | Family::Mla(_) | Family::DeepseekV41(_) => 0,
             Family::Gdn(gdn) => gdn.bytes_per_checkpoint(),
         }
     }
@@ -121,7 +135,7 @@ impl Family {
     fn kv_packing(&self, bits: u8) -> Result<KvPacking, Wrong> {
         match self {
             Family::Gqa(gqa) => KvPacking::new(bits, gqa.head_dim),
-            Family::DeepseekV41(_) | Family::Gdn(_) => {
+            Family::DeepseekV41(_) | Family::Gdn(_) | Family::Mla(_) => {
                 Err(Wrong::Key(KvPacking::REFUSED.to_owned()))
             }
         }
@@ -172,8 +186,8 @@ impl ModelConfig {
         }
         let hidden: usize = reader.need(&["hidden_size"])?;
         let is_tied_by_default = matches!(architecture.as_str(), "llama" | "mistral" | "qwen2");
-        // GLM's configuration may say so, but its weights always have a head.
-        let is_glm = architecture == "glm4_moe";
+        // These configurations may say so, but their weights always have a head.
+        let has_head = architecture == "glm4_moe" || mla::ARCHITECTURES.contains(&&*architecture);
         let default_eps = match architecture.as_str() {
             "deepseek_v41" => 1e-20,
             "gpt_oss" => 1e-5,
@@ -184,7 +198,7 @@ impl ModelConfig {
             hidden,
             norm_eps: reader.optional::<f64>(&["rms_norm_eps"])?.unwrap_or(default_eps) as f32,
             tied: reader.optional(&["tie_word_embeddings"])?.unwrap_or(is_tied_by_default)
-                && !is_glm,
+                && !has_head,
             context_max: rope::context_max(&reader)?,
             quantization: Quantization::parse(&reader)?,
             eos: reader

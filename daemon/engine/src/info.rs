@@ -34,10 +34,13 @@ impl LoadOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// On the CPU `Fast` if the dequantized weights fit into memory, else `Quantized`; on a GPU `Parity`.
+    /// On the CPU `Fast` if the dequantized weights fit into memory, else `Quantized`; on a GPU `Uniform`.
     Auto,
     /// The operations of mlx-lm in their order, on the weights as stored.
     Parity,
+    /// The weights as stored, like `Parity`, in one order for any number of tokens: whether a text is computed at once, in pieces or
+    /// token by token makes no difference. It is another order than mlx-lm's in latent attention alone.
+    Uniform,
     /// Packed weights stay packed; everything else is computed in fp32.
     Quantized,
     /// Weights dequantized to fp32 at load time and multiplied through the system's BLAS. Equal to `Parity` up to rounding.

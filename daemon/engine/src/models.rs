@@ -8,6 +8,7 @@ pub(crate) mod gdn;
 mod gpt_oss;
 pub(crate) mod gqa;
 mod minimax;
+mod mla;
 
 use mlx_rs::{Array, fast::rms_norm, ops::concatenate};
 
@@ -27,6 +28,11 @@ pub(crate) trait Model {
     /// have seen them then.
     fn hidden(&self, tokens: &Array, sequences: &mut Sequences<'_>) -> Result<Array>;
 
+    /// Bytes of intermediate results that a pass makes for every pair of a token that it computes and one that this sees.
+    fn bytes_per_pair(&self) -> u64 {
+        0
+    }
+
     /// Logits of rows of [`Model::hidden`]: `[1, rows, vocabulary]`.
     fn logits(&self, hidden: &Array) -> Result<Array>;
 }
@@ -35,6 +41,7 @@ pub(crate) trait Model {
 pub(crate) fn build(config: &ModelConfig, builder: &mut Builder<'_>) -> Built<Box<dyn Model>> {
     Ok(match &config.family {
         Family::Gqa(gqa) => Box::new(gqa::build(config, gqa, builder)?),
+        Family::Mla(mla) => Box::new(mla::build(config, mla, builder)?),
         Family::DeepseekV41(model) => Box::new(deepseek_v41::build(config, model, builder)?),
         Family::Gdn(gdn) => Box::new(gdn::build(config, gdn, builder)?),
     })
@@ -122,6 +129,11 @@ pub(crate) trait Block {
     /// What the layer remembers of a sequence that has seen nothing.
     fn cache(&self) -> LayerCache;
 
+    /// As [`Model::bytes_per_pair`].
+    fn bytes_per_pair(&self) -> u64 {
+        0
+    }
+
     /// `x` is the residual stream, `[1, sum, hidden]`, and so is the result.
     fn forward(
         &self,
@@ -179,6 +191,10 @@ impl<B: Block> Model for Decoder<B> {
         }
         sequences.advance();
         Ok(x)
+    }
+
+    fn bytes_per_pair(&self) -> u64 {
+        self.layers.iter().map(Block::bytes_per_pair).max().unwrap_or(0)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

@@ -9,6 +9,7 @@ mod build;
 mod experts;
 mod feed_forward;
 mod finite;
+mod heads;
 mod load;
 mod packed;
 mod rope;
@@ -24,9 +25,10 @@ use mlx_rs::{
 
 pub(crate) use activation::Activation;
 pub(crate) use attention::Attention;
-pub(crate) use build::{Builder, Built, Map, SwitchNames};
+pub(crate) use build::{Builder, Built, LatentSizes, Map, SwitchNames};
 pub(crate) use experts::{Router, SwitchGlu};
 pub(crate) use feed_forward::{FeedForward, Mixture, Mlp, Shared};
+pub(crate) use heads::PerHead;
 pub(crate) use load::Floats;
 pub(crate) use packed::{Packed, Parts};
 pub(crate) use rope::Rope;

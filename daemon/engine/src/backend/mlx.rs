@@ -76,6 +76,7 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
         }),
         compute: match floats {
             Floats::Stored => Compute::Parity,
+            Floats::Uniform => Compute::Uniform,
             Floats::Single => Compute::Quantized,
             Floats::Dense => Compute::Fast,
         },
@@ -120,12 +121,13 @@ fn choose(config: &ModelConfig, cost: &Cost, options: LoadOptions) -> Result<Flo
     };
     let on_cpu = is_cpu();
     // What MLX's CPU kernels cannot multiply at all is converted in any case.
-    let stored = if on_cpu && cost.has_half_experts { Floats::Single } else { Floats::Stored };
+    let or_single = |floats| if on_cpu && cost.has_half_experts { Floats::Single } else { floats };
     let floats = match options.compute {
         Compute::Fast => Floats::Dense,
         Compute::Quantized => Floats::Single,
-        Compute::Parity => stored,
-        Compute::Auto if !on_cpu => stored,
+        Compute::Parity => or_single(Floats::Stored),
+        Compute::Uniform => or_single(Floats::Uniform),
+        Compute::Auto if !on_cpu => Floats::Uniform,
         Compute::Auto if fits(Floats::Dense) => Floats::Dense,
         Compute::Auto => Floats::Single,
     };
@@ -139,7 +141,7 @@ fn choose(config: &ModelConfig, cost: &Cost, options: LoadOptions) -> Result<Flo
 /// Bytes of the weights once loaded.
 fn resident(cost: &Cost, floats: Floats) -> u64 {
     match floats {
-        Floats::Stored => cost.bytes_stored,
+        Floats::Stored | Floats::Uniform => cost.bytes_stored,
         Floats::Single => cost.bytes_single,
         Floats::Dense => cost.parameters * 4,
     }
@@ -184,7 +186,7 @@ fn open(
 /// Parity needs the reference BLAS, whose results are those of mlx-lm; all else is computed with OpenBLAS, where there is one. Models
 /// that are loaded on one thread share its stream, so each says what it needs.
 fn choose_blas(stream: &Stream, floats: Floats) -> Result<(), Exception> {
-    if floats == Floats::Stored {
+    if floats.are_stored() {
         return ops::use_openblas(stream, None);
     }
     if !ops::has_openblas() {

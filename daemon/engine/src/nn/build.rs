@@ -4,6 +4,8 @@
 //! the cost is added up; the arrays are placeholders. In the second pass the arrays are real. So what is checked, what is
 //! counted and what is loaded cannot differ.
 
+mod heads;
+
 use std::rc::Rc;
 
 use mlx_rs::{Array, error::Exception};
@@ -23,6 +25,8 @@ use crate::{
         check::{Checker, Cost, Matrix},
     },
 };
+
+pub(crate) use heads::LatentSizes;
 
 pub(crate) type Built<T> = std::result::Result<T, LoadError>;
 
@@ -99,6 +103,11 @@ impl<'s> Builder<'s> {
     /// Whether the files hold the tensor.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.checker.shards.get(name).is_some()
+    }
+
+    /// Whether parts may take an order of operations of their own, the same for any number of tokens; otherwise it is mlx-lm's.
+    pub(crate) fn is_uniform(&self) -> bool {
+        self.arrays.as_ref().is_some_and(|arrays| arrays.floats != Floats::Stored)
     }
 
     /// What `make` computes from arrays of this builder; a placeholder in the pass that checks.

@@ -25,16 +25,25 @@ use crate::{
 pub(crate) enum Floats {
     /// As stored.
     Stored,
+    /// As stored, too; but computed with in an order that does not depend on the number of tokens.
+    Uniform,
     /// Packed weights stay packed; everything else becomes fp32.
     Single,
     /// Everything becomes plain fp32, and neighbours are fused.
     Dense,
 }
 
+impl Floats {
+    /// Nothing becomes of them.
+    pub(crate) fn are_stored(self) -> bool {
+        matches!(self, Floats::Stored | Floats::Uniform)
+    }
+}
+
 /// Hands out the tensors of a model, each once.
 pub(super) struct Arrays {
     arrays: HashMap<String, Array>,
-    floats: Floats,
+    pub(super) floats: Floats,
     /// The tensor that holds NaN, when that is why something could not be loaded.
     pub(super) broken: Option<String>,
 }
@@ -74,13 +83,13 @@ impl Arrays {
     pub(crate) fn float(&mut self, name: &str) -> Result<Array> {
         let array = self.raw(name)?;
         match self.floats {
-            Floats::Stored => Ok(array),
-            Floats::Single | Floats::Dense => array.as_dtype(Dtype::Float32),
+            floats if floats.are_stored() => Ok(array),
+            _ => array.as_dtype(Dtype::Float32),
         }
     }
 
     /// The tensor `kind` of a matrix, stacked if there is one per expert.
-    fn part(&mut self, matrix: &Matrix, kind: &str, as_float: bool) -> Result<Array> {
+    pub(super) fn part(&mut self, matrix: &Matrix, kind: &str, as_float: bool) -> Result<Array> {
         let mut get = |name: &String| if as_float { self.float(name) } else { self.raw(name) };
         let names = matrix.names(kind);
         match &matrix.scattered {
@@ -92,14 +101,14 @@ impl Arrays {
         }
     }
 
-    fn packed(&mut self, matrix: &Matrix) -> Result<Option<Packed>> {
+    pub(super) fn packed(&mut self, matrix: &Matrix) -> Result<Option<Packed>> {
         let Some(packing) = matrix.packing else { return Ok(None) };
         Ok(Some(Packed {
             weight: self.part(matrix, "weight", false)?,
             scales: self.part(matrix, "scales", packing.is_affine())?,
             biases: packing.is_affine().then(|| self.part(matrix, "biases", true)).transpose()?,
             packing,
-            dtype: (self.floats != Floats::Stored).then_some(Dtype::Float32),
+            dtype: (!self.floats.are_stored()).then_some(Dtype::Float32),
         }))
     }
 
@@ -114,7 +123,7 @@ impl Arrays {
         Ok(array)
     }
 
-    fn weight(&mut self, matrix: &Matrix) -> Result<Weight> {
+    pub(super) fn weight(&mut self, matrix: &Matrix) -> Result<Weight> {
         if self.floats == Floats::Dense {
             return Ok(Weight::Plain(transposed(&self.dense(matrix)?)?));
         }

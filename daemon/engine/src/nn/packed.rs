@@ -28,7 +28,6 @@ impl Packed {
     }
 
     /// `x · W`: as if the weights were stored `[in, out]`.
-    #[allow(dead_code, reason = "for latent attention")]
     pub(crate) fn times_untransposed(&self, x: &Array) -> Result<Array> {
         quantized_matmul(x, self.parts(), false, self.packing)
     }
@@ -53,6 +52,11 @@ impl Packed {
             true => dequantize(self.parts(), self.packing, None)?.as_dtype(Dtype::Float32),
             false => dequantize(self.parts(), self.packing, Some(Dtype::Float32)),
         }
+    }
+
+    /// All of them in the type that MLX takes.
+    pub(crate) fn unpacked_as_stored(&self) -> Result<Array> {
+        dequantize(self.parts(), self.packing, None)
     }
 
     /// Everything that has to be in memory.

@@ -144,7 +144,7 @@ impl Site {
     /// The overlay that `a` and `b` are, in the type that the model computes in.
     fn made(&self, a: &Array, b: &Array, scale: f32, floats: Floats) -> Result<Overlay> {
         let cast = |array: &Array| match floats {
-            Floats::Stored => Ok(array.clone()),
+            Floats::Stored | Floats::Uniform => Ok(array.clone()),
             Floats::Single | Floats::Dense => array.as_dtype(Dtype::Float32),
         };
         let (mut fall, mut rise) = (cast(a)?, cast(b)?);

@@ -91,6 +91,16 @@ impl<'s> Checker<'s> {
         Ok(())
     }
 
+    /// One matrix per head.
+    pub(crate) fn heads(
+        &mut self,
+        path: &str,
+        count: usize,
+        shape: [usize; 2],
+    ) -> Result<Matrix, LoadError> {
+        self.check(path.to_owned(), Some(count), None, shape, false)
+    }
+
     pub(crate) fn matrix(
         &mut self,
         path: &str,

@@ -21,6 +21,11 @@ use crate::{
     ops::{self, address},
 };
 
+/// Memory for intermediate results that grow with the tokens of a pass times those that they see: the scores of attention.
+const PAIR_BYTES_MAX: u64 = 1 << 30;
+/// Passes do not get shorter than that, however long the context is.
+const CHUNK_LEN_MIN: usize = 16;
+
 /// A model on its thread.
 pub(crate) struct Mlx {
     pub(super) model: Box<dyn Model>,
@@ -74,6 +79,13 @@ fn row_count(feed: &Feed<'_, Cache>) -> usize {
         Rows::Last => 1,
         Rows::All => feed.tokens.len(),
     }
+}
+
+/// Of at most `most` tokens behind `seen` others, so many that what is made for every pair of them stays within bounds.
+fn chunk_len(most: usize, bytes_per_pair: u64, seen: usize) -> usize {
+    let context = (seen + most) as u64;
+    let affordable = PAIR_BYTES_MAX / (bytes_per_pair * context).max(1);
+    (affordable as usize).clamp(CHUNK_LEN_MIN.min(most), most)
 }
 
 /// The positions that get logits, one after the other; `None` when nobody wants any.
@@ -151,8 +163,8 @@ impl Backend for Mlx {
         logits.map_err(failed)
     }
 
-    fn chunk_len_max(&self, _seen: usize) -> usize {
-        self.chunk_len_max
+    fn chunk_len_max(&self, seen: usize) -> usize {
+        chunk_len(self.chunk_len_max, self.model.bytes_per_pair(), seen)
     }
 
     fn mount(&mut self, dir: &Path) -> Result<SoulId, MountError> {
