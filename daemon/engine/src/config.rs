@@ -184,6 +184,7 @@ impl ModelConfig {
         if !ARCHITECTURES.contains(&architecture.as_str()) {
             return Err(Wrong::Architecture(architecture));
         }
+        reader.refuse_what_is_not_done()?;
         let hidden: usize = reader.need(&["hidden_size"])?;
         let is_tied_by_default = matches!(architecture.as_str(), "llama" | "mistral" | "qwen2");
         // These configurations may say so, but their weights always have a head.

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeSet, fs, path::Path};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
 
 use super::Wrong;
@@ -50,12 +50,31 @@ const HARMLESS: [&str; 38] = [
     "vision_config",
 ];
 
+/// Other names of the same fact, as architectures and converters have them.
+const ALIASES: [&[&str]; 2] = [
+    &["num_experts", "num_local_experts", "n_routed_experts"],
+    &["num_experts_per_tok", "num_experts_per_token", "experts_per_token"],
+];
+
+/// Where the facts about rotary positions are nested; the first one that has a key is right.
+const ROPE: [&str; 2] = ["rope_parameters", "rope_scaling"];
+
+/// One of these, by its name.
+type Place<'j> = (&'static str, &'j Map<String, Value>);
+
+/// Keys of these that say nothing about the positions of a text.
+const ROPE_HARMLESS: [&str; 5] =
+    ["finetuned", "mrope_interleaved", "mrope_section", "rope_type", "type"];
+
 /// The configuration of a text model.
 pub(super) struct Reader<'j> {
     outer: &'j Map<String, Value>,
     /// `text_config`, where there is one; its keys go first.
     inner: Option<&'j Map<String, Value>>,
     asked: RefCell<BTreeSet<String>>,
+    /// The objects about rotary positions, by the names of [`ROPE`].
+    rope: Vec<Place<'j>>,
+    rope_asked: RefCell<BTreeSet<String>>,
     rope_scaling_ignored: bool,
 }
 
@@ -78,20 +97,37 @@ impl<'j> Reader<'j> {
             _ => return Err(Wrong::Key("not a JSON object".to_owned())),
         };
         let inner = outer.get("text_config").and_then(Value::as_object);
-        Ok(Self { outer, inner, asked: RefCell::default(), rope_scaling_ignored: false })
+        let mut reader = Self {
+            outer,
+            inner,
+            asked: RefCell::default(),
+            rope: Vec::new(),
+            rope_asked: RefCell::default(),
+            rope_scaling_ignored: false,
+        };
+        reader.rope = reader.rope_nested()?;
+        Ok(reader)
     }
 
     fn get(&self, key: &str) -> Option<&'j Value> {
         self.asked.borrow_mut().insert(key.to_owned());
-        let found = self.inner.and_then(|inner| inner.get(key)).or_else(|| self.outer.get(key));
-        found.filter(|value| !value.is_null())
+        let places = [self.inner, Some(self.outer)].into_iter().flatten();
+        places.filter_map(|place| place.get(key)).find(|value| !value.is_null())
+    }
+
+    /// The value under one of the names, or under another name of the same fact, and that name.
+    fn find<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &'j Value)> {
+        let same =
+            ALIASES.into_iter().filter(|group| names.iter().any(|name| group.contains(name)));
+        let mut names = names.iter().chain(same.flatten());
+        // All of them are asked for, so that a second spelling is not reported as unknown.
+        let found: Vec<_> = names.by_ref().map(|&name| (name, self.get(name))).collect();
+        found.into_iter().find_map(|(name, value)| Some((name, value?)))
     }
 
     /// The value under the first of the names that is there.
     pub(super) fn optional<T: DeserializeOwned>(&self, names: &[&str]) -> Result<Option<T>, Wrong> {
-        let found =
-            names.iter().filter_map(|name| self.get(name).map(|value| (name, value))).next();
-        found.map(|(name, value)| typed(name, value)).transpose()
+        self.find(names).map(|(name, value)| typed(name, value)).transpose()
     }
 
     /// Like [`Reader::optional`], of a value that every such model has.
@@ -108,27 +144,68 @@ impl<'j> Reader<'j> {
         }
     }
 
+    /// The objects that describe rotary positions. They may be nested once more, by the kind of layer; then the kinds that occur have to
+    /// agree.
+    fn rope_nested(&self) -> Result<Vec<Place<'j>>, Wrong> {
+        let kinds: Vec<String> = self.optional(&["layer_types"])?.unwrap_or_default();
+        let mut found = Vec::new();
+        for name in ROPE {
+            let Some(parameters) = self.get(name).and_then(Value::as_object) else { continue };
+            let mut by_kind = parameters
+                .iter()
+                .filter(|(kind, _)| kind.ends_with("_attention"))
+                .filter(|(kind, _)| kinds.is_empty() || kinds.contains(kind))
+                .filter_map(|(_, value)| value.as_object());
+            let is_nested = parameters.keys().any(|kind| kind.ends_with("_attention"));
+            match by_kind.next() {
+                Some(first) if by_kind.all(|other| other == first) => found.push((name, first)),
+                None if !is_nested => found.push((name, parameters)),
+                None => {}
+                Some(_) => {
+                    return Err(Wrong::Key(format!(
+                        "{name} differ between kinds of layers, which is not supported"
+                    )));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// A key of `rope_parameters`, `rope_scaling`, or the top level.
     pub(super) fn rope_key<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Wrong> {
-        let nested = ["rope_parameters", "rope_scaling"]
-            .iter()
-            .filter_map(|outer| self.get(outer)?.get(key))
-            .next();
-        let found = self.get(key).or(nested.filter(|value| !value.is_null()));
+        self.rope_asked.borrow_mut().insert(key.to_owned());
+        let mut nested = self.rope.iter().filter_map(|(_, parameters)| parameters.get(key));
+        let top = self.get(key);
+        let found = nested.find(|value| !value.is_null()).or(top);
         found.map(|value| typed(key, value)).transpose()
     }
 
     pub(super) fn rope_type(&self) -> Result<String, Wrong> {
         let named: Option<String> = match self.rope_key("rope_type")? {
             None => {
-                let nested = ["rope_parameters", "rope_scaling"]
-                    .iter()
-                    .filter_map(|outer| self.get(outer)?.get("type"));
-                nested.map(|value| typed("type", value)).next().transpose()?
+                let mut old = self.rope.iter().filter_map(|(_, parameters)| parameters.get("type"));
+                old.next().map(|value| typed("type", value)).transpose()?
             }
             named => named,
         };
         Ok(named.unwrap_or_else(|| "default".to_owned()))
+    }
+
+    /// What would be computed wrongly, whatever the architecture.
+    pub(super) fn refuse_what_is_not_done(&self) -> Result<(), Wrong> {
+        let activation: Option<String> = self.optional(&["hidden_act", "hidden_activation"])?;
+        if let Some(other) = activation.filter(|name| !["silu", "swish"].contains(&name.as_str())) {
+            return Err(Wrong::Key(format!("hidden_act {other:?} is not supported (silu is)")));
+        }
+        if self.optional(&["quantize_activations"])?.unwrap_or(false) {
+            return Err(Wrong::Key("quantize_activations is not supported".to_owned()));
+        }
+        if let Some(file) = self.optional::<String>(&["model_file"])? {
+            return Err(Wrong::Key(format!(
+                "model_file is {file:?}, and a model's code is never run"
+            )));
+        }
+        Ok(())
     }
 
     /// Reports a scaling that is not applied.
@@ -157,11 +234,26 @@ impl<'j> Reader<'j> {
         let known = |key: &&String| asked.contains(*key) || HARMLESS.contains(&key.as_str());
         let mut unknown: Vec<String> = keys.filter(|key| !known(key)).cloned().collect();
         unknown.extend(self.rope_scaling_ignored.then(|| "rope_scaling".to_owned()));
+        let asked = self.rope_asked.borrow();
+        let read = if self.rope_scaling_ignored { &[] } else { self.rope.as_slice() };
+        for (place, parameters) in read {
+            let unasked = parameters.iter().filter(|(key, value)| {
+                !value.is_null() && !asked.contains(*key) && !ROPE_HARMLESS.contains(&key.as_str())
+            });
+            unknown.extend(unasked.map(|(key, _)| format!("{place}.{key}")));
+        }
         unknown
     }
 }
 
 fn typed<T: DeserializeOwned>(key: &str, value: &Value) -> Result<T, Wrong> {
-    // mlx-lm writes floats that JSON does not have as {"__float__": "Infinity"}; none of the keys read here may be one.
-    serde_json::from_value(value.clone()).map_err(|error| Wrong::Key(format!("{key}: {error}")))
+    let wrong = |error: serde_json::Error| Wrong::Key(format!("{key}: {error}"));
+    // Floats that JSON does not have are written {"__float__": "Infinity"}.
+    match value.get("__float__").and_then(Value::as_str).and_then(|text| text.parse::<f64>().ok()) {
+        Some(number) => {
+            T::deserialize(IntoDeserializer::<serde_json::Error>::into_deserializer(number))
+                .map_err(wrong)
+        }
+        None => serde_json::from_value(value.clone()).map_err(wrong),
+    }
 }

@@ -50,6 +50,53 @@ fn reports_unknown_keys() {
     assert_eq!(parse(json).unwrap().unknown, ["hidden_sise", "rope_scaling"]);
 }
 
+fn rename(json: &mut Value, from: &str, to: &str) {
+    let fields = json.as_object_mut().unwrap();
+    let value = fields.remove(from).unwrap();
+    fields.insert(to.to_owned(), value);
+}
+
+#[test]
+fn reads_every_spelling_of_a_fact() {
+    let with = |change: fn(&mut Value)| {
+        let mut json = qwen3_moe();
+        change(&mut json);
+        let config = parse(json).unwrap();
+        assert_eq!(config.unknown, Vec::<String>::new());
+        let Family::Gqa(gqa) = config.family else { panic!("another family") };
+        gqa
+    };
+    let plain = with(|_| ());
+    let aliased = with(|json| {
+        rename(json, "num_experts", "n_routed_experts");
+        rename(json, "num_experts_per_tok", "num_experts_per_token");
+    });
+    assert_eq!(aliased, plain);
+    // Two spellings at once, and null where there is nothing.
+    let twice = with(|json| {
+        json["num_local_experts"] = json!(8);
+        json["rope_scaling"] = json!(null);
+        json["text_config"] = json!({"hidden_size": null});
+    });
+    assert_eq!(twice, plain);
+    let by_kind = with(|json| {
+        json.as_object_mut().unwrap().remove("rope_theta");
+        json["layer_types"] = json!(vec!["full_attention"; 4]);
+        json["rope_parameters"] = json!({
+            "full_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 7.0},
+        });
+    });
+    assert_eq!(by_kind, plain);
+    // What transformers 5 writes is right where an older key is left beside it.
+    let newer = with(|json| {
+        json["rope_theta"] = json!(77.0);
+        json["rope_parameters"] =
+            json!({"rope_type": "default", "rope_theta": {"__float__": "10000"}});
+    });
+    assert_eq!(newer, plain);
+}
+
 #[test]
 fn names_what_is_wrong() {
     let check = |change: fn(&mut Value), expected: &str| {
@@ -69,6 +116,29 @@ fn names_what_is_wrong() {
     check(
         |json| json["quantization"] = json!({"bits": 4, "group_size": 64, "mode": "nvfp4"}),
         "quantization: 4 bits in groups of 64 are not supported in mode nvfp4",
+    );
+    check(
+        |json| {
+            json["layer_types"] = json!(["full_attention", "sliding_attention"]);
+            json["rope_parameters"] = json!({"full_attention": {"rope_theta": 1}, "sliding_attention": {"rope_theta": 2}});
+        },
+        "rope_parameters differ between kinds of layers, which is not supported",
+    );
+    check(
+        |json| json["rope_parameters"] = json!({"rope_theta": {"__float__": "-Infinity"}}),
+        "rope_theta is -inf, it must be positive",
+    );
+    check(
+        |json| json["hidden_act"] = json!("gelu"),
+        "hidden_act \"gelu\" is not supported (silu is)",
+    );
+    check(
+        |json| json["model_file"] = json!("model.py"),
+        "model_file is \"model.py\", and a model's code is never run",
+    );
+    check(
+        |json| json["quantize_activations"] = json!(true),
+        "quantize_activations is not supported",
     );
     check(
         |json| json["quantization"] = json!({"bits": 4, "mode": "fp4"}),
