@@ -84,7 +84,7 @@ impl Gdn {
     }
 
     /// What the delta nets remember of a sequence, in fp32; every checkpoint takes as much.
-    pub(super) fn bytes_per_checkpoint(&self) -> u64 {
+    pub(crate) fn bytes_per_checkpoint(&self) -> u64 {
         let Delta { value_heads, key_dim, value_dim, kernel, .. } = self.delta;
         let conv = (kernel - 1) * self.delta.conv_width();
         (4 * self.count(Mixer::Delta) * (value_heads * key_dim * value_dim + conv)) as u64

@@ -29,6 +29,8 @@ pub(crate) struct Layer {
     output_norm: Array,
     feed_forward: FeedForward,
     eps: f32,
+    /// Bytes of a checkpoint of all layers.
+    checkpoint: u64,
 }
 
 /// What looks at earlier tokens.
@@ -147,7 +149,8 @@ impl Layer {
         };
         let output_norm = norm("post_attention_layernorm.weight", hidden, builder)?;
         let feed_forward = builder.feed_forward(&at("mlp"), hidden, &layer.feed_forward, false)?;
-        Ok(Layer { input_norm, mixer, output_norm, feed_forward, eps })
+        let checkpoint = gdn.bytes_per_checkpoint();
+        Ok(Layer { input_norm, mixer, output_norm, feed_forward, eps, checkpoint })
     }
 }
 
@@ -188,7 +191,7 @@ impl Block for Layer {
     fn cache(&self) -> LayerCache {
         match self.mixer {
             Mixer::Attention(_) => LayerCache::Full(Full::default()),
-            Mixer::Delta(_) => LayerCache::Recurrent(Recurrent::default()),
+            Mixer::Delta(_) => LayerCache::Recurrent(Recurrent::new(self.checkpoint)),
         }
     }
 

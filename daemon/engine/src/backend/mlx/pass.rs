@@ -150,6 +150,10 @@ impl Backend for Mlx {
         state.checkpoint();
     }
 
+    fn rest(&mut self, state: &mut Cache) {
+        state.rest();
+    }
+
     fn forward(
         &mut self,
         soul: Option<SoulId>,
