@@ -130,7 +130,7 @@ mod tests {
     use crate::cache::places::RECENT_PLACES_MAX;
 
     fn state(value: i32) -> State {
-        let array = |shape: &[i32]| Array::from_slice(&vec![value as f32; 6], shape);
+        let array = |shape: &[i32]| Array::from_slice(&[value as f32; 6], shape);
         State { conv: array(&[1, 3, 2]), memory: array(&[1, 1, 2, 3]) }
     }
 
