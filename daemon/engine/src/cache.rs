@@ -165,6 +165,7 @@ impl LayerCache {
     fn share(&mut self, len: i32) -> Result<(), Exception> {
         match self {
             LayerCache::Full(full) => full.share(len),
+            LayerCache::Latent(latent) => latent.share(len),
             _ => Ok(()),
         }
     }

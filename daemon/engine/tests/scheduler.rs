@@ -44,7 +44,7 @@ async fn take(sequence: &mut Sequence, count: usize) -> Vec<Step> {
 /// The prompts of eight jobs: of different lengths, and no one the beginning of another.
 fn prompts(checkpoint: &Checkpoint) -> Vec<Vec<TokenId>> {
     let prompt = &checkpoint.prompt;
-    (0..8).map(|job| prompt[job * 2..prompt.len() - 3 * job].to_vec()).collect()
+    (0..8).map(|job| prompt[job..prompt.len() - 2 * job].to_vec()).collect()
 }
 
 /// What a job gets alone, with a cache of its own.
