@@ -100,7 +100,10 @@ fn a_batch_of_eight_gives_each_what_it_gets_alone() {
                 let told = take(sequence, TOKENS as usize).await;
                 assert_close(&format!("{} {index}", checkpoint.name), &told, &expected[index]);
             }
-            assert!(engine.stats().batch_len_max >= 6, "{}", engine.stats().batch_len_max);
+            // Those that nothing ends early are all there at once when the last one has been read.
+            let long = expected.iter().filter(|steps| steps.len() == TOKENS as usize).count();
+            let batch = engine.stats().batch_len_max;
+            assert!(batch >= long.max(2), "{}: {batch} of {long}", checkpoint.name);
         });
     }
 }
