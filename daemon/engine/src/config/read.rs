@@ -213,6 +213,12 @@ impl<'j> Reader<'j> {
         self.rope_scaling_ignored = !matches!(self.rope_type().as_deref(), Ok("default"));
     }
 
+    /// The packing in which gpt-oss is published: of every module that has scales.
+    pub(super) fn is_published_mxfp4(&self) -> bool {
+        let published = self.get("quantization").is_none().then(|| self.get("quantization_config"));
+        published.flatten().is_some_and(|config| config["quant_method"] == "mxfp4")
+    }
+
     pub(super) fn quantization(&self) -> Result<Option<&'j Map<String, Value>>, Wrong> {
         let found = self.get("quantization").or_else(|| self.get("quantization_config"));
         let Some(value) = found else { return Ok(None) };

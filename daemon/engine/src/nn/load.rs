@@ -13,6 +13,7 @@ use super::{
     Embedding, Linear, Packed, Projections, Result, Weight,
     experts::{FastExperts, SwitchWeights},
     finite::is_without_nan,
+    interleaved,
     soul::Site,
 };
 use crate::{
@@ -58,6 +59,7 @@ impl Arrays {
             let named = loaded.into_iter().map(|(name, array)| (normal_name(&name), array));
             arrays.extend(named);
         }
+        interleaved::rename(&mut arrays).map_err(|error| error.what().to_owned())?;
         Ok(Arrays { arrays, floats, broken: None })
     }
 
