@@ -90,6 +90,23 @@ proptest! {
     }
 }
 
+#[test]
+fn packed_keys_and_values_go_back_with_the_rest() {
+    let checkpoint = fixture("qwen3_5-mixed");
+    let options = LoadOptions { kv_bits: Some(8), ..options(Compute::Parity) };
+    let mut model = Bare::load(&checkpoint.dir, options).unwrap();
+    let tape = tape(7, 60);
+    let straight = model.feed(&tape).unwrap();
+    let unpacked = bare(&checkpoint.dir, Compute::Parity).feed(&tape).unwrap();
+    assert!((1e-4..0.5).contains(&distance(&straight, &unpacked)), "they are packed");
+    let vocabulary = model.vocabulary();
+    for len in [55, 40, 3] {
+        model.rewind(len).unwrap();
+        let rows = model.feed(&tape[len..]).unwrap();
+        assert_eq!(distance(&rows, &straight[len * vocabulary..]), 0.0, "from {len} on");
+    }
+}
+
 /// Never ends a sequence, so that it can be as long as a test wants.
 struct Endless;
 

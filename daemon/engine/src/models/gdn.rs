@@ -8,17 +8,13 @@ mod scan;
 
 use std::rc::Rc;
 
-use mlx_rs::{
-    Array,
-    fast::{ScaledDotProductAttentionMask, rms_norm, scaled_dot_product_attention},
-    ops::sigmoid,
-};
+use mlx_rs::{Array, fast::rms_norm, ops::sigmoid};
 
 use super::{Block, Decoder, Seen, Sequences};
 use crate::{
-    cache::{Full, LayerCache, Recurrent},
-    config::{Gdn, Mixer as Kind, ModelConfig},
-    nn::{Builder, Built, FeedForward, Linear, Map, Projections, Result, Rope},
+    cache::{LayerCache, Recurrent},
+    config::{Gdn, KvPacking, Mixer as Kind, ModelConfig},
+    nn::{self, Builder, Built, FeedForward, Linear, Map, Projections, Result, Rope},
     ops::slice,
 };
 use delta::DeltaNet;
@@ -56,6 +52,8 @@ struct Shape {
     head_dim: i32,
     eps: f32,
     rope: Rope,
+    /// How keys and values are packed.
+    kv: Option<KvPacking>,
 }
 
 pub(crate) fn build(
@@ -70,6 +68,7 @@ pub(crate) fn build(
         head_dim: attention.head_dim as i32,
         eps: config.norm_eps,
         rope: Rope::new(&attention.rope),
+        kv: config.kv,
     });
     let adds_one = has_norms_less_one(gdn, builder);
     let mut decoder = Decoder::build(config, builder, gdn.layers.len(), |index, builder| {
@@ -164,7 +163,7 @@ impl Attention {
 
     /// Attention of one sequence: `[1, tokens, heads · head_dim]`.
     fn attend(&self, sequence: Seen<'_>) -> Result<Array> {
-        let Shape { heads, kv_heads, head_dim, eps, ref rope } = *self.shape;
+        let Shape { heads, kv_heads, head_dim, eps, ref rope, .. } = *self.shape;
         let Seen { rows, seen, memory, .. } = sequence;
         let tokens = rows[0].dim(1);
         let both = rows[0].reshape(&[1, tokens, heads, 2 * head_dim])?;
@@ -176,10 +175,8 @@ impl Attention {
         let values = split(&rows[2])?.transpose_axes(&[0, 2, 1, 3])?;
         let queries = rope.forward(&queries.transpose_axes(&[0, 2, 1, 3])?, seen)?;
         let keys = rope.forward(&keys.transpose_axes(&[0, 2, 1, 3])?, seen)?;
-        let (keys, values) = memory.full()?.append(seen, &keys, &values)?;
-        let scale = (head_dim as f32).powf(-0.5);
-        let mask = (tokens > 1).then_some(ScaledDotProductAttentionMask::Causal);
-        let y = scaled_dot_product_attention(&queries, &keys, &values, scale, mask, None)?;
+        let over = nn::Attention { scale: (head_dim as f32).powf(-0.5), sinks: None };
+        let y = over.over(memory, seen, &queries, &keys, &values)?;
         let y = y.transpose_axes(&[0, 2, 1, 3])?.reshape(&[1, tokens, heads * head_dim])?;
         y.multiply(sigmoid(&gate)?)
     }
@@ -189,8 +186,8 @@ impl Block for Layer {
     type Carry = ();
 
     fn cache(&self) -> LayerCache {
-        match self.mixer {
-            Mixer::Attention(_) => LayerCache::Full(Full::default()),
+        match &self.mixer {
+            Mixer::Attention(attention) => LayerCache::of_keys(attention.shape.kv, None),
             Mixer::Delta(_) => LayerCache::Recurrent(Recurrent::new(self.checkpoint)),
         }
     }
