@@ -47,6 +47,8 @@ variables! {
     XDG_RUNTIME_DIR;
     /// The home folder.
     HOME;
+    /// Where cargo keeps the sources of crates, which `demolish bench engine` reads; `$HOME/.cargo` when it is not set.
+    CARGO_HOME;
     /// The user's name, which is taken out of what is shown to others.
     USER;
     /// Where programs are looked for.
@@ -70,6 +72,12 @@ fn flag(name: &str) -> bool {
 #[must_use]
 pub fn bypass() -> bool {
     flag(DEMOLISH_BYPASS)
+}
+
+/// Where cargo keeps the sources of crates.
+#[must_use]
+pub fn cargo_home() -> Option<PathBuf> {
+    path(CARGO_HOME).or_else(|| Some(path(HOME)?.join(".cargo")))
 }
 
 /// Is `DEMOLISH_SLOW` set?

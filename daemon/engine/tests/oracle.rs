@@ -17,8 +17,6 @@ mod compare;
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
     time::Instant,
 };
 
@@ -28,8 +26,6 @@ use engine::Compute;
 
 /// Processes that make checkpoints at the same time.
 const JOBS: &str = "4";
-/// Threads that compare them.
-const WORKERS: usize = 4;
 
 #[test]
 fn every_architecture_and_quantization_made_fresh() {
@@ -49,20 +45,8 @@ fn every_architecture_and_quantization_made_fresh() {
         "", "parity", "fed again", "packed", "fast", "misses"
     );
     let checkpoints = read_folder(folder.path());
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut rows = Vec::new();
-        while let Some(checkpoint) = checkpoints.get(next.fetch_add(1, Ordering::Relaxed)) {
-            rows.push(row(checkpoint));
-        }
-        rows
-    };
-    let mut rows: Vec<(String, bool)> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
-    });
-    rows.sort();
-    for (line, is_right) in rows {
+    for checkpoint in &checkpoints {
+        let (line, is_right) = row(checkpoint);
         println!("{line}");
         if !is_right {
             wrong.push(line);

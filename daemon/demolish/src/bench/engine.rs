@@ -1,9 +1,7 @@
 //! `demolish bench engine`: how fast the model reads and writes, and how soon it stops.
 
-mod batch;
-mod conversation;
-mod keystroke;
-mod small;
+mod collapse;
+mod overhead;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,10 +50,8 @@ pub(crate) async fn run() -> Result<Report, String> {
     }
     let cancelled = stopped(&engine).await?;
     rows.push(Row::new("tokens_after_cancel_max", cancelled.quantile(1.0), "tokens").at_most(1.0));
-    let small = small::Small::make()?;
-    rows.push(batch::row(&small).await?);
-    rows.extend(keystroke::rows(&small).await?);
-    rows.extend(conversation::rows(&small).await?);
+    rows.push(overhead::row().await?);
+    rows.extend(collapse::rows(&engine).await?);
     Ok(Report::new("engine", rows))
 }
 

@@ -83,6 +83,13 @@ impl Row {
         self
     }
 
+    /// What there is to say about it.
+    #[must_use]
+    pub fn noted(mut self, note: &str) -> Row {
+        self.note = Some(note.to_owned());
+        self
+    }
+
     /// What the number is compared with: its name and `ratio`.
     #[must_use]
     pub fn against(mut self, what: &str, ratio: f64) -> Row {

@@ -35,7 +35,7 @@ const RUN_DATA: usize = 8192;
 /// How often a repetition is weighed that has the least length.
 const WEIGH_EVERY: usize = 8;
 /// Tokens in which so few different ones are no text any more.
-const SALAD_LEN: usize = 192;
+const SALAD_LEN: usize = 176;
 /// So few.
 const SALAD_DISTINCT_MAX: usize = 8;
 /// The share of words in such a salad; the rest may be signs.

@@ -18,6 +18,12 @@ struct Kind {
     is_broken: bool,
     /// It has several letters.
     is_long: bool,
+    /// It has a comma.
+    is_comma: bool,
+    /// It has what names in code have and words in prose do not.
+    is_code: bool,
+    /// Brackets that it opens, less those that it closes.
+    depth: i8,
 }
 
 /// A repeated passage, by what it is made of.
@@ -25,7 +31,7 @@ struct Kind {
 pub(super) enum Material {
     /// Text or code.
     Words,
-    /// Text that repeats itself within the passage: the lines of a list of equals.
+    /// A list of equals: one element of it, or a line of several.
     List,
     /// One long word: base64, a word of one letter.
     Blob,
@@ -39,8 +45,10 @@ const WORDS_MIN: f32 = 0.1;
 const LETTERS_MIN: usize = 3;
 /// In a list, a token stands this many times on average.
 const LIST_TIMES: usize = 4;
-/// Shorter passages are no lists of their own.
+/// Shorter passages are no lines of lists.
 const LIST_LEN_MIN: usize = 8;
+/// Longer passages are no elements of lists.
+const ELEMENT_LEN_MAX: usize = 24;
 
 impl TokenKinds {
     /// From the bytes of each token of a vocabulary.
@@ -49,8 +57,7 @@ impl TokenKinds {
     }
 
     fn get(&self, token: TokenId) -> Kind {
-        let unknown = Kind { is_word: true, is_datum: false, is_broken: true, is_long: true };
-        self.kinds.get(token as usize).copied().unwrap_or(unknown)
+        self.kinds.get(token as usize).copied().unwrap_or(Kind::PART)
     }
 
     /// Whether `tokens` hold enough words to be text.
@@ -75,6 +82,9 @@ impl TokenKinds {
         if !kinds.any(|kind| kind.is_broken) {
             return Material::Blob;
         }
+        if unit.len() <= ELEMENT_LEN_MAX && self.is_element(unit) {
+            return Material::List;
+        }
         let mut distinct = unit.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
@@ -83,13 +93,38 @@ impl TokenKinds {
         }
         Material::Words
     }
+
+    /// Whether a passage is a name or a call and the comma after it, wherever it begins: `T::default(), ` has been seen 64 times, in
+    /// place of the `Copy` that it lacks.
+    fn is_element(&self, unit: &[TokenId]) -> bool {
+        let kinds = unit.iter().map(|&token| self.get(token));
+        let depths = kinds.scan(0i32, |depth, kind| {
+            *depth += i32::from(kind.depth);
+            Some((*depth, kind))
+        });
+        let depths: Vec<(i32, Kind)> = depths.collect();
+        let outer = depths.iter().map(|&(depth, _)| depth).min().unwrap_or(0);
+        depths.last().is_some_and(|&(depth, _)| depth == 0)
+            && depths.iter().any(|&(depth, kind)| kind.is_comma && depth == outer)
+            && depths.iter().any(|(_, kind)| kind.is_code)
+    }
 }
 
 impl Kind {
+    /// A part of a character, or a token that nobody knows.
+    const PART: Kind = Kind {
+        is_word: true,
+        is_datum: false,
+        is_broken: false,
+        is_long: false,
+        is_comma: false,
+        is_code: false,
+        depth: 0,
+    };
+
     fn of(bytes: &[u8]) -> Kind {
         let Ok(text) = std::str::from_utf8(bytes) else {
-            // A part of a character.
-            return Kind { is_word: true, is_datum: false, is_broken: false, is_long: false };
+            return Kind::PART;
         };
         let is_word = text.chars().any(|sign| match sign {
             // Hexadecimal, and the marks and suffixes of numbers.
@@ -105,7 +140,14 @@ impl Kind {
         let is_broken = text.chars().any(|sign| !sign.is_alphanumeric() && !"+/=_-".contains(sign));
         let is_long =
             is_word && text.chars().filter(|sign| sign.is_alphabetic()).count() >= LETTERS_MIN;
-        Kind { is_word, is_datum, is_broken, is_long }
+        let is_comma = text.contains(',');
+        let is_code = text.contains(['_', '(', '<']) || text.contains("::");
+        let depth = text.chars().fold(0i8, |depth, sign| match sign {
+            '(' | '[' | '{' | '<' => depth.saturating_add(1),
+            ')' | ']' | '}' | '>' => depth.saturating_sub(1),
+            _ => depth,
+        });
+        Kind { is_word, is_datum, is_broken, is_long, is_comma, is_code, depth }
     }
 }
 
@@ -131,6 +173,9 @@ mod tests {
         assert_eq!(material(&["", "━━"]), Material::Data);
         assert_eq!(material(&["EBA", "Q"]), Material::Blob);
         assert_eq!(material(&[" the"]), Material::Words);
+        assert_eq!(material(&["default", "(),", " T", "::"]), Material::List);
+        assert_eq!(material(&["unwrap", "(a", ", ", "b).", " T"]), Material::Words);
+        assert_eq!(material(&[" the", " value", ","]), Material::Words);
         let row = ["T", "::default", "(), "].repeat(8);
         assert_eq!(material(&[&row[..], &["\n"]].concat()), Material::List);
     }

