@@ -29,6 +29,7 @@
 ---@field memory_max_gib? number The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
 ---@field context_max? integer The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
 ---@field idle_unload_min? integer A model that nobody has used for this many minutes is unloaded, and loaded again when somebody needs it. `0`: it stays.
+---@field disk_cache_gib? number The most disk space that caches of long prompts may take, in GiB, for each model; they lie below the state's folder, readable for the user alone, and spare the agent from reading its conversation again after a restart. `0`: caches end with the daemon.
 
 ---@class (exact) demolish.Config.Model
 ---@field enabled boolean Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
@@ -37,6 +38,7 @@
 ---@field memory_max_gib number The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
 ---@field context_max integer The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
 ---@field idle_unload_min integer A model that nobody has used for this many minutes is unloaded, and loaded again when somebody needs it. `0`: it stays.
+---@field disk_cache_gib number The most disk space that caches of long prompts may take, in GiB, for each model; they lie below the state's folder, readable for the user alone, and spare the agent from reading its conversation again after a restart. `0`: caches end with the daemon.
 
 ---@class (exact) demolish.Opts.Complete
 ---@field enabled? boolean Offer inline completions.
@@ -155,6 +157,7 @@ return {
     memory_max_gib = 0,
     context_max = 0,
     idle_unload_min = 60,
+    disk_cache_gib = 8,
   },
   complete = {
     enabled = true,

@@ -156,6 +156,8 @@ settings! {
         user context_max: u32 = 0, 0..=16777216;
         /// A model that nobody has used for this many minutes is unloaded, and loaded again when somebody needs it. `0`: it stays.
         user idle_unload_min: u32 = 60, 0..=10080;
+        /// The most disk space that caches of long prompts may take, in GiB, for each model; they lie below the state's folder, readable for the user alone, and spare the agent from reading its conversation again after a restart. `0`: caches end with the daemon.
+        user disk_cache_gib: f64 = 8.0, 0..=4096;
     }
 
     /// Inline completion.

@@ -4,6 +4,7 @@
 //! be loaded is an ordinary state: it is said once and clearly, language servers go on, and every feature that needs a model
 //! answers with the reason. A model that nobody has used for a while is unloaded, and loaded again when somebody wants it.
 
+mod disk;
 mod pair;
 mod place;
 #[cfg(test)]
@@ -170,7 +171,8 @@ impl Model {
             true
         });
         let Some(dir) = found else { return };
-        let (model, options) = (self.clone(), options(&self.settings()));
+        let (model, settings) = (self.clone(), self.settings());
+        let options = options(&settings);
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
             let started = Instant::now();
@@ -178,6 +180,7 @@ impl Model {
                 Ok(engine) => {
                     let took = started.elapsed();
                     tracing::info!(model = %dir.display(), ms = took.as_millis(), "the model is loaded");
+                    disk::keep(&engine, &settings);
                     let _in = runtime.enter();
                     model.settle(Ready { engine, took });
                 }

@@ -73,6 +73,9 @@ pub(crate) trait Backend {
     /// Remembers this length as one that [`Backend::truncate`] and [`Backend::fork`] can come back to. Costs references only.
     fn checkpoint(&mut self, state: &mut Self::State);
 
+    /// Nobody writes at this sequence any more: it may forget places that only a few tokens lie between.
+    fn rest(&mut self, _state: &mut Self::State) {}
+
     /// One pass over several sequences, with the adapter `soul`. Hands back the wanted rows of every feed, in their order. `meanwhile`
     /// is called once, while the machine computes where that is possible.
     fn forward(

@@ -95,6 +95,11 @@ impl Cache {
         self.layers.iter_mut().for_each(|layer| layer.checkpoint(len));
     }
 
+    /// The sequence rests: nobody goes back a few tokens, so layers need not remember every place.
+    pub(crate) fn rest(&mut self) {
+        self.layers.iter_mut().for_each(LayerCache::rest);
+    }
+
     /// The arrays to write to a file, by name.
     pub(crate) fn save(&self) -> Result<Vec<(String, Array)>, Exception> {
         let mut all = Vec::new();
@@ -160,6 +165,7 @@ impl LayerCache {
     fn share(&mut self, len: i32) -> Result<(), Exception> {
         match self {
             LayerCache::Full(full) => full.share(len),
+            LayerCache::Latent(latent) => latent.share(len),
             _ => Ok(()),
         }
     }
@@ -191,6 +197,13 @@ impl LayerCache {
             LayerCache::Ring(ring) => ring.checkpoint(len),
             LayerCache::Compressed(compressed) => compressed.checkpoint(len),
             LayerCache::Recurrent(recurrent) => recurrent.checkpoint(),
+        }
+    }
+
+    fn rest(&mut self) {
+        // Other kinds remember less at a place than at a token, or nothing.
+        if let LayerCache::Recurrent(recurrent) = self {
+            recurrent.rest();
         }
     }
 

@@ -118,7 +118,7 @@ impl Family {
             Family::Gqa(gqa) => gqa.bytes_per_token(kv),
             Family::Mla(mla) => mla.bytes_per_token(),
             Family::DeepseekV41(model) => model.bytes_per_token(),
-            Family::Gdn(gdn) => gdn.bytes_per_token(),
+            Family::Gdn(gdn) => gdn.bytes_per_token(kv),
         }
     }
 
@@ -135,7 +135,8 @@ impl Family {
     fn kv_packing(&self, bits: u8) -> Result<KvPacking, Wrong> {
         match self {
             Family::Gqa(gqa) => KvPacking::new(bits, gqa.head_dim),
-            Family::DeepseekV41(_) | Family::Gdn(_) | Family::Mla(_) => {
+            Family::Gdn(gdn) => KvPacking::new(bits, gdn.attention.head_dim),
+            Family::DeepseekV41(_) | Family::Mla(_) => {
                 Err(Wrong::Key(KvPacking::REFUSED.to_owned()))
             }
         }

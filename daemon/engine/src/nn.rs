@@ -10,6 +10,7 @@ mod experts;
 mod feed_forward;
 mod finite;
 mod heads;
+mod interleaved;
 mod load;
 mod packed;
 mod rope;

@@ -1,5 +1,7 @@
 //! What the engine thread has done so far, counted.
 
+use std::time::Instant;
+
 use crate::{fair::CLASSES, run::Run};
 
 /// Counters since the model was loaded.
@@ -19,6 +21,8 @@ pub struct Stats {
     pub tokens_restored: u64,
     /// The most sequences that one pass decoded.
     pub batch_len_max: usize,
+    /// The longest that cutting back or forking one cache took, in microseconds.
+    pub cut_us_max: u64,
     /// The most ticks that passed between a job's arrival and its first turn, by class in the order of [`Class`](crate::Class).
     pub waited_ticks_max: [u64; CLASSES],
     /// Caches that are kept for later jobs.
@@ -32,6 +36,11 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// A cache was cut back or forked; that began at `started`.
+    pub(crate) fn cut(&mut self, started: Instant) {
+        self.cut_us_max = self.cut_us_max.max(started.elapsed().as_micros() as u64);
+    }
+
     /// A run is having a turn.
     pub(crate) fn served<S>(&mut self, run: &mut Run<S>) {
         if let Some(submitted) = run.submitted.take() {

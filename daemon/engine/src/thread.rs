@@ -248,7 +248,9 @@ impl<B: Backend> Runner<B> {
             }
             // While the prompt is being read, they wait for that instead of reading it too.
             let state = state.as_mut().filter(|_| *fed >= decode.read_len());
+            let started = Instant::now();
             let state = state.map(|state| self.backend.branch(state, decode.len() - 1));
+            self.stats.cut(started);
             let (class, soul) = (*class, *soul);
             let fed = state.as_ref().map_or(0, |state| self.backend.len(state));
             let run = self.arrive(class, at, soul, Work::Decode(Box::new(decode)));
@@ -288,7 +290,9 @@ impl<B: Backend> Runner<B> {
             if run.fed > fed_max {
                 run.fed = 0;
                 if let Some(state) = &mut run.state {
+                    let started = Instant::now();
                     self.backend.truncate(state, fed_max);
+                    self.stats.cut(started);
                     run.fed = self.backend.len(state);
                 }
             }

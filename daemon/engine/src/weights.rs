@@ -7,6 +7,7 @@
 pub(crate) mod adapter;
 pub(crate) mod check;
 mod header;
+pub(crate) mod interleaved;
 pub(crate) mod memory;
 
 use std::{
@@ -58,6 +59,7 @@ impl Shards {
                 }
             }
         }
+        interleaved::rename(&mut tensors);
         Ok(Shards { dir: dir.to_owned(), files, tensors, index: index(dir) })
     }
 

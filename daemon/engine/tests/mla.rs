@@ -16,7 +16,7 @@ use std::{fs, path::Path};
 
 use checkpoint::{Checkpoint, fixture, fixtures};
 use compare::{FAST, PARITY, distance, is_half};
-use engine::{Bare, Compute, LoadOptions};
+use engine::{Bare, Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, Sequence, Step};
 use serde_json::{Value, json};
 
 const ARCHITECTURES: [&str; 6] =
@@ -77,6 +77,41 @@ fn the_order_for_any_number_of_tokens_is_close_to_mlx_lm() {
     }
 }
 
+async fn all(mut sequence: Sequence) -> Vec<Step> {
+    let mut steps = Vec::new();
+    while let Some(step) = sequence.next().await.unwrap() {
+        steps.push(step);
+    }
+    steps
+}
+
+#[tokio::test]
+async fn three_at_once_get_what_each_gets_alone() {
+    for checkpoint in of_this_family() {
+        let options = LoadOptions { compute: Compute::Uniform, ..LoadOptions::AUTO };
+        let engine = Engine::load(&checkpoint.dir, options).unwrap();
+        let submit = |prompt: &[u32]| {
+            let limits = Limits { tokens_max: 10, stop: Vec::new(), ahead_max: 10 };
+            let (prompt, sampling, class) = (prompt.to_vec(), Sampling::GREEDY, Class::Agent);
+            engine.submit(Job { prompt, constraint: None, sampling, limits, class }).unwrap()
+        };
+        // One that comes to where the indexer begins to choose while it is decoded, and two beyond.
+        let text = &checkpoint.prompt;
+        let prompts = [&text[3..15], &text[1..], &text[5..text.len() - 2]];
+        let mut alone = Vec::new();
+        for prompt in prompts {
+            engine.shrink_to(0).unwrap();
+            alone.push(all(submit(prompt)).await);
+        }
+        engine.shrink_to(0).unwrap();
+        let [first, second, third] = prompts.map(submit);
+        let (first, second, third) = tokio::join!(all(first), all(second), all(third));
+        assert!(alone.iter().all(|steps| steps.len() > 1), "{}", checkpoint.name);
+        // To the last bit of every log probability.
+        assert_eq!(alone, [first, second, third], "{}", checkpoint.name);
+    }
+}
+
 /// The distance from the reference after `change` of the configuration.
 fn changed(checkpoint: &Checkpoint, change: impl FnOnce(&mut Value)) -> Result<f32, String> {
     let scratch = tempfile::tempdir().unwrap();
@@ -121,4 +156,16 @@ fn an_indexer_that_is_not_there_is_named() {
         refused.contains("model.layers.2.self_attn.indexer") && refused.contains("is missing"),
         "{refused}"
     );
+}
+
+#[test]
+fn blocks_of_8_bits_are_checked_with_their_scales() {
+    let checkpoint = fixture("deepseek_v3-fp8");
+    let refused = |change: fn(&mut Value)| changed(&checkpoint, change).unwrap_err();
+    let other_blocks = refused(|config| {
+        config["quantization_config"]["weight_block_size"] = json!([64, 64]);
+    });
+    assert!(other_blocks.contains("quantization by \"fp8\""), "{other_blocks}");
+    let other_width = refused(|config| config["intermediate_size"] = json!(96));
+    assert!(other_width.contains("has shape"), "{other_width}");
 }

@@ -17,6 +17,8 @@ mod compare;
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
     time::Instant,
 };
 
@@ -26,6 +28,8 @@ use engine::Compute;
 
 /// Processes that make checkpoints at the same time.
 const JOBS: &str = "4";
+/// Threads that compare them.
+const WORKERS: usize = 4;
 
 #[test]
 fn every_architecture_and_quantization_made_fresh() {
@@ -45,8 +49,20 @@ fn every_architecture_and_quantization_made_fresh() {
         "", "parity", "fed again", "packed", "fast", "misses"
     );
     let checkpoints = read_folder(folder.path());
-    for checkpoint in &checkpoints {
-        let (line, is_right) = row(checkpoint);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut rows = Vec::new();
+        while let Some(checkpoint) = checkpoints.get(next.fetch_add(1, Ordering::Relaxed)) {
+            rows.push(row(checkpoint));
+        }
+        rows
+    };
+    let mut rows: Vec<(String, bool)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    rows.sort();
+    for (line, is_right) in rows {
         println!("{line}");
         if !is_right {
             wrong.push(line);

@@ -44,7 +44,7 @@ async fn take(sequence: &mut Sequence, count: usize) -> Vec<Step> {
 /// The prompts of eight jobs: of different lengths, and no one the beginning of another.
 fn prompts(checkpoint: &Checkpoint) -> Vec<Vec<TokenId>> {
     let prompt = &checkpoint.prompt;
-    (0..8).map(|job| prompt[job * 2..prompt.len() - 3 * job].to_vec()).collect()
+    (0..8).map(|job| prompt[job..prompt.len() - 2 * job].to_vec()).collect()
 }
 
 /// What a job gets alone, with a cache of its own.
@@ -100,7 +100,10 @@ fn a_batch_of_eight_gives_each_what_it_gets_alone() {
                 let told = take(sequence, TOKENS as usize).await;
                 assert_close(&format!("{} {index}", checkpoint.name), &told, &expected[index]);
             }
-            assert!(engine.stats().batch_len_max >= 6, "{}", engine.stats().batch_len_max);
+            // Those that nothing ends early are all there at once when the last one has been read.
+            let long = expected.iter().filter(|steps| steps.len() == TOKENS as usize).count();
+            let batch = engine.stats().batch_len_max;
+            assert!(batch >= long.max(2), "{}: {batch} of {long}", checkpoint.name);
         });
     }
 }

@@ -27,7 +27,7 @@ def qwen3_next(args, **extra):
 
 def qwen3_5(args, kind="qwen3_5", **extra):
     """The text model is nested, and its positions are those of transformers 5."""
-    text = shape(args, model_type=f"{kind}_text", **extra)
+    text = shape(args, model_type=f"{kind}_text", **{"head_dim": 32, **extra})
     partial, theta = text.pop("partial_rotary_factor"), text.pop("rope_theta")
     text["rope_parameters"] = dict(
         rope_type="default", rope_theta=theta, partial_rotary_factor=partial, mrope_section=[2, 1, 1], mrope_interleaved=True
@@ -92,7 +92,7 @@ def fused(weights):
 
 def cases(args):
     tiny = dict(
-        num_hidden_layers=2, full_attention_interval=2, num_attention_heads=2, num_key_value_heads=1, linear_num_key_heads=1,
+        num_hidden_layers=2, full_attention_interval=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16, linear_num_key_heads=1,
         linear_num_value_heads=2, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, shared_expert_intermediate_size=8,
         tie_word_embeddings=True,
     )

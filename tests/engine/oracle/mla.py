@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import mlx.core as mx
 from mlx_lm.models import glm_moe_dsa
 from mlx_lm.models.cache import CacheList, KVCache
 from mlx_lm.models.deepseek_v32 import Indexer
@@ -148,6 +149,92 @@ def plain_indexer(path, module):
     return False if ".indexer." in path else high_ends(path, module)
 
 
+# Weights as Hugging Face has them.
+
+
+def published(weights, prefix=""):
+    """Keys and values of all heads in one matrix, experts one by one; and what is not needed: a layer that predicts two tokens, positions."""
+    files = {f"{prefix}model.layers.{place}.self_attn.rotary_emb.inv_freq": mx.ones((4,)) for place in range(2)}
+    files[f"{prefix}model.layers.77.eh_proj.weight"] = mx.zeros((8, 8))
+    for name, value in weights.items():
+        path, _, kind = name.rpartition(".")
+        if path.endswith("embed_q"):
+            if kind == "weight":
+                files |= joined(weights, path.removesuffix(".embed_q"))
+        elif ".switch_mlp." in path:
+            files |= {f"{path.replace('switch_mlp', f'experts.{expert}')}.{kind}": part for expert, part in enumerate(value)}
+        elif not path.endswith("unembed_out"):
+            files[name] = value
+    return files
+
+
+def joined(weights, path):
+    """`kv_b_proj`, packed if its parts are; their values must be such that packing changes nothing (`on_grid`)."""
+    is_packed = f"{path}.embed_q.scales" in weights
+
+    def part(name):
+        parts = [weights.get(f"{path}.{name}.{kind}") for kind in ("weight", "scales", "biases")]
+        return mx.dequantize(*parts, **AFFINE4) if is_packed else parts[0]
+
+    whole = mx.concatenate([part("embed_q").swapaxes(-1, -2), part("unembed_out")], axis=1).flatten(0, 1)
+    parts = mx.quantize(whole, **AFFINE4) if is_packed else [whole]
+    return {f"{path}.kv_b_proj.{kind}": value for kind, value in zip(("weight", "scales", "biases"), parts)}
+
+
+def on_grid(path, value):
+    """Numbers of 4 bits, with both ends of the range in every row and column, so that packing them along either is exact."""
+    if not path.endswith(("embed_q.weight", "unembed_out.weight")):
+        return None
+    numbers = mx.random.randint(-8, 8, value.shape)
+    ends = mx.eye(value.shape[-1], dtype=mx.bool_)
+    numbers = mx.where(ends, 7, mx.where(mx.roll(ends, 1, axis=0), -8, numbers))
+    return numbers / 32
+
+
+# 8 bits in blocks with a scale each, as DeepSeek publishes its models.
+
+BLOCK = 128
+
+
+def block_scales(shape):
+    """Powers of two, another one for each block, so that packing is exact."""
+    rows, columns = [-(-size // BLOCK) for size in shape]
+    return 2.0 ** -(5 + mx.arange(rows)[:, None] + 2 * mx.arange(columns)).astype(mx.float32)
+
+
+def spread(scales, shape):
+    return mx.repeat(mx.repeat(scales, BLOCK, axis=0), BLOCK, axis=1)[: shape[0], : shape[1]]
+
+
+def is_blocked(path):
+    return path.endswith(("proj.weight", "proj_with_mqa.weight"))
+
+
+def in_blocks(path, value):
+    """Numbers that 8 bits and a scale per block hold. The parts of `kv_b_proj`, whose blocks are others, are left at one scale."""
+    if path.endswith(("embed_q.weight", "unembed_out.weight")):
+        return mx.from_fp8(mx.to_fp8(4 * mx.random.normal(value.shape)), dtype=mx.float32) / 32
+    if not is_blocked(path):
+        return None
+    shape = value.shape[-2:]
+    return mx.from_fp8(mx.to_fp8(4 * mx.random.normal(value.shape)), dtype=mx.float32) * spread(block_scales(shape), shape)
+
+
+def blocked(weights):
+    files = {}
+    for name, value in published(weights).items():
+        if not is_blocked(name):
+            files[name] = value
+            continue
+        scales = mx.full((-(-value.shape[0] // BLOCK), 1), 1 / 32) if "kv_b_proj" in name else block_scales(value.shape)
+        files[name] = mx.to_fp8(value / spread(scales, value.shape))
+        files[f"{name}_scale_inv"] = scales
+    return files
+
+
+FP8 = dict(quant_method="fp8", fmt="e4m3", activation_scheme="dynamic", weight_block_size=[BLOCK, BLOCK])
+
+
 def cases(args):
     glm52 = dict(shards="layers", classes=shared_classes)
     made = axes("deepseek_v3", deepseek_v3(args), committed=("q4",), without=("bf16",))
@@ -159,12 +246,22 @@ def cases(args):
     made |= axes("glm4_moe_lite", glm4_moe_lite(args, num_hidden_layers=2), committed=("mixed",), without=("bf16",))
     # Not a mixture of experts, so that MLX's CPU can multiply all of it in half precision.
     dense = dict(n_routed_experts=None, n_shared_experts=None)
+    absent = dict.fromkeys(["routed_scaling_factor", "num_experts_per_tok", "norm_topk_prob", "topk_group", "n_group", "n_routed_experts"])
     made |= axes("deepseek_v3-dense", deepseek_v3(args, **dense), only=("bf16",))
     derived = glm_52(args, num_hidden_layers=8, indexer_types=None, mlp_layer_types=None, index_topk_freq=4, index_skip_topk_offset=3)
     patterned = glm_52(args, indexer_types=None, index_topk_pattern="FSFSSF")
     affine = dict(AFFINE4, quant_predicate=high_ends)
     return made | {
         "deepseek_v3-whole-query": Case(deepseek_v3(args, q_lora_rank=None, attention_bias=True, n_group=2, topk_group=1, moe_layer_freq=2)),
+        "deepseek_v3-hf": Case(deepseek_v3(args, num_hidden_layers=2), layout=published, draw=on_grid),
+        "deepseek_v3-hf-q4": Case(deepseek_v3(args, num_hidden_layers=2), AFFINE4, layout=published, draw=on_grid, committed=True),
+        "deepseek_v3-fp8": Case(
+            deepseek_v3(args, **dense, num_hidden_layers=1, qk_nope_head_dim=64), layout=blocked, draw=in_blocks, prompt=24, decode=6,
+            spelled=dict(absent, quantization_config=FP8), committed=True,
+        ),
+        "kimi_k25-hf": Case(
+            kimi_k25(args, num_hidden_layers=2), layout=lambda weights: published(weights, "language_model.") | {"vision_tower.patch.weight": mx.zeros((4, 4))}
+        ),
         "deepseek_v3-plain-rope": Case(deepseek_v3(args, rope_scaling=None), AFFINE4),
         "glm_moe_dsa_52-demolition": Case(glm_52(args, num_hidden_layers=4, n_routed_experts=59, num_experts_per_tok=8), affine, **glm52),
         "glm_moe_dsa_52-q3a4": Case(glm_52(args), dict(AFFINE4, quant_predicate=experts_3bit), **glm52),

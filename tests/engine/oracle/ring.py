@@ -28,6 +28,35 @@ def beyond_the_clamp(path, value):
         return mx.random.normal(value.shape) * (3.5 / math.sqrt(value.shape[-1]))
 
 
+PUBLISHED = dict(quantization=None, quantization_config=dict(quant_method="mxfp4", modules_to_not_convert=["lm_head"]))
+
+
+def only_experts(path, module):
+    return ".experts." in path
+
+
+def published(weights):
+    """gpt_oss as it is on the hub: the rows of gate and up take turns, packed numbers lie in blocks of 16 bytes."""
+    turns = {}
+    made = {}
+    for name, value in weights.items():
+        path, _, kind = name.rpartition(".")
+        if ".experts." not in path:
+            made[name] = value
+            continue
+        if kind == "weight":
+            value = value.view(mx.uint8).reshape(*value.shape[:-1], -1, 16)
+        suffix = {"weight": "_blocks", "scales": "_scales", "bias": "_bias"}[kind]
+        if path.endswith("down_proj"):
+            made[path + suffix] = value
+        else:
+            turns.setdefault(path.rpartition(".")[0] + ".gate_up_proj" + suffix, {})[path.rpartition(".")[2]] = value
+    for name, pair in turns.items():
+        both = mx.stack([pair["gate_proj"], pair["up_proj"]], axis=2)
+        made[name] = both.flatten(1, 2)
+    return made
+
+
 def minimax(args, **extra):
     own = dict(
         model_type="minimax_m2", num_local_experts=args.experts, num_experts_per_tok=3, intermediate_size=32, rotary_dim=8,
@@ -66,5 +95,13 @@ def cases(args):
         "gpt_oss-short": Case(gpt_oss(args), q4, prompt=11, decode=24),
         "gpt_oss-full": Case(gpt_oss(args), q4, prompt=WINDOW, decode=24),
         "gpt_oss-unscaled": Case(gpt_oss(args, rope_scaling=None), q4),
+        "gpt_oss-published-bf16": Case(
+            gpt_oss(args), dict(group_size=32, bits=4, mode="mxfp4", quant_predicate=only_experts), mx.bfloat16, draw=beyond_the_clamp,
+            layout=published, spelled=PUBLISHED, committed=True,
+        ),
+        "gpt_oss-published": Case(
+            gpt_oss(args), dict(group_size=32, bits=4, mode="mxfp4", quant_predicate=only_experts), draw=beyond_the_clamp,
+            layout=published, spelled=PUBLISHED,
+        ),
         "gpt_oss-one": Case(gpt_oss(args, num_experts_per_tok=1), q4, decode=2 * WINDOW + 3),
     }

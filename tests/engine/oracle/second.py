@@ -68,7 +68,9 @@ def cases():
         "deepseek_v3-groups": ("DeepseekV3Config", dict(
             LATENT, n_group=4, topk_group=2, routed_scaling_factor=2.5, rope_parameters=dict(YARN, mscale=1.0, mscale_all_dim=1.0))),
         "deepseek_v32": ("DeepseekV32Config", dict(LATENT, **INDEXER, n_group=4, topk_group=2, rope_parameters=dict(YARN, mscale=1.0, mscale_all_dim=1.0))),
-        "glm4_moe_lite": ("Glm4MoeLiteConfig", dict(LATENT, n_group=1, topk_group=1, routed_scaling_factor=1.8, rope_parameters=PLAIN_ROPE)),
+        # With the epsilon that transformers takes for the latents' norms in any case; mlx-lm and the engine take the configuration's.
+        "glm4_moe_lite": ("Glm4MoeLiteConfig", dict(
+            LATENT, n_group=1, topk_group=1, routed_scaling_factor=1.8, rope_parameters=PLAIN_ROPE, rms_norm_eps=1e-6)),
         "glm_moe_dsa-own": ("GlmMoeDsaConfig", dict(
             LATENT, **INDEXER, n_group=1, topk_group=1, rope_parameters=PLAIN_ROPE, indexer_types=["full"] * 3)),
         "glm_moe_dsa-shared": ("GlmMoeDsaConfig", dict(
@@ -186,7 +188,8 @@ class recorded_margins:
         ordered = a.float().sort(dim=dim, descending=True).values.movedim(dim, -1)
         if k < ordered.shape[-1]:
             gap = ordered[..., k - 1] - ordered[..., k]
-            gap = gap[torch.isfinite(gap) & torch.isfinite(ordered[..., k])]
+            # What is masked does not compete.
+            gap = gap[torch.isfinite(gap) & (ordered[..., k] > -1e30)]
             if gap.numel():
                 self.margins.append(float(gap.min()))
         return self.stock[1](a, k, dim=dim, **keys)

@@ -1,7 +1,11 @@
 //! `demolish bench engine`: how fast the model reads and writes, and how soon it stops.
 
+mod batch;
 mod collapse;
+mod conversation;
+mod keystroke;
 mod overhead;
+mod small;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +54,10 @@ pub(crate) async fn run() -> Result<Report, String> {
     }
     let cancelled = stopped(&engine).await?;
     rows.push(Row::new("tokens_after_cancel_max", cancelled.quantile(1.0), "tokens").at_most(1.0));
+    let small = small::Small::make()?;
+    rows.push(batch::row(&small).await?);
+    rows.extend(keystroke::rows(&small).await?);
+    rows.extend(conversation::rows(&small).await?);
     rows.push(overhead::row().await?);
     rows.extend(collapse::rows(&engine).await?);
     Ok(Report::new("engine", rows))

@@ -5,23 +5,20 @@
 
 use mlx_rs::{Array, error::Exception};
 
-use super::{
-    Full,
-    full::{first, grown, written},
-};
+use super::{Full, rows::Rows};
 
-/// Latents `[1, 1, capacity, latent]` and rotated keys `[1, 1, capacity, rotated]`, and the indexer's keys `[1, 1, capacity, dim]`
-/// where there is one.
+/// Latents `[1, 1, tokens, latent]` and rotated keys `[1, 1, tokens, rotated]`, and the indexer's keys `[1, 1, tokens, dim]` where
+/// there is one.
 #[derive(Clone, Default)]
 pub(crate) struct Latent {
     latents: Full,
-    index: Option<Array>,
+    index: Rows,
 }
 
 impl Latent {
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         let mut arrays = self.latents.arrays();
-        arrays.extend(&self.index);
+        arrays.extend(self.index.arrays());
         arrays
     }
 
@@ -37,29 +34,25 @@ impl Latent {
 
     /// The same with the indexer's keys.
     pub(crate) fn append_index(&mut self, len: i32, keys: &Array) -> Result<Array, Exception> {
-        let end = len + keys.dim(2);
-        let old = match self.index.take() {
-            Some(old) if old.dim(2) >= end => old,
-            old => grown(old, keys, len, end)?,
-        };
-        let all = written(old, keys, len, end)?;
-        let seen = first(&all, end)?;
-        self.index = Some(all);
-        Ok(seen)
+        self.index.append(len, keys)
+    }
+
+    /// Copies share the first `len` tokens from now on ([`Rows::share`]).
+    pub(crate) fn share(&mut self, len: i32) -> Result<(), Exception> {
+        self.latents.share(len)?;
+        self.index.share(len)
     }
 
     /// The arrays of the first `len` tokens, for a file.
     pub(crate) fn save(&self, len: i32) -> Result<Vec<(String, Array)>, Exception> {
         let mut arrays = self.latents.save(len)?;
-        if let Some(index) = &self.index {
-            arrays.push(("index".to_owned(), first(index, len)?));
-        }
+        arrays.extend(self.index.save(len)?.map(|index| ("index".to_owned(), index)));
         Ok(arrays)
     }
 
     /// Takes back what [`Latent::save`] gave.
     pub(crate) fn load(&mut self, take: &mut dyn FnMut(&str) -> Option<Array>) {
         self.latents.load(take);
-        self.index = take("index");
+        self.index.load(take("index"));
     }
 }

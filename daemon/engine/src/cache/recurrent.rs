@@ -9,8 +9,11 @@ use super::places::Places;
 /// So many checkpoints are written to a file, beside the state.
 const SAVED_PLACES_MAX: usize = 4;
 
+/// Bytes that the checkpoints of a sequence, of all its layers together, may take. The latest ones are kept in any case.
+const CHECKPOINT_BYTES_MAX: u64 = 1 << 30;
+
 /// What a delta net remembers.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Recurrent {
     /// Tokens seen.
     len: i32,
@@ -35,6 +38,17 @@ impl State {
 }
 
 impl Recurrent {
+    /// Of a model whose layers take `checkpoint` bytes together at every place that they remember.
+    pub(crate) fn new(checkpoint: u64) -> Recurrent {
+        let places = Places::within(CHECKPOINT_BYTES_MAX, checkpoint);
+        Recurrent { len: 0, now: None, places }
+    }
+
+    /// The sequence rests: nobody goes back a few tokens.
+    pub(crate) fn rest(&mut self) {
+        self.places.rest();
+    }
+
     pub(crate) fn now(&self) -> Option<&State> {
         self.now.as_ref()
     }
@@ -87,9 +101,8 @@ impl Recurrent {
         .collect()
     }
 
-    /// Takes back what [`Recurrent::save`] gave.
+    /// Takes back what [`Recurrent::save`] gave, having seen nothing.
     pub(crate) fn load(&mut self, take: &mut dyn FnMut(&str) -> Option<Array>) {
-        *self = Recurrent::default();
         for index in 0..=SAVED_PLACES_MAX {
             let mut part = |name: &str| take(&format!("{index}.{name}"));
             let (Some(len), Some(conv), Some(memory)) = (part("len"), part("conv"), part("memory"))
@@ -107,4 +120,73 @@ impl Recurrent {
 fn number(array: &Array) -> Option<i32> {
     eval([array]).ok()?;
     array.try_as_slice::<i32>().ok()?.first().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::cache::places::RECENT_PLACES_MAX;
+
+    fn state(value: i32) -> State {
+        let array = |shape: &[i32]| Array::from_slice(&[value as f32; 6], shape);
+        State { conv: array(&[1, 3, 2]), memory: array(&[1, 1, 2, 3]) }
+    }
+
+    fn value(recurrent: &Recurrent) -> Option<f32> {
+        let memory = &recurrent.now()?.memory;
+        Some(memory.try_as_slice::<f32>().unwrap()[0])
+    }
+
+    fn fed(lens: &[i32]) -> Recurrent {
+        let mut recurrent = Recurrent::new(1);
+        for &len in lens {
+            recurrent.advance(len, state(len));
+            recurrent.checkpoint();
+        }
+        recurrent
+    }
+
+    #[test]
+    fn it_comes_back_to_checkpoints_alone() {
+        let mut recurrent = fed(&[4, 9, 10]);
+        recurrent.advance(15, state(15));
+        assert_eq!(recurrent.truncate(20), 15, "nothing is to be forgotten");
+        assert_eq!((recurrent.truncate(14), value(&recurrent)), (10, Some(10.0)));
+        assert_eq!((recurrent.truncate(9), value(&recurrent)), (9, Some(9.0)));
+        assert_eq!((recurrent.truncate(3), value(&recurrent)), (0, None));
+    }
+
+    #[test]
+    fn a_file_brings_back_the_state_and_some_checkpoints() {
+        let lens: Vec<i32> = (1..=50).map(|index| index * 3).collect();
+        let mut saved = fed(&lens);
+        saved.advance(155, state(155));
+        let mut file: HashMap<String, Array> = saved.save().into_iter().collect();
+        assert_eq!(file.len(), 3 * (SAVED_PLACES_MAX + 1));
+        let mut loaded = Recurrent::new(1);
+        loaded.load(&mut |name| file.remove(name));
+        assert_eq!((loaded.truncate(1000), value(&loaded)), (155, Some(155.0)));
+        assert_eq!((loaded.clone().truncate(154), saved.clone().truncate(154)), (150, 150));
+        assert_eq!(
+            (loaded.truncate(5), value(&loaded)),
+            (3, Some(3.0)),
+            "the oldest is among them"
+        );
+        assert!(Recurrent::new(1).save().is_empty());
+    }
+
+    #[test]
+    fn bytes_bound_the_checkpoints() {
+        let mut recurrent = Recurrent::new(CHECKPOINT_BYTES_MAX);
+        for len in 1..100 {
+            recurrent.advance(len, state(len));
+            recurrent.checkpoint();
+        }
+        // The last one's arrays are those of the state.
+        assert_eq!(recurrent.arrays().len(), 2 * (RECENT_PLACES_MAX + 1));
+        recurrent.rest();
+        assert!(recurrent.arrays().len() < 2 * RECENT_PLACES_MAX);
+    }
 }

@@ -1,7 +1,7 @@
 //! Decoders that mix gated delta nets with full attention: qwen3_next, qwen3_5, qwen3_5_moe.
 
 use super::{
-    Wrong,
+    KvPacking, Wrong,
     feed_forward::{Experts, FeedForward, Router, Shared},
     layer_count,
     read::Reader,
@@ -77,14 +77,14 @@ impl Gdn {
         self.layers.iter().filter(|layer| layer.mixer == mixer).count()
     }
 
-    /// Keys and values of a token, in fp32. The delta nets' memory does not grow.
-    pub(super) fn bytes_per_token(&self) -> u64 {
+    /// Keys and values of a token; in fp32 if they are not packed. The delta nets' memory does not grow.
+    pub(super) fn bytes_per_token(&self, kv: Option<KvPacking>) -> u64 {
         let Attention { kv_heads, head_dim, .. } = self.attention;
-        (2 * 4 * self.count(Mixer::Attention) * kv_heads * head_dim) as u64
+        2 * (self.count(Mixer::Attention) * kv_heads) as u64 * KvPacking::row_bytes(kv, head_dim)
     }
 
     /// What the delta nets remember of a sequence, in fp32; every checkpoint takes as much.
-    pub(super) fn bytes_per_checkpoint(&self) -> u64 {
+    pub(crate) fn bytes_per_checkpoint(&self) -> u64 {
         let Delta { value_heads, key_dim, value_dim, kernel, .. } = self.delta;
         let conv = (kernel - 1) * self.delta.conv_width();
         (4 * self.count(Mixer::Delta) * (value_heads * key_dim * value_dim + conv)) as u64

@@ -91,6 +91,11 @@ impl Packing {
 
 impl Quantization {
     pub(super) fn parse(reader: &Reader<'_>) -> Result<Quantization, Wrong> {
+        if reader.is_published_mxfp4() {
+            let (bits, group) = Mode::Mxfp4.usual();
+            let default = Some(Packing { bits, group, mode: Mode::Mxfp4 });
+            return Ok(Quantization { default, ..Quantization::default() });
+        }
         let Some(entries) = reader.quantization()? else { return Ok(Quantization::default()) };
         let mut quantization = Quantization::default();
         if entries.contains_key("bits") {

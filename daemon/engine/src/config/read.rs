@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet, fs, path::Path};
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Wrong;
 use crate::{info::LoadError, job::TokenId};
@@ -213,6 +213,12 @@ impl<'j> Reader<'j> {
         self.rope_scaling_ignored = !matches!(self.rope_type().as_deref(), Ok("default"));
     }
 
+    /// The packing in which gpt-oss is published: of every module that has scales.
+    pub(super) fn is_published_mxfp4(&self) -> bool {
+        let published = self.get("quantization").is_none().then(|| self.get("quantization_config"));
+        published.flatten().is_some_and(|config| config["quant_method"] == "mxfp4")
+    }
+
     pub(super) fn quantization(&self) -> Result<Option<&'j Map<String, Value>>, Wrong> {
         let found = self.get("quantization").or_else(|| self.get("quantization_config"));
         let Some(value) = found else { return Ok(None) };
@@ -220,6 +226,8 @@ impl<'j> Reader<'j> {
             .as_object()
             .ok_or_else(|| Wrong::Key("quantization is not an object".to_owned()))?;
         match entries.get("quant_method").and_then(Value::as_str) {
+            // Blocks of 8-bit floats are known by their scales.
+            Some("fp8") if entries.get("weight_block_size") == Some(&json!([128, 128])) => Ok(None),
             Some(method) => Err(Wrong::Key(format!(
                 "quantization by {method:?} is not supported; convert with mlx-lm"
             ))),

@@ -8,17 +8,13 @@ mod scan;
 
 use std::rc::Rc;
 
-use mlx_rs::{
-    Array,
-    fast::{ScaledDotProductAttentionMask, rms_norm, scaled_dot_product_attention},
-    ops::sigmoid,
-};
+use mlx_rs::{Array, fast::rms_norm, ops::sigmoid};
 
 use super::{Block, Decoder, Seen, Sequences};
 use crate::{
-    cache::{Full, LayerCache, Recurrent},
-    config::{Gdn, Mixer as Kind, ModelConfig},
-    nn::{Builder, Built, FeedForward, Linear, Map, Projections, Result, Rope},
+    cache::{LayerCache, Recurrent},
+    config::{Gdn, KvPacking, Mixer as Kind, ModelConfig},
+    nn::{self, Builder, Built, FeedForward, Linear, Map, Projections, Result, Rope},
     ops::slice,
 };
 use delta::DeltaNet;
@@ -29,6 +25,8 @@ pub(crate) struct Layer {
     output_norm: Array,
     feed_forward: FeedForward,
     eps: f32,
+    /// Bytes of a checkpoint of all layers.
+    checkpoint: u64,
 }
 
 /// What looks at earlier tokens.
@@ -54,6 +52,8 @@ struct Shape {
     head_dim: i32,
     eps: f32,
     rope: Rope,
+    /// How keys and values are packed.
+    kv: Option<KvPacking>,
 }
 
 pub(crate) fn build(
@@ -68,6 +68,7 @@ pub(crate) fn build(
         head_dim: attention.head_dim as i32,
         eps: config.norm_eps,
         rope: Rope::new(&attention.rope),
+        kv: config.kv,
     });
     let adds_one = has_norms_less_one(gdn, builder);
     let mut decoder = Decoder::build(config, builder, gdn.layers.len(), |index, builder| {
@@ -147,7 +148,8 @@ impl Layer {
         };
         let output_norm = norm("post_attention_layernorm.weight", hidden, builder)?;
         let feed_forward = builder.feed_forward(&at("mlp"), hidden, &layer.feed_forward, false)?;
-        Ok(Layer { input_norm, mixer, output_norm, feed_forward, eps })
+        let checkpoint = gdn.bytes_per_checkpoint();
+        Ok(Layer { input_norm, mixer, output_norm, feed_forward, eps, checkpoint })
     }
 }
 
@@ -161,7 +163,7 @@ impl Attention {
 
     /// Attention of one sequence: `[1, tokens, heads · head_dim]`.
     fn attend(&self, sequence: Seen<'_>) -> Result<Array> {
-        let Shape { heads, kv_heads, head_dim, eps, ref rope } = *self.shape;
+        let Shape { heads, kv_heads, head_dim, eps, ref rope, .. } = *self.shape;
         let Seen { rows, seen, memory, .. } = sequence;
         let tokens = rows[0].dim(1);
         let both = rows[0].reshape(&[1, tokens, heads, 2 * head_dim])?;
@@ -173,10 +175,8 @@ impl Attention {
         let values = split(&rows[2])?.transpose_axes(&[0, 2, 1, 3])?;
         let queries = rope.forward(&queries.transpose_axes(&[0, 2, 1, 3])?, seen)?;
         let keys = rope.forward(&keys.transpose_axes(&[0, 2, 1, 3])?, seen)?;
-        let (keys, values) = memory.full()?.append(seen, &keys, &values)?;
-        let scale = (head_dim as f32).powf(-0.5);
-        let mask = (tokens > 1).then_some(ScaledDotProductAttentionMask::Causal);
-        let y = scaled_dot_product_attention(&queries, &keys, &values, scale, mask, None)?;
+        let over = nn::Attention { scale: (head_dim as f32).powf(-0.5), sinks: None };
+        let y = over.over(memory, seen, &queries, &keys, &values)?;
         let y = y.transpose_axes(&[0, 2, 1, 3])?.reshape(&[1, tokens, heads * head_dim])?;
         y.multiply(sigmoid(&gate)?)
     }
@@ -186,9 +186,9 @@ impl Block for Layer {
     type Carry = ();
 
     fn cache(&self) -> LayerCache {
-        match self.mixer {
-            Mixer::Attention(_) => LayerCache::Full(Full::default()),
-            Mixer::Delta(_) => LayerCache::Recurrent(Recurrent::default()),
+        match &self.mixer {
+            Mixer::Attention(attention) => LayerCache::of_keys(attention.shape.kv, None),
+            Mixer::Delta(_) => LayerCache::Recurrent(Recurrent::new(self.checkpoint)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, rc::Rc};
 use mlx_rs::{
     Array, Dtype,
     error::Exception,
-    ops::{concatenate, stack},
+    ops::{broadcast_to, concatenate, stack},
     transforms::eval,
 };
 
@@ -13,11 +13,16 @@ use super::{
     Embedding, Linear, Packed, Projections, Result, Weight,
     experts::{FastExperts, SwitchWeights},
     finite::is_without_nan,
+    interleaved,
     soul::Site,
 };
 use crate::{
     ops::slice,
-    weights::{Shards, check::Matrix, normal_name},
+    weights::{
+        Shards,
+        check::{BLOCK_LEN, Matrix, block_scales},
+        normal_name,
+    },
 };
 
 /// What becomes of the numbers.
@@ -58,6 +63,7 @@ impl Arrays {
             let named = loaded.into_iter().map(|(name, array)| (normal_name(&name), array));
             arrays.extend(named);
         }
+        interleaved::rename(&mut arrays).map_err(|error| error.what().to_owned())?;
         Ok(Arrays { arrays, floats, broken: None })
     }
 
@@ -71,6 +77,10 @@ impl Arrays {
             .arrays
             .remove(name)
             .ok_or_else(|| Exception::custom(format!("tensor {name} was there a moment ago")))?;
+        self.with_numbers(name, array)
+    }
+
+    fn with_numbers(&mut self, name: &str, array: Array) -> Result<Array> {
         if is_without_nan(&array)? {
             Ok(array)
         } else {
@@ -81,7 +91,13 @@ impl Arrays {
 
     /// A tensor of floats.
     pub(crate) fn float(&mut self, name: &str) -> Result<Array> {
-        let array = self.raw(name)?;
+        let scales = block_scales(name);
+        let array = if self.arrays.contains_key(&scales) {
+            let (weight, scales) = (self.raw(name)?, self.raw(&scales)?);
+            self.with_numbers(name, unblocked(&weight, &scales)?)?
+        } else {
+            self.raw(name)?
+        };
         match self.floats {
             floats if floats.are_stored() => Ok(array),
             _ => array.as_dtype(Dtype::Float32),
@@ -235,6 +251,18 @@ fn fast_switch(
     let each = (0..gate_up.dim(0)).map(|expert| Ok((one(&gate_up, expert)?, one(&down, expert)?)));
     let each: Vec<(Array, Array)> = each.collect::<Result<_>>()?;
     Ok(SwitchWeights::Fused(FastExperts { gate_up, down, biases, each, sites }))
+}
+
+/// 8-bit floats times the scales of their blocks, as bf16.
+fn unblocked(weight: &Array, scales: &Array) -> Result<Array> {
+    let len = BLOCK_LEN as i32;
+    let (rows, columns) = (scales.dim(0), scales.dim(1));
+    let spread = broadcast_to(scales.reshape(&[rows, 1, columns, 1])?, &[rows, len, columns, len])?;
+    let spread = spread.reshape(&[rows * len, columns * len])?;
+    let spread = slice(&spread, &[0, 0], weight.shape())?;
+    let whole = weight.from_fp8(Dtype::Bfloat16)?.multiply(spread)?.as_dtype(Dtype::Bfloat16)?;
+    eval([&whole])?;
+    Ok(whole)
 }
 
 /// The matrices with their last two axes exchanged: a view.

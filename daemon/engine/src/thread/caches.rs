@@ -131,7 +131,8 @@ impl<B: Backend> Runner<B> {
         }
         let mut tokens = run.tokens();
         tokens.truncate(run.fed);
-        if let Some(state) = run.state {
+        if let Some(mut state) = run.state {
+            self.backend.rest(&mut state);
             let bytes = self.backend.bytes(&[&state]);
             let kept = Kept { soul: run.soul, tokens, state, bytes };
             let Self { prefixes, backend, .. } = self;

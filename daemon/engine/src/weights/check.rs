@@ -53,6 +53,14 @@ impl Matrix {
     }
 }
 
+/// Rows and columns of a block of 8-bit floats that share a scale (DeepSeek's files).
+pub(crate) const BLOCK_LEN: usize = 128;
+
+/// The scales of a tensor's blocks.
+pub(crate) fn block_scales(name: &str) -> String {
+    format!("{name}_scale_inv")
+}
+
 /// Checks tensor by tensor.
 pub(crate) struct Checker<'s> {
     pub(crate) shards: &'s Shards,
@@ -148,8 +156,14 @@ impl<'s> Checker<'s> {
                 matrix.dtype = self.shards.need(&scales)?.dtype.clone();
             }
             None => {
-                self.tensors(&matrix, "weight", &shape(&[out, inner]), Entry::is_float)?;
-                matrix.dtype = self.shards.need(&matrix.names("weight")[0])?.dtype.clone();
+                for name in matrix.names("weight") {
+                    matrix.dtype = if stack.is_none() && self.has_blocks(&name) {
+                        self.blocks(&name, [out, inner])?
+                    } else {
+                        self.tensor(&name, &shape(&[out, inner]), Entry::is_float)?;
+                        self.shards.need(&name)?.dtype.clone()
+                    };
+                }
             }
         }
         if bias {
@@ -195,6 +209,23 @@ impl<'s> Checker<'s> {
         self.tensor(name, shape, Entry::is_float)?;
         self.cost.parameters += shape.iter().product::<usize>() as u64;
         Ok(())
+    }
+
+    fn has_blocks(&self, name: &str) -> bool {
+        self.shards.get(&block_scales(name)).is_some()
+    }
+
+    /// A matrix of 8-bit floats with a scale for each block, which becomes bf16. Says what type it has then.
+    fn blocks(&mut self, name: &str, [out, inner]: [usize; 2]) -> Result<String, LoadError> {
+        let is_float = |entry: &Entry| ["F8_E4M3", "U8"].contains(&&*entry.dtype);
+        let before = self.cost;
+        self.tensor(name, &[out, inner], is_float)?;
+        let blocks = [out.div_ceil(BLOCK_LEN), inner.div_ceil(BLOCK_LEN)];
+        self.tensor(&block_scales(name), &blocks, Entry::is_float)?;
+        let len = (out * inner) as u64;
+        self.cost.bytes_stored = before.bytes_stored + 2 * len;
+        self.cost.bytes_single = before.bytes_single + 4 * len;
+        Ok("BF16".to_owned())
     }
 
     fn tensors(

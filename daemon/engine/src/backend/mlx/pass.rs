@@ -150,6 +150,10 @@ impl Backend for Mlx {
         state.checkpoint();
     }
 
+    fn rest(&mut self, state: &mut Cache) {
+        state.rest();
+    }
+
     fn forward(
         &mut self,
         soul: Option<SoulId>,
@@ -209,5 +213,28 @@ impl Backend for Mlx {
             return Err(EngineError::Backend("the parts are of another kind of cache".to_owned()));
         }
         Ok(cache)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_get_shorter_where_scores_would_not_fit() {
+        // 64 heads and an indexer of 32.
+        let pair = 4 * (3 * 64 + 2 * 32);
+        assert_eq!(chunk_len(256, pair, 0), 256);
+        assert_eq!(chunk_len(256, 0, 1 << 20), 256, "whatever does not grow with the context");
+        let lens: Vec<usize> = (10..20).map(|log| chunk_len(256, pair, 1 << log)).collect();
+        assert!(lens.is_sorted_by(|a, b| a >= b) && lens[4] < 256, "{lens:?}");
+        for (log, &len) in (10..).zip(&lens) {
+            let bytes = pair * (len * ((1 << log) + len)) as u64;
+            assert!(
+                bytes <= PAIR_BYTES_MAX || len == CHUNK_LEN_MIN,
+                "{len} after 2^{log}: {bytes}"
+            );
+        }
+        assert_eq!(chunk_len(8, pair, 1 << 20), 8);
     }
 }

@@ -40,7 +40,7 @@ fn delta_nets_and_attention_take_turns() {
     );
     let gdn = gdn(qwen3_next());
     assert_eq!(gdn.attention.rope.dims, 4);
-    assert_eq!(gdn.bytes_per_token(), 2 * 4 * 2 * 16);
+    assert_eq!(gdn.bytes_per_token(None), 2 * 4 * 2 * 16);
     // Three layers of four heads of 8 × 16, and three inputs of 32 + 32 + 32 channels.
     assert_eq!(gdn.bytes_per_checkpoint(), 4 * 3 * (4 * 8 * 16 + 3 * 96));
 }

@@ -144,3 +144,6 @@ fn square(len: i32, entry: impl Fn(i32, i32) -> f32) -> Array {
     let entries = (0..len * len).map(|index| entry(index / len, index % len));
     Array::from_slice(&entries.collect::<Vec<f32>>(), &[len, len])
 }
+
+#[cfg(test)]
+mod tests;

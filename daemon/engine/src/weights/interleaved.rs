@@ -1,0 +1,113 @@
+//! The layout in which gpt-oss is published: the rows of gate and up take turns in one tensor, packed numbers lie in blocks of
+//! bytes, and what is not packed is turned. Here it becomes the layout of mlx-lm, name by name: first for the headers, then for
+//! the arrays.
+
+use std::collections::BTreeMap;
+
+use super::Entry;
+
+/// One published tensor.
+pub(crate) struct Piece {
+    pub(crate) source: String,
+    pub(crate) form: Form,
+    /// What becomes of it, and of which rows: the even ones (0), the odd ones (1), or all.
+    pub(crate) targets: Vec<(String, Option<usize>)>,
+}
+
+/// How numbers lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `[experts, rows, ..]`, as mlx-lm has it.
+    Same,
+    /// `[experts, rows, groups, 16]` bytes, which are `[experts, rows, 4 · groups]` words.
+    Blocks,
+    /// `[experts, in, rows]`.
+    Turned,
+}
+
+/// The pieces of a model that has these tensors: none, unless it is published so.
+pub(crate) fn pieces<'n>(names: impl IntoIterator<Item = &'n String>) -> Vec<Piece> {
+    let paths = names.into_iter().filter_map(|name| name.strip_suffix(".gate_up_proj_bias"));
+    paths.flat_map(of_experts).collect()
+}
+
+/// The pieces of the experts at `path`; of each kind, weights are there in one of two forms.
+fn of_experts(path: &str) -> Vec<Piece> {
+    let kinds = [
+        ("", "weight", Form::Turned),
+        ("_blocks", "weight", Form::Blocks),
+        ("_scales", "scales", Form::Same),
+        ("_bias", "bias", Form::Same),
+    ];
+    let piece = |(suffix, kind, form): (&str, &str, Form)| {
+        let rows = [("gate", Some(0)), ("up", Some(1))];
+        let rising = rows.map(|(name, row)| (format!("{path}.{name}_proj.{kind}"), row));
+        let falling = vec![(format!("{path}.down_proj.{kind}"), None)];
+        [("gate_up", rising.to_vec()), ("down", falling)].map(|(name, targets)| Piece {
+            source: format!("{path}.{name}_proj{suffix}"),
+            form,
+            targets,
+        })
+    };
+    kinds.into_iter().flat_map(piece).collect()
+}
+
+/// Gives the headers of a model published so the names and shapes of mlx-lm.
+pub(super) fn rename(tensors: &mut BTreeMap<String, Entry>) {
+    for Piece { source, form, targets } in pieces(tensors.keys()) {
+        let Some(mut entry) = tensors.remove(&source) else { continue };
+        match (form, entry.shape.as_mut_slice()) {
+            (Form::Blocks, &mut [experts, rows, groups, 16]) if entry.dtype == "U8" => {
+                entry.shape = vec![experts, rows, 4 * groups];
+                entry.dtype = "U32".to_owned();
+            }
+            (Form::Turned, [_, inner, rows]) => std::mem::swap(inner, rows),
+            _ => {}
+        }
+        for (target, row) in targets {
+            let mut entry = entry.clone();
+            if let (Some(_), [_, rows, ..]) = (row, entry.shape.as_mut_slice()) {
+                *rows /= 2;
+                entry.bytes /= 2;
+            }
+            tensors.insert(target, entry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(dtype: &str, shape: &[usize], bytes: u64) -> Entry {
+        Entry { file: 0, dtype: dtype.to_owned(), shape: shape.to_vec(), bytes }
+    }
+
+    #[test]
+    fn gives_published_tensors_the_names_of_mlx_lm() {
+        let published = [
+            ("a.experts.gate_up_proj_blocks", entry("U8", &[4, 64, 2, 16], 8192)),
+            ("a.experts.gate_up_proj_scales", entry("U8", &[4, 64, 2], 512)),
+            ("a.experts.gate_up_proj_bias", entry("BF16", &[4, 64], 512)),
+            ("a.experts.down_proj", entry("F32", &[4, 32, 64], 32768)),
+            ("b.experts.gate_up_proj", entry("F32", &[4, 64, 64], 65536)),
+        ];
+        let mut tensors: BTreeMap<String, Entry> =
+            published.into_iter().map(|(name, entry)| (name.to_owned(), entry)).collect();
+        rename(&mut tensors);
+        let expected = [
+            ("a.experts.down_proj.weight", entry("F32", &[4, 64, 32], 32768)),
+            ("a.experts.gate_proj.bias", entry("BF16", &[4, 32], 256)),
+            ("a.experts.gate_proj.scales", entry("U8", &[4, 32, 2], 256)),
+            ("a.experts.gate_proj.weight", entry("U32", &[4, 32, 8], 4096)),
+            ("a.experts.up_proj.bias", entry("BF16", &[4, 32], 256)),
+            ("a.experts.up_proj.scales", entry("U8", &[4, 32, 2], 256)),
+            ("a.experts.up_proj.weight", entry("U32", &[4, 32, 8], 4096)),
+            // Another architecture's, whose maps have no biases.
+            ("b.experts.gate_up_proj", entry("F32", &[4, 64, 64], 65536)),
+        ];
+        let found: Vec<(&str, Entry)> =
+            tensors.iter().map(|(name, entry)| (name.as_str(), entry.clone())).collect();
+        assert_eq!(found, expected);
+    }
+}
