@@ -109,6 +109,7 @@ impl<'e> Writer<'e> {
                 ahead_max: AHEAD_MAX,
             },
             class: manner.class,
+            soul: None,
         })?;
         Ok(Writer {
             engine,

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use crate::config;
 
 pub use pair::{Models, Role};
-pub(crate) use place::options;
 pub use place::{find, find_for, load, places};
+pub(crate) use place::{options, refused};
 
 /// A model of this process. Cloning is cheap; all clones share the one model.
 #[derive(Debug, Clone)]

@@ -39,6 +39,7 @@ async fn main() {
             sampling: Sampling::GREEDY,
             limits: Limits { tokens_max: decode_len as u32 + 1, stop: Vec::new(), ahead_max: 64 },
             class: Class::Typing,
+            soul: None,
         };
         let started = Instant::now();
         let mut sequence = engine.submit(job).expect("an idle engine takes it");

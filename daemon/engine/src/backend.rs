@@ -90,15 +90,18 @@ pub(crate) trait Backend {
     fn chunk_len_max(&self, seen: usize) -> usize;
 
     /// Mounts the adapter of a directory, for passes to wear.
-    #[allow(dead_code, reason = "for jobs that ask for a soul")]
     fn mount(&mut self, dir: &Path) -> Result<SoulId, MountError> {
         Err(MountError { path: dir.to_owned(), reason: "this model takes no adapters".to_owned() })
     }
 
     /// Takes it off again. `false`: it was not mounted.
-    #[allow(dead_code, reason = "for jobs that ask for a soul")]
     fn unmount(&mut self, _soul: SoulId) -> bool {
         false
+    }
+
+    /// Bytes of kept caches that ought to be given up, because the system runs short of memory. Asked after every tick.
+    fn shortage(&mut self) -> u64 {
+        0
     }
 
     /// Bytes that these caches hold together. What several share is counted once.

@@ -8,8 +8,8 @@ use crate::{
         mlx::{self, Mlx},
     },
     cache::Cache,
-    info::{LoadError, LoadOptions},
-    job::{EngineError, TokenId},
+    info::{LoadError, LoadOptions, MountError},
+    job::{EngineError, SoulId, TokenId},
 };
 
 /// One model and one sequence, on the thread that loaded it.
@@ -19,6 +19,7 @@ pub struct Bare {
     /// What the sequence was fed.
     tokens: Vec<TokenId>,
     vocabulary: usize,
+    soul: Option<SoulId>,
 }
 
 impl Bare {
@@ -26,12 +27,18 @@ impl Bare {
     pub fn load(dir: &Path, options: LoadOptions) -> Result<Bare, LoadError> {
         let (mut backend, vocabulary) = mlx::bare(dir, options)?;
         let cache = backend.fresh();
-        Ok(Bare { backend, cache, tokens: Vec::new(), vocabulary })
+        Ok(Bare { backend, cache, tokens: Vec::new(), vocabulary, soul: None })
     }
 
     /// Number of logits of a position.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary
+    }
+
+    /// Computes with the LoRA adapter of a directory from now on. What was fed before stays as it is.
+    pub fn wear(&mut self, dir: &Path) -> Result<(), MountError> {
+        self.soul = Some(self.backend.mount(dir)?);
+        Ok(())
     }
 
     /// Feeds `tokens` in one pass, or in as few as the model allows: the logits after each of them, `[tokens × vocabulary]`.
@@ -70,7 +77,7 @@ impl Bare {
 
     fn pass(&mut self, tokens: &[TokenId], rows: Rows) -> Result<Vec<f32>, EngineError> {
         let mut feeds = [Feed { state: &mut self.cache, tokens, rows }];
-        let logits = self.backend.forward(None, &mut feeds, &mut || {})?;
+        let logits = self.backend.forward(self.soul, &mut feeds, &mut || {})?;
         Ok(logits.into_iter().next().unwrap_or_default())
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod deepseek_v41;
 mod feed_forward;
+mod footprint;
 mod gdn;
 mod gpt_oss;
 mod gqa;
@@ -25,6 +26,7 @@ use deepseek_v41::DeepseekV41;
 use read::Reader;
 
 pub(crate) use feed_forward::{Experts, FeedForward, Router, Shared};
+pub(crate) use footprint::Footprint;
 pub(crate) use gdn::{Delta, Gdn, Mixer};
 pub(crate) use gqa::{Gqa, KeyNorm, Mixtures};
 pub(crate) use kv::KvPacking;
@@ -123,7 +125,6 @@ impl Family {
     }
 
     /// Bytes that a sequence takes whatever its length, in fp32, and each of its checkpoints.
-    #[allow(dead_code, reason = "for the memory plan")]
     pub(crate) fn bytes_per_checkpoint(&self) -> u64 {
         match self {
             Family::Gqa(_) | Family::Mla(_) | Family::DeepseekV41(_) => 0,
@@ -170,11 +171,6 @@ impl ModelConfig {
             Wrong::Key(reason) => LoadError::Config { path: dir.join("config.json"), reason },
         })?;
         Ok(self)
-    }
-
-    /// Bytes of cache that every token of context takes; in fp32 what is not packed.
-    pub(crate) fn bytes_per_token(&self) -> u64 {
-        self.family.bytes_per_token(self.kv)
     }
 
     fn parse(json: &Value, generation: &Value) -> Result<ModelConfig, Wrong> {

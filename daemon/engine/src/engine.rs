@@ -4,9 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use crate::{
     backend::scripted::{self, Script},
-    info::{LoadError, LoadOptions, ModelInfo},
-    job::{Class, EngineError, Job, SubmitError, TokenId},
+    info::{LoadError, LoadOptions, ModelInfo, MountError},
+    job::{Class, EngineError, Job, SoulId, SubmitError, TokenId},
     line::{Ask, Line, Request},
+    memory::Survey,
     sequence::Sequence,
     spill::{self, Files, Spill},
     stats::Stats,
@@ -41,6 +42,20 @@ impl Engine {
         Err(LoadError::Backend("this build has no MLX backend".to_owned()))
     }
 
+    /// What the model directory `dir` is, and what loading it would take. Reads the configuration and the headers alone, so the
+    /// model may be larger than memory.
+    #[cfg(feature = "mlx")]
+    pub fn survey(dir: &Path, options: LoadOptions) -> Result<Survey, LoadError> {
+        crate::backend::mlx::survey(dir, options)
+    }
+
+    /// Without the `mlx` feature there is nothing to load a model with.
+    #[cfg(not(feature = "mlx"))]
+    pub fn survey(dir: &Path, options: LoadOptions) -> Result<Survey, LoadError> {
+        let _ = (dir, options);
+        Err(LoadError::Backend("this build has no MLX backend".to_owned()))
+    }
+
     /// An engine whose model says what a test wrote down.
     pub fn scripted(script: Script) -> Engine {
         let (line, info, tokenizer) = scripted::start(script);
@@ -70,15 +85,26 @@ impl Engine {
     pub fn submit(&self, job: Job) -> Result<Sequence, SubmitError> {
         self.check(&job.prompt)?;
         job.sampling.check(self.inner.info.vocabulary)?;
+        self.check_room(&job)?;
         let id = self.inner.line.submit(job)?;
         Ok(Sequence::new(self.inner.clone(), id))
     }
 
     /// The logits of the position after `tokens`, one per entry of the vocabulary.
     pub async fn logits(&self, tokens: Vec<TokenId>) -> Result<Vec<f32>, EngineError> {
+        self.logits_with(None, tokens).await
+    }
+
+    /// The same of the model with an adapter.
+    pub async fn logits_with(
+        &self,
+        soul: Option<SoulId>,
+        tokens: Vec<TokenId>,
+    ) -> Result<Vec<f32>, EngineError> {
         self.check(&tokens).map_err(refused)?;
         let (reply, answer) = tokio::sync::oneshot::channel();
-        self.inner.line.ask(Class::Fix, Ask::Logits { tokens, reply }).map_err(refused)?;
+        let ask = Ask::Logits { tokens, soul, reply };
+        self.inner.line.ask(Class::Fix, ask).map_err(refused)?;
         answer.await.unwrap_or_else(|_| Err(self.inner.line.down()))
     }
 
@@ -112,6 +138,21 @@ impl Engine {
         answer.await.map_err(|_| self.inner.line.down())
     }
 
+    /// Mounts the LoRA adapter of a directory beside the weights, for jobs that ask for it ([`Job::soul`]). The model is not copied,
+    /// and jobs that are running go on.
+    pub async fn mount(&self, dir: &Path) -> Result<SoulId, MountError> {
+        let refused = |reason: String| MountError { path: dir.to_owned(), reason };
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let request = Request::Mount { dir: dir.to_owned(), reply };
+        self.inner.line.request(request).map_err(|error| refused(error.to_string()))?;
+        answer.await.unwrap_or_else(|_| Err(refused(self.inner.line.down().to_string())))
+    }
+
+    /// Takes an adapter off again. Jobs that ask for it fail from now on.
+    pub fn unmount(&self, soul: SoulId) -> Result<(), SubmitError> {
+        self.inner.line.request(Request::Unmount { soul })
+    }
+
     /// Gives kept caches up, the oldest first, until they hold no more than `bytes`. Running sequences keep theirs.
     pub fn shrink_to(&self, bytes: u64) -> Result<(), SubmitError> {
         self.inner.line.request(Request::Shrink { bytes })
@@ -141,6 +182,17 @@ impl Engine {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether memory holds the job to its end.
+    fn check_room(&self, job: &Job) -> Result<(), SubmitError> {
+        let info = &self.inner.info;
+        let tokens = (job.prompt.len() + job.limits.tokens_max as usize).min(info.context_max);
+        if tokens <= info.context_fits {
+            return Ok(());
+        }
+        let cache = tokens as u64 * info.bytes_per_token;
+        Err(SubmitError::TooBig { tokens, cache, tokens_fit: info.context_fits })
     }
 
     fn check_vocabulary(&self, tokens: &[TokenId]) -> Result<(), SubmitError> {

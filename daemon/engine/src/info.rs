@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::memory::words;
+
 /// How to load a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadOptions {
@@ -68,6 +70,8 @@ pub struct ModelInfo {
     pub bytes_resident: u64,
     /// Bytes of cache per token of context.
     pub bytes_per_token: u64,
+    /// The longest prompt plus answer that memory holds, as far as that was known when the model was loaded.
+    pub context_fits: usize,
     /// For example `4 bit, groups of 64, affine`; `None`: unquantized.
     pub quantization: Option<String>,
     /// The arithmetic in use; never `Auto`.
@@ -115,18 +119,28 @@ pub enum LoadError {
     },
     /// More than the memory that is free or allowed.
     #[error(
-        "the model needs {} ({weights} bytes of weights and {cache} bytes of cache), but only {} are {source_of_limit}",
-        gib(*weights + *cache), gib(*available)
+        "the model needs {} ({} of weights, {} of cache for {tokens} tokens, {} for intermediate results), but only {} are {source_of_limit}{}{}",
+        words(weights + cache + scratch), words(*weights), words(*cache), words(*scratch), words(*available),
+        if *promised > 0 { format!(" beside the {} that other models are promised", words(*promised)) } else { String::new() },
+        if advice.is_empty() { String::new() } else { format!("; {advice}") },
     )]
     TooBig {
         /// Bytes of the weights in memory.
         weights: u64,
-        /// Bytes set aside for caches and scratch.
+        /// Bytes of the cache of the shortest context that is worth loading for, or of the one that was asked for.
         cache: u64,
+        /// The length of that context.
+        tokens: u64,
+        /// Bytes of what a pass computes on its way, and of everything else.
+        scratch: u64,
         /// Bytes that may be used.
         available: u64,
-        /// `free` or `allowed`.
+        /// Bytes promised to models that are loaded already.
+        promised: u64,
+        /// `free`, `allowed` and the like.
         source_of_limit: &'static str,
+        /// What would help.
+        advice: String,
     },
     /// tokenizer.json cannot be used.
     #[error("{path}: {reason}")]
@@ -149,9 +163,4 @@ pub struct MountError {
     pub path: PathBuf,
     /// What is wrong with it.
     pub reason: String,
-}
-
-/// Bytes as people say them.
-fn gib(bytes: u64) -> String {
-    format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64)
 }

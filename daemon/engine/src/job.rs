@@ -21,6 +21,8 @@ pub struct Job {
     pub limits: Limits,
     /// Who goes first.
     pub class: Class,
+    /// The adapter to compute with, as [`crate::Engine::mount`] called it.
+    pub soul: Option<SoulId>,
 }
 
 /// The urgency of a job. An earlier class pre-empts a later one at token and at prefill-chunk boundaries.
@@ -121,6 +123,19 @@ pub enum SubmitError {
         tokens: usize,
         /// Length of the context.
         context_max: usize,
+    },
+    /// Memory does not hold a sequence of this length.
+    #[error(
+        "prompt and answer may take {tokens} tokens ({} of cache), and memory holds {tokens_fit}; a shorter prompt or answer fits",
+        crate::memory::words(*cache)
+    )]
+    TooBig {
+        /// Length of the prompt and the longest answer.
+        tokens: usize,
+        /// Bytes of cache that they would take.
+        cache: u64,
+        /// The longest sequence that fits.
+        tokens_fit: usize,
     },
     /// A token that the model does not have.
     #[error("token {token} is outside the vocabulary of {vocabulary}")]

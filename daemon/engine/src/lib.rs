@@ -22,6 +22,7 @@ mod guard;
 mod info;
 mod job;
 mod line;
+mod memory;
 #[cfg(feature = "mlx")]
 mod models;
 #[cfg(feature = "mlx")]
@@ -53,6 +54,7 @@ pub use crate::{
     job::{
         Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, SubmitError, TokenId,
     },
+    memory::{MemoryPlan, ModePlan, Survey},
     sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},
     sequence::{Fork, Mark, Sequence},
     spill::Spill,

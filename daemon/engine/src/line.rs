@@ -19,7 +19,8 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    job::{Class, EngineError, Job, Step, SubmitError, TokenId},
+    info::MountError,
+    job::{Class, EngineError, Job, SoulId, Step, SubmitError, TokenId},
     sequence::Fork,
     spill::{Files, Label},
     stats::Stats,
@@ -108,6 +109,15 @@ pub(crate) enum Request {
         path: PathBuf,
         bytes: u64,
     },
+    /// Mounts the adapter of a directory.
+    Mount {
+        dir: PathBuf,
+        reply: oneshot::Sender<Result<SoulId, MountError>>,
+    },
+    /// Takes it off again.
+    Unmount {
+        soul: SoulId,
+    },
     /// How many bytes all caches hold together, shared ones counted once.
     Bytes {
         reply: oneshot::Sender<u64>,
@@ -118,6 +128,7 @@ pub(crate) enum Request {
 pub(crate) enum Ask {
     Logits {
         tokens: Vec<TokenId>,
+        soul: Option<SoulId>,
         reply: oneshot::Sender<Result<Vec<f32>, EngineError>>,
     },
     Score {

@@ -137,6 +137,15 @@ impl<S> Prefixes<S> {
         Some(kept)
     }
 
+    /// Gives up everything that was computed with an adapter.
+    pub(crate) fn forget(&mut self, soul: SoulId) {
+        let of_soul = |entry: &Entry<S>| entry.kept.soul == Some(soul);
+        let ids: Vec<u64> =
+            self.entries.iter().filter(|(_, entry)| of_soul(entry)).map(|(&id, _)| id).collect();
+        ids.into_iter().for_each(|id| drop(self.take(id)));
+        self.tries.remove(&Some(soul));
+    }
+
     /// Gives up the least recently used until no more than `bytes` are held.
     pub(crate) fn shrink_to(&mut self, bytes: u64) -> Vec<Kept<S>> {
         let mut away = Vec::new();

@@ -4,7 +4,7 @@
 
 use crate::{
     backend::{Backend, Feed, Rows},
-    job::{EngineError, TokenId},
+    job::{EngineError, SoulId, TokenId},
     line::{Ask, Ticket},
     run::Turn,
     sample::log_sum_exp,
@@ -13,6 +13,8 @@ use crate::{
 /// A question in progress.
 pub(crate) struct Question {
     pub(crate) prompt: Vec<TokenId>,
+    /// The adapter that it is computed with.
+    pub(crate) soul: Option<SoulId>,
     kind: Kind,
     _ticket: Ticket,
 }
@@ -35,15 +37,17 @@ type Reply<T> = tokio::sync::oneshot::Sender<Result<T, EngineError>>;
 
 impl Question {
     pub(crate) fn new(ask: Ask, ticket: Ticket) -> Self {
-        let (prompt, kind) = match ask {
-            Ask::Logits { tokens, reply } => {
-                (tokens, Kind::Logits { logits: Vec::new(), reply: Some(reply) })
+        let (prompt, soul, kind) = match ask {
+            Ask::Logits { tokens, soul, reply } => {
+                (tokens, soul, Kind::Logits { logits: Vec::new(), reply: Some(reply) })
             }
-            Ask::Score { prompt, continuations, reply } => {
-                (prompt, Kind::Score { continuations, scores: Vec::new(), reply: Some(reply) })
-            }
+            Ask::Score { prompt, continuations, reply } => (
+                prompt,
+                None,
+                Kind::Score { continuations, scores: Vec::new(), reply: Some(reply) },
+            ),
         };
-        Self { prompt, kind, _ticket: ticket }
+        Self { prompt, soul, kind, _ticket: ticket }
     }
 
     /// Whether it may begin with, and leave behind, a cache that other work has filled. Plain logits are computed afresh, so that
@@ -72,7 +76,7 @@ impl Question {
                 let end = self.prompt.len().min(start + backend.chunk_len_max(start));
                 let is_last = end == self.prompt.len();
                 let rows = if is_last { Rows::Last } else { Rows::None };
-                let row = alone(backend, state, &self.prompt[start..end], rows);
+                let row = alone(backend, self.soul, state, &self.prompt[start..end], rows);
                 let turn = row.map(|row| {
                     *logits = row;
                     if is_last { Turn::Answered } else { Turn::More }
@@ -91,7 +95,7 @@ impl Question {
                     return (turn, scored_len);
                 }
                 let end = prefix.min(start + backend.chunk_len_max(start));
-                let row = alone(backend, state, &self.prompt[start..end], Rows::None);
+                let row = alone(backend, None, state, &self.prompt[start..end], Rows::None);
                 (row.map(|_| Turn::More), end)
             }
         };
@@ -128,11 +132,12 @@ impl Question {
 /// A pass over one sequence.
 fn alone<B: Backend>(
     backend: &mut B,
+    soul: Option<SoulId>,
     state: &mut B::State,
     tokens: &[TokenId],
     rows: Rows,
 ) -> Result<Vec<f32>, EngineError> {
-    let rows = backend.forward(None, &mut [Feed { state, tokens, rows }], &mut || {})?;
+    let rows = backend.forward(soul, &mut [Feed { state, tokens, rows }], &mut || {})?;
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 
@@ -161,7 +166,7 @@ fn score_chunk<B: Backend>(
         // Token i is judged by the logits after token i - 1, the first one by those after the prompt.
         let before = prompt[prompt.len() - 1..].iter().chain(continuation).copied();
         let chunk: Vec<TokenId> = before.skip(start).take(end - start).collect();
-        let logits = alone(backend, state, &chunk, Rows::All)?;
+        let logits = alone(backend, None, state, &chunk, Rows::All)?;
         let vocabulary = logits.len() / chunk.len();
         for (logits, &token) in logits.chunks(vocabulary).zip(&continuation[start..end]) {
             let normaliser =

@@ -186,13 +186,13 @@ impl<B: Backend> Runner<B> {
         while let Some(request) = board.inbox.pop_front() {
             match request {
                 Request::Job { id, at, job } => {
-                    let (class, soul) = (job.class, None);
+                    let (class, soul) = (job.class, job.soul);
                     let decode = Decode::new(id, job, &self.facts);
                     self.arrive(class, at, soul, Work::Decode(Box::new(decode)));
                 }
                 Request::Ask { class, at, ask, ticket } => {
                     let question = Question::new(ask, ticket);
-                    self.arrive(class, at, None, Work::Question(question));
+                    self.arrive(class, at, question.soul, Work::Question(question));
                 }
                 Request::Fork { from, len, first, at, forks } => {
                     self.fork(board, from, len, first, at, forks);
@@ -200,6 +200,12 @@ impl<B: Backend> Runner<B> {
                 Request::Spill { files } => self.use_disk(files),
                 Request::Written { label, path, bytes } => self.file_finished(label, path, bytes),
                 Request::Shrink { bytes } => drop(self.prefixes.shrink_to(bytes)),
+                // Whoever asked may be gone; the soul stays, and is found again by mounting it anew.
+                Request::Mount { dir, reply } => drop(reply.send(self.backend.mount(&dir))),
+                Request::Unmount { soul } => {
+                    self.backend.unmount(soul);
+                    self.prefixes.forget(soul);
+                }
                 Request::Bytes { reply } => drop(reply.send(self.cache_bytes())),
             }
         }

@@ -8,7 +8,6 @@ pub(crate) mod adapter;
 pub(crate) mod check;
 mod header;
 pub(crate) mod interleaved;
-pub(crate) mod memory;
 
 use std::{
     collections::BTreeMap,

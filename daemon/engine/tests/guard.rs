@@ -47,6 +47,7 @@ fn job(engine: &Engine, class: Class) -> Job {
         sampling: Sampling::GREEDY,
         limits: Limits { tokens_max: 600, stop: Vec::new(), ahead_max: 4 },
         class,
+        soul: None,
     }
 }
 

@@ -39,6 +39,7 @@ fn job(prompt: &[TokenId], tokens_max: u32) -> Job {
         sampling: Sampling::GREEDY,
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 3 },
         class: Class::Typing,
+        soul: None,
     }
 }
 

@@ -98,6 +98,7 @@ async fn decode(engine: &Engine, checkpoint: &Checkpoint) -> Vec<Step> {
             ahead_max: 4,
         },
         class: Class::Typing,
+        soul: None,
     };
     let mut sequence = engine.submit(job).unwrap();
     let mut steps = Vec::new();

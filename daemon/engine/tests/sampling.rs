@@ -17,6 +17,7 @@ fn job(engine: &Engine, prompt: &str, tokens_max: u32) -> Job {
         sampling: Sampling::GREEDY,
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
         class: Class::Agent,
+        soul: None,
     }
 }
 

@@ -28,6 +28,7 @@ fn job(prompt: &[TokenId], tokens_max: u32) -> Job {
         sampling: Sampling::GREEDY,
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: tokens_max },
         class: Class::Agent,
+        soul: None,
     }
 }
 

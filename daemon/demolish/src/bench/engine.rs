@@ -87,6 +87,7 @@ fn job(
         sampling: Sampling { temperature: 1.0, seed: 1, ..Sampling::GREEDY },
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max },
         class: Class::Typing,
+        soul: None,
     }
 }
 

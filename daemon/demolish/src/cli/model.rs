@@ -1,10 +1,13 @@
 //! `demolish model list|info|logits`
 
+mod info;
+mod logits;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use engine::{Compute, LoadOptions, TokenId};
+use engine::{Compute, TokenId};
 use serde_json::{Value as Json, json};
 
 use super::{Exit, Failure, Outcome};
@@ -14,7 +17,7 @@ use crate::model::{self, Role};
 /// Look at models: which there are, what one is, what it computes
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  demolish model list\n  demolish model info --model DIR --json\n  demolish model logits --model DIR --tokens 1,2,3 --json"
+    after_help = "Examples:\n  demolish model list\n  demolish model info DIR --json\n  demolish model logits --model DIR --tokens 1,2,3 --json"
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -30,25 +33,45 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Load a model and print what it is
-    #[command(after_help = "Example:\n  demolish model info --model ~/models/Qwen3-30B-A3B-4bit")]
+    /// Print what a model is and what loading it would take, without loading it
+    #[command(
+        after_help = "Examples:\n  demolish model info ~/models/Qwen3-30B-A3B-4bit\n  demolish model info DIR --context 32768 --kv-bits 8 --json | jq .memory"
+    )]
     Info {
         #[command(flatten)]
         which: Which,
+        /// Plan for a context of so many tokens [default: the model's own]
+        #[arg(long, value_name = "TOKENS")]
+        context: Option<usize>,
+        /// Plan with keys and values packed into 8 or 4 bits
+        #[arg(long, value_name = "BITS")]
+        kv_bits: Option<u8>,
         /// Print an object
         #[arg(long)]
         json: bool,
     },
     /// Print the logits of the position after the tokens, computed in mlx-lm's order of operations
     #[command(
-        after_help = "Example:\n  demolish model logits --model DIR --tokens 1,2,3 --json | jq '.logits | length'"
+        after_help = "Examples:\n  demolish model logits --model DIR --tokens 1,2,3 --json | jq '.logits | length'\n  demolish model logits DIR --from prompt.txt --adapter ADAPTER"
     )]
     Logits {
         #[command(flatten)]
         which: Which,
         /// The tokens' numbers, separated by commas
-        #[arg(long, value_delimiter = ',', required = true, value_name = "1,2,3")]
+        #[arg(
+            long,
+            value_delimiter = ',',
+            required_unless_present = "from",
+            conflicts_with = "from",
+            value_name = "1,2,3"
+        )]
         tokens: Vec<TokenId>,
+        /// A file with the tokens' numbers, separated by commas or blanks; `-` is the standard input
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        /// Lay this LoRA adapter over the model
+        #[arg(long, value_name = "DIR")]
+        adapter: Option<PathBuf>,
         /// Use the daemon's arithmetic (dequantized weights, BLAS) instead of mlx-lm's
         #[arg(long)]
         fast: bool,
@@ -83,12 +106,12 @@ impl Which {
         }
     }
 
-    fn load(&self, compute: Compute) -> Result<engine::Engine, Failure> {
-        let options = LoadOptions { compute, ..model::options(&settings()) };
-        model::load(&self.dir()?, options).map_err(|reason| match self.named() {
+    /// A reason why there is no model, as the failure that it is.
+    fn failed(&self, reason: String) -> Failure {
+        match self.named() {
             Some(_) => Failure::bad(reason),
             None => Failure::missing(reason),
-        })
+        }
     }
 }
 
@@ -99,14 +122,13 @@ fn settings() -> config::Model {
 pub(super) fn run(args: &Args) -> Outcome {
     match &args.what {
         What::List { json } => list(*json),
-        What::Info { which, json } => info(which, *json),
-        What::Logits { which, tokens, fast, all, json } => {
+        What::Info { which, context, kv_bits, json } => info::run(which, *context, *kv_bits, *json),
+        What::Logits { which, tokens, from, adapter, fast, all, json } => {
             let compute = if *fast { Compute::Fast } else { Compute::Parity };
-            if *all {
-                all_logits(which, tokens, compute, *json)
-            } else {
-                logits(which, tokens, compute, *json)
-            }
+            let tokens = logits::tokens(tokens, from.as_deref())?;
+            let asked =
+                logits::Asked { which, tokens: &tokens, adapter: adapter.as_deref(), compute };
+            if *all { logits::all(&asked, *json) } else { logits::last(&asked, *json) }
         }
     }
 }
@@ -170,62 +192,4 @@ fn described(dir: &Path, role: Option<&str>) -> Json {
         "bytes": bytes,
         "error": config.err().map(|error| format!("config.json: {error}")),
     })
-}
-
-fn info(which: &Which, json: bool) -> Outcome {
-    let engine = which.load(Compute::Auto)?;
-    let info = serde_json::to_value(engine.info()).map_err(Failure::bad)?;
-    if json {
-        super::print_json(&info);
-    } else {
-        let rows = info.as_object().into_iter().flatten();
-        super::print(&rows.map(|(name, value)| format!("{name}: {value}\n")).collect::<String>());
-    }
-    Ok(Exit::Done)
-}
-
-fn logits(which: &Which, tokens: &[TokenId], compute: Compute, json: bool) -> Outcome {
-    let engine = which.load(compute)?;
-    let logits = super::block_on(engine.logits(tokens.to_vec()))?.map_err(Failure::bad)?;
-    if json {
-        super::print_json(&json!({"logits": logits}));
-        return Ok(Exit::Done);
-    }
-    let mut ranked: Vec<(usize, f32)> = logits.into_iter().enumerate().collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let mut text = String::new();
-    for (token, logit) in ranked.into_iter().take(10) {
-        let shown = TokenId::try_from(token)
-            .map(|token| engine.tokenizer().decode(&[token]))
-            .unwrap_or_default();
-        let _ = writeln!(text, "{logit:>10.4}  {token:>7}  {shown:?}");
-    }
-    super::print(&text);
-    Ok(Exit::Done)
-}
-
-#[cfg(not(feature = "mlx"))]
-fn all_logits(_: &Which, _: &[TokenId], _: Compute, _: bool) -> Outcome {
-    Err(Failure::missing("this build has no MLX backend"))
-}
-
-/// The logits of every position, computed in one pass where the model's chunks allow it.
-#[cfg(feature = "mlx")]
-fn all_logits(which: &Which, tokens: &[TokenId], compute: Compute, json: bool) -> Outcome {
-    let options = LoadOptions { compute, ..model::options(&settings()) };
-    let mut model = engine::Bare::load(&which.dir()?, options).map_err(Failure::bad)?;
-    let logits = model.feed(tokens).map_err(Failure::bad)?;
-    let rows: Vec<&[f32]> = logits.chunks(model.vocabulary()).collect();
-    if json {
-        super::print_json(&json!({"logits": rows}));
-        return Ok(Exit::Done);
-    }
-    let likeliest =
-        |row: &&[f32]| row.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
-    let mut text = String::new();
-    for (token, (next, logit)) in tokens.iter().zip(rows.iter().filter_map(likeliest)) {
-        let _ = writeln!(text, "after {token:>7}: {next:>7} with {logit:.4}");
-    }
-    super::print(&text);
-    Ok(Exit::Done)
 }

@@ -25,6 +25,7 @@ pub(crate) fn options(settings: &config::Model) -> LoadOptions {
     LoadOptions {
         memory_max: (bytes > 0).then_some(bytes),
         context_max: (context > 0).then_some(context),
+        kv_bits: u8::try_from(settings.kv_bits).ok().filter(|&bits| bits > 0),
         ..LoadOptions::AUTO
     }
 }
@@ -34,28 +35,28 @@ pub(crate) fn options(settings: &config::Model) -> LoadOptions {
 /// # Errors
 /// One sentence with the place, the reason and the remedy.
 pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, String> {
-    Engine::load(dir, options).map_err(|error| {
-        let remedy = match &error {
-            engine::LoadError::TooBig { .. } => {
-                "; a smaller model, or `model.memory_max_gib`, helps"
-            }
-            engine::LoadError::File { .. } => {
-                "; a model is a folder with config.json, *.safetensors and tokenizer.json"
-            }
-            engine::LoadError::Weights { .. }
-            | engine::LoadError::Config { .. }
-            | engine::LoadError::Tokenizer { .. } => "; copy or convert the model again",
-            _ => "",
-        };
-        let place = dir.display().to_string();
-        let message = error.to_string();
-        let message = message.trim_end_matches('.');
-        if message.contains(&place) {
-            format!("cannot load the model: {message}{remedy}")
-        } else {
-            format!("cannot load the model {place}: {message}{remedy}")
+    Engine::load(dir, options).map_err(|error| refused(Some(dir), &error))
+}
+
+/// One sentence with the place, the reason and the remedy.
+pub(crate) fn refused(dir: Option<&Path>, error: &engine::LoadError) -> String {
+    let remedy = match error {
+        engine::LoadError::File { .. } => {
+            "; a model is a folder with config.json, *.safetensors and tokenizer.json"
         }
-    })
+        engine::LoadError::Weights { .. }
+        | engine::LoadError::Config { .. }
+        | engine::LoadError::Tokenizer { .. } => "; copy or convert the model again",
+        _ => "",
+    };
+    let place = dir.map(|dir| dir.display().to_string()).unwrap_or_default();
+    let message = error.to_string();
+    let message = message.trim_end_matches('.');
+    if message.contains(&place) {
+        format!("cannot load the model: {message}{remedy}")
+    } else {
+        format!("cannot load the model {place}: {message}{remedy}")
+    }
 }
 
 /// The directory of the model that types, as the settings ask for it.

@@ -2,6 +2,7 @@
 //!
 //! Everything of MLX lives on the engine thread. Operations only build a graph; one evaluation per forward pass runs it.
 
+mod chunk;
 mod exit;
 mod pass;
 
@@ -11,30 +12,27 @@ use mlx_rs::{Stream, error::Exception, with_stream};
 
 use crate::{
     config::ModelConfig,
-    info::{Compute, LoadError, LoadOptions, ModelInfo},
+    info::{LoadError, LoadOptions, ModelInfo},
     line::Line,
+    memory::{
+        MemoryPlan, ModePlan, Reservation, Survey, admit,
+        plan::{Needs, Room},
+        pressure::Pressure,
+        promised,
+        system::machine,
+    },
     models,
     nn::{Builder, Floats},
     ops,
     thread::{self, Facts},
     tokenizer::Tokenizer,
-    weights::{Shards, check::Cost, memory},
+    weights::{Shards, check::Cost},
 };
+pub(crate) use chunk::Chunk;
 pub(crate) use pass::Mlx;
 
-/// The bounds of a prefill pass, in tokens. Within them a pass multiplies as often as below, so that an urgent job waits for some
-/// tens of milliseconds at most. The length depends on the model alone: results must not depend on how busy the machine is.
-const CHUNK_LEN: std::ops::RangeInclusive<u64> = 16..=256;
-/// Multiplications of a pass whose products BLAS computes.
-const CHUNK_WORK_FAST: u64 = 2_000_000_000;
-/// Multiplications of a pass through MLX's own CPU kernels for packed weights.
-const CHUNK_WORK_PACKED: u64 = 100_000_000;
 /// Memory that MLX may keep for reuse when nothing is computed.
 const MLX_CACHE_BYTES_MAX: usize = 128 << 20;
-/// Room for caches and intermediate results, in tokens of cache, that loading must leave.
-const RESERVE_TOKENS: u64 = 4096;
-/// Room for everything else.
-const RESERVE_BYTES: u64 = 64 << 20;
 
 /// The most threads for one big product; the daemon is not alone on the machine.
 const BLAS_THREADS_MAX: usize = 8;
@@ -46,47 +44,34 @@ pub(crate) struct Loaded {
     pub(crate) tokenizer: Tokenizer,
 }
 
+/// A model directory, as far as it was read: everything but the weights.
+struct Directory {
+    config: ModelConfig,
+    shards: Shards,
+    cost: Cost,
+    /// Bytes of intermediate results for each pair of a token of a pass and a token seen.
+    pair_bytes: u64,
+}
+
+/// A model directory that is admitted to memory, and in which arithmetic.
+struct Admitted {
+    directory: Directory,
+    plan: MemoryPlan,
+    mode: ModePlan,
+    floats: Floats,
+    chunk: Chunk,
+    /// What it was promised; goes with the weights.
+    reservation: Reservation,
+}
+
 /// Checks and loads the model directory `dir`.
 pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError> {
-    let config = ModelConfig::load(dir)?.with_kv_bits(options.kv_bits, dir)?;
-    let shards = Shards::open(dir)?;
-    let cost = check(&config, &shards)?;
-    let tokenizer = Tokenizer::load(dir, &config.eos)?;
-    if !config.unknown.is_empty() {
-        tracing::warn!(
-            "{}: ignored keys: {}",
-            dir.join("config.json").display(),
-            config.unknown.join(", ")
-        );
-    }
-    let floats = choose(&config, &cost, options)?;
-    let context_max = options.context_max.unwrap_or(usize::MAX).min(config.context_max);
-    let info = ModelInfo {
-        name: name_of(dir),
-        path: dir.to_owned(),
-        architecture: config.architecture.clone(),
-        parameters: cost.parameters,
-        parameters_active: cost.parameters_active,
-        vocabulary: config.vocabulary,
-        context_max,
-        bytes_resident: resident(&cost, floats),
-        bytes_per_token: config.bytes_per_token(),
-        quantization: config.quantization.default.map(|packing| {
-            format!("{} bit, groups of {}, {}", packing.bits, packing.group, packing.mode.name())
-        }),
-        compute: match floats {
-            Floats::Stored => Compute::Parity,
-            Floats::Uniform => Compute::Uniform,
-            Floats::Single => Compute::Quantized,
-            Floats::Dense => Compute::Fast,
-        },
-        config_unknown: config.unknown.clone(),
-    };
-    let facts = Facts::of(&tokenizer, context_max);
-    let open = move || -> Result<(Mlx, Facts, ()), LoadError> {
-        let backend = open(&config, &cost, &shards, floats)?;
-        Ok((backend, facts, ()))
-    };
+    let directory = Directory::read(dir, options)?;
+    let tokenizer = Tokenizer::load(dir, &directory.config.eos)?;
+    let admitted = directory.admit(options)?;
+    let info = admitted.directory.info(&admitted.mode, options);
+    let facts = Facts::of(&tokenizer, info.context_max);
+    let open = move || -> Result<(Mlx, Facts, ()), LoadError> { Ok((admitted.open()?, facts, ())) };
     let (line, ()) = thread::start(open)?;
     exit::guard(&line.shared);
     Ok(Loaded { line, info, tokenizer })
@@ -94,11 +79,110 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
 
 /// The model of a directory on the calling thread, and the size of its vocabulary.
 pub(crate) fn bare(dir: &Path, options: LoadOptions) -> Result<(Mlx, usize), LoadError> {
-    let config = ModelConfig::load(dir)?.with_kv_bits(options.kv_bits, dir)?;
-    let shards = Shards::open(dir)?;
-    let cost = check(&config, &shards)?;
-    let floats = choose(&config, &cost, options)?;
-    Ok((open(&config, &cost, &shards, floats)?, config.vocabulary))
+    let admitted = Directory::read(dir, options)?.admit(options)?;
+    let vocabulary = admitted.directory.config.vocabulary;
+    Ok((admitted.open()?, vocabulary))
+}
+
+/// What a directory would be if it were loaded, and what that would take. No weights are read, so it may be larger than memory.
+pub(crate) fn survey(dir: &Path, options: LoadOptions) -> Result<Survey, LoadError> {
+    let directory = Directory::read(dir, options)?;
+    let needs = directory.needs(options);
+    let room = Room::now(options, promised());
+    let (memory, floats) = needs.plan(options.compute, room);
+    Ok(Survey { info: directory.info(&needs.chosen(floats, room), options), memory })
+}
+
+impl Directory {
+    /// Reads the configuration and the headers, and checks every tensor that the model needs.
+    fn read(dir: &Path, options: LoadOptions) -> Result<Directory, LoadError> {
+        let config = ModelConfig::load(dir)?.with_kv_bits(options.kv_bits, dir)?;
+        let shards = Shards::open(dir)?;
+        let mut builder = Builder::check(&shards, &config.quantization);
+        let pair_bytes = models::build(&config, &mut builder)?.bytes_per_pair();
+        let cost = *builder.cost();
+        if !config.unknown.is_empty() {
+            tracing::warn!(
+                "{}: ignored keys: {}",
+                dir.join("config.json").display(),
+                config.unknown.join(", ")
+            );
+        }
+        Ok(Directory { config, shards, cost, pair_bytes })
+    }
+
+    fn needs(&self, options: LoadOptions) -> Needs<'_> {
+        Needs::new(&self.config, &self.cost, self.pair_bytes, options, is_cpu())
+    }
+
+    /// Finds room for it, or says why there is none.
+    fn admit(self, options: LoadOptions) -> Result<Admitted, LoadError> {
+        let needs = self.needs(options);
+        let (reservation, (plan, mode, floats)) = admit(|promised| {
+            let room = Room::now(options, promised);
+            let (plan, floats) = needs.plan(options.compute, room);
+            if plan.fits {
+                Ok((needs.least(floats), (plan, needs.chosen(floats, room), floats)))
+            } else {
+                Err(needs.refusal(&plan, floats))
+            }
+        })?;
+        let chunk = needs.chunk(floats);
+        Ok(Admitted { directory: self, plan, mode, floats, chunk, reservation })
+    }
+
+    fn info(&self, mode: &ModePlan, options: LoadOptions) -> ModelInfo {
+        let Directory { config, shards, cost, .. } = self;
+        ModelInfo {
+            name: name_of(&shards.dir),
+            path: shards.dir.clone(),
+            architecture: config.architecture.clone(),
+            parameters: cost.parameters,
+            parameters_active: cost.parameters_active,
+            vocabulary: config.vocabulary,
+            context_max: options.context_max.unwrap_or(usize::MAX).min(config.context_max),
+            bytes_resident: mode.weights,
+            bytes_per_token: mode.cache_per_1k / 1000,
+            context_fits: mode.context_fits as usize,
+            quantization: config.quantization.default.map(|packing| {
+                let mode = packing.mode.name();
+                format!("{} bit, groups of {}, {mode}", packing.bits, packing.group)
+            }),
+            compute: mode.compute,
+            config_unknown: config.unknown.clone(),
+        }
+    }
+}
+
+impl Admitted {
+    /// Loads the weights, on the thread that will run them.
+    fn open(self) -> Result<Mlx, LoadError> {
+        let Admitted { directory, plan, floats, chunk, reservation, .. } = self;
+        let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
+        mlx_rs::memory::set_cache_limit(MLX_CACHE_BYTES_MAX).map_err(failed)?;
+        keep_resident();
+        let stream = Stream::new();
+        if is_cpu() {
+            choose_blas(&stream, floats).map_err(failed)?;
+        }
+        let (model, souls) = with_stream(&stream, || {
+            let Directory { config, shards, .. } = &directory;
+            let mut builder = Builder::load(shards, &config.quantization, floats)?;
+            Ok::<_, LoadError>((models::build(config, &mut builder)?, builder.souls()))
+        })?;
+        // The packed forms of widened weights.
+        mlx_rs::memory::clear_cache().map_err(failed)?;
+        tracing::debug!(limit = plan.limit, available = plan.available, "the model was admitted");
+        Ok(Mlx { model, stream, chunk, floats, souls, pressure: Pressure::new(), reservation })
+    }
+}
+
+/// Has the system keep weights in memory, where that has to be asked for. Not tested: nobody has run it on a Mac yet.
+fn keep_resident() {
+    let Some(bytes) = machine().wired_max() else { return };
+    if let Err(error) = mlx_rs::memory::set_wired_limit(bytes as usize) {
+        tracing::warn!("models may be paged out: {}", error.what());
+    }
 }
 
 /// A model is called after its folder; `nano/model` is `nano`.
@@ -109,78 +193,8 @@ fn name_of(dir: &Path) -> String {
     name.to_owned()
 }
 
-/// The arithmetic, and whether it fits.
-fn choose(config: &ModelConfig, cost: &Cost, options: LoadOptions) -> Result<Floats, LoadError> {
-    let cache =
-        config.bytes_per_token() * RESERVE_TOKENS.min(config.context_max as u64) + RESERVE_BYTES;
-    let free = memory::available();
-    let limits = [(options.memory_max, "allowed"), (free, "free")];
-    let limit = limits.into_iter().filter_map(|(bytes, name)| Some((bytes?, name))).min();
-    let fits = |floats: Floats| {
-        limit.is_none_or(|(available, _)| resident(cost, floats) + cache <= available)
-    };
-    let on_cpu = is_cpu();
-    // What MLX's CPU kernels cannot multiply at all is converted in any case.
-    let or_single = |floats| if on_cpu && cost.has_half_experts { Floats::Single } else { floats };
-    let floats = match options.compute {
-        Compute::Fast => Floats::Dense,
-        Compute::Quantized => Floats::Single,
-        Compute::Parity => or_single(Floats::Stored),
-        Compute::Uniform => or_single(Floats::Uniform),
-        Compute::Auto if !on_cpu => Floats::Uniform,
-        Compute::Auto if fits(Floats::Dense) => Floats::Dense,
-        Compute::Auto => Floats::Single,
-    };
-    if fits(floats) {
-        return Ok(floats);
-    }
-    let (available, source_of_limit) = limit.unwrap_or((0, "free"));
-    Err(LoadError::TooBig { weights: resident(cost, floats), cache, available, source_of_limit })
-}
-
-/// Bytes of the weights once loaded.
-fn resident(cost: &Cost, floats: Floats) -> u64 {
-    match floats {
-        Floats::Stored | Floats::Uniform => cost.bytes_stored,
-        Floats::Single => cost.bytes_single,
-        Floats::Dense => cost.parameters * 4,
-    }
-}
-
 fn is_cpu() -> bool {
     !cfg!(target_os = "macos")
-}
-
-/// Checks every tensor that the model needs, and counts.
-fn check(config: &ModelConfig, shards: &Shards) -> Result<Cost, LoadError> {
-    let mut builder = Builder::check(shards, &config.quantization);
-    models::build(config, &mut builder)?;
-    Ok(*builder.cost())
-}
-
-/// Loads the weights, on the thread that will run them.
-fn open(
-    config: &ModelConfig,
-    cost: &Cost,
-    shards: &Shards,
-    floats: Floats,
-) -> Result<Mlx, LoadError> {
-    let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
-    mlx_rs::memory::set_cache_limit(MLX_CACHE_BYTES_MAX).map_err(failed)?;
-    let stream = Stream::new();
-    if is_cpu() {
-        choose_blas(&stream, floats).map_err(failed)?;
-    }
-    let (model, souls) = with_stream(&stream, || {
-        let mut builder = Builder::load(shards, &config.quantization, floats)?;
-        Ok::<_, LoadError>((models::build(config, &mut builder)?, builder.souls()))
-    })?;
-    // The packed forms of widened weights.
-    mlx_rs::memory::clear_cache().map_err(failed)?;
-    let work = if floats == Floats::Dense { CHUNK_WORK_FAST } else { CHUNK_WORK_PACKED };
-    let affordable = if is_cpu() { work / cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
-    let chunk_len_max = affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end()) as usize;
-    Ok(Mlx { model, stream, chunk_len_max, floats, souls })
 }
 
 /// Parity needs the reference BLAS, whose results are those of mlx-lm; all else is computed with OpenBLAS, where there is one. Models

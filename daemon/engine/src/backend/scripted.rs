@@ -134,6 +134,7 @@ pub(crate) fn start(script: Script) -> (Line, ModelInfo, Tokenizer) {
         context_max: CONTEXT_MAX,
         bytes_resident: 0,
         bytes_per_token: 0,
+        context_fits: CONTEXT_MAX,
         quantization: None,
         compute: Compute::Parity,
         config_unknown: Vec::new(),

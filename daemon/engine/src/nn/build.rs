@@ -172,7 +172,7 @@ impl<'s> Builder<'s> {
 
     /// A table of `rows` vectors, which may also be the head.
     pub(crate) fn embedding(&mut self, path: &str, rows: usize, width: usize) -> Built<Embedding> {
-        let matrix = self.checker.matrix(path, [rows, width], false)?;
+        let matrix = self.checker.embedding(path, [rows, width])?;
         self.loaded(
             || Embedding::Plain(placeholder(), placeholder()),
             |arrays| arrays.embedding(&matrix),

@@ -37,8 +37,21 @@ impl<B: Backend> Runner<B> {
             self.begin(index);
             self.read(index);
         }
+        self.give_back();
         self.stats.ticks += 1;
         self.shared.lock().stats = self.stats;
+    }
+
+    /// Gives kept caches up where the system runs short of memory.
+    fn give_back(&mut self) {
+        let shortage = self.backend.shortage();
+        if shortage > 0 && self.prefixes.bytes() > 0 {
+            tracing::info!(
+                bytes = shortage,
+                "kept caches are given up: the system runs short of memory"
+            );
+            drop(self.prefixes.shrink_to(self.prefixes.bytes().saturating_sub(shortage)));
+        }
     }
 
     fn wanting(&self) -> [bool; CLASSES] {

@@ -19,6 +19,8 @@ pub(crate) struct Cost {
     pub(crate) bytes_single: u64,
     /// There are unpacked experts in half precision, which MLX multiplies on GPUs only.
     pub(crate) has_half_experts: bool,
+    /// Bytes of a number that is computed with, if nothing is widened: the embedding says which type that is.
+    pub(crate) float_bytes: u64,
 }
 
 /// A matrix (or one per expert), `[out, in]`, that is there.
@@ -202,6 +204,18 @@ impl<'s> Checker<'s> {
         packing.ok_or_else(|| {
             self.shards.wrong(&matrix.names("scales")[0], "has a shape that fits no known packing")
         })
+    }
+
+    /// The embedding, whose numbers have the type that everything is computed in.
+    pub(crate) fn embedding(
+        &mut self,
+        path: &str,
+        [rows, width]: [usize; 2],
+    ) -> Result<Matrix, LoadError> {
+        let matrix = self.matrix(path, [rows, width], false)?;
+        // What is packed without affine scales is unpacked to bf16.
+        self.cost.float_bytes = if matrix.dtype == "F32" { 4 } else { 2 };
+        Ok(matrix)
     }
 
     /// A tensor of floats that is no matrix.

@@ -11,6 +11,7 @@ pub(crate) fn job(engine: &Engine, prompt: &str, tokens_max: u32) -> Job {
         sampling: Sampling::GREEDY,
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
         class: Class::Typing,
+        soul: None,
     }
 }
 

@@ -71,6 +71,7 @@ pub(super) fn job(prompt: Vec<TokenId>, tokens_max: u32, class: Class) -> Job {
         sampling: Sampling::GREEDY,
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: tokens_max },
         class,
+        soul: None,
     }
 }
 

@@ -1,7 +1,10 @@
 //! One forward pass over several sequences.
 
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    time::Instant,
+};
 
 use mlx_rs::{
     Array, Dtype, Stream,
@@ -11,28 +14,31 @@ use mlx_rs::{
     with_stream,
 };
 
-use super::super::{Backend, Feed, Rows, TensorHead};
+use super::{
+    super::{Backend, Feed, Rows, TensorHead},
+    chunk::Chunk,
+};
 use crate::{
     cache::Cache,
     info::MountError,
     job::{EngineError, SoulId, TokenId},
+    memory::{Reservation, pressure::Pressure},
     models::{Model, Sequences, tokens},
     nn::{Floats, soul::Souls},
     ops::{self, address},
 };
 
-/// Memory for intermediate results that grow with the tokens of a pass times those that they see: the scores of attention.
-const PAIR_BYTES_MAX: u64 = 1 << 30;
-/// Passes do not get shorter than that, however long the context is.
-const CHUNK_LEN_MIN: usize = 16;
-
 /// A model on its thread.
 pub(crate) struct Mlx {
     pub(super) model: Box<dyn Model>,
     pub(super) stream: Stream,
-    pub(super) chunk_len_max: usize,
+    pub(super) chunk: Chunk,
     pub(super) floats: Floats,
     pub(super) souls: Souls,
+    pub(super) pressure: Pressure,
+    /// Its share of memory.
+    #[allow(dead_code, reason = "held until the weights go")]
+    pub(super) reservation: Reservation,
 }
 
 impl Mlx {
@@ -79,13 +85,6 @@ fn row_count(feed: &Feed<'_, Cache>) -> usize {
         Rows::Last => 1,
         Rows::All => feed.tokens.len(),
     }
-}
-
-/// Of at most `most` tokens behind `seen` others, so many that what is made for every pair of them stays within bounds.
-fn chunk_len(most: usize, bytes_per_pair: u64, seen: usize) -> usize {
-    let context = (seen + most) as u64;
-    let affordable = PAIR_BYTES_MAX / (bytes_per_pair * context).max(1);
-    (affordable as usize).clamp(CHUNK_LEN_MIN.min(most), most)
 }
 
 /// The positions that get logits, one after the other; `None` when nobody wants any.
@@ -168,7 +167,7 @@ impl Backend for Mlx {
     }
 
     fn chunk_len_max(&self, seen: usize) -> usize {
-        chunk_len(self.chunk_len_max, self.model.bytes_per_pair(), seen)
+        self.chunk.len_max(seen as u64) as usize
     }
 
     fn mount(&mut self, dir: &Path) -> Result<SoulId, MountError> {
@@ -177,6 +176,14 @@ impl Backend for Mlx {
 
     fn unmount(&mut self, soul: SoulId) -> bool {
         self.souls.unmount(soul)
+    }
+
+    fn shortage(&mut self) -> u64 {
+        let bytes = self.pressure.shortage(Instant::now());
+        if bytes > 0 && mlx_rs::memory::clear_cache().is_err() {
+            tracing::debug!("MLX keeps what it has for reuse");
+        }
+        bytes
     }
 
     fn bytes(&self, states: &[&Cache]) -> u64 {
@@ -213,28 +220,5 @@ impl Backend for Mlx {
             return Err(EngineError::Backend("the parts are of another kind of cache".to_owned()));
         }
         Ok(cache)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passes_get_shorter_where_scores_would_not_fit() {
-        // 64 heads and an indexer of 32.
-        let pair = 4 * (3 * 64 + 2 * 32);
-        assert_eq!(chunk_len(256, pair, 0), 256);
-        assert_eq!(chunk_len(256, 0, 1 << 20), 256, "whatever does not grow with the context");
-        let lens: Vec<usize> = (10..20).map(|log| chunk_len(256, pair, 1 << log)).collect();
-        assert!(lens.is_sorted_by(|a, b| a >= b) && lens[4] < 256, "{lens:?}");
-        for (log, &len) in (10..).zip(&lens) {
-            let bytes = pair * (len * ((1 << log) + len)) as u64;
-            assert!(
-                bytes <= PAIR_BYTES_MAX || len == CHUNK_LEN_MIN,
-                "{len} after 2^{log}: {bytes}"
-            );
-        }
-        assert_eq!(chunk_len(8, pair, 1 << 20), 8);
     }
 }

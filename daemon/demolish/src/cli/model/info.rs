@@ -1,0 +1,107 @@
+//! `demolish model info`: what a model is, and the plan of its memory.
+
+use std::fmt::Write as _;
+
+use engine::{Engine, LoadOptions, MemoryPlan, ModelInfo, Survey};
+
+use super::super::{Exit, Failure, Outcome, clock, print, print_json};
+use super::{Which, settings};
+use crate::model;
+
+pub(super) fn run(
+    which: &Which,
+    context: Option<usize>,
+    kv_bits: Option<u8>,
+    json: bool,
+) -> Outcome {
+    let asked = model::options(&settings());
+    let options = LoadOptions {
+        context_max: context.or(asked.context_max),
+        kv_bits: kv_bits.or(asked.kv_bits),
+        ..asked
+    };
+    let survey = Engine::survey(&which.dir()?, options)
+        .map_err(|error| which.failed(model::refused(which.dir().ok().as_deref(), &error)))?;
+    if json {
+        print_json(&serde_json::to_value(&survey).map_err(Failure::bad)?);
+    } else {
+        print(&told(&survey));
+    }
+    Ok(Exit::Done)
+}
+
+fn told(survey: &Survey) -> String {
+    let Survey { info, memory } = survey;
+    let mut text = String::new();
+    facts(&mut text, info);
+    table(&mut text, memory);
+    for advice in &memory.advice {
+        let _ = writeln!(text, "           it would help: {advice}");
+    }
+    text
+}
+
+fn facts(text: &mut String, info: &ModelInfo) {
+    let ModelInfo { parameters, parameters_active, context_max, vocabulary, .. } = info;
+    let packing = info.quantization.as_deref().unwrap_or("unquantized");
+    let _ = writeln!(text, "name       {}, {}, {packing}", info.name, info.architecture);
+    let _ = writeln!(text, "directory  {}", info.path.display());
+    let _ = writeln!(
+        text,
+        "weights    {}, of which a token meets {}",
+        counted(*parameters),
+        counted(*parameters_active)
+    );
+    let _ = writeln!(text, "context    {context_max} tokens out of a vocabulary of {vocabulary}");
+    if !info.config_unknown.is_empty() {
+        let _ = writeln!(text, "ignored    {} of config.json", info.config_unknown.join(", "));
+    }
+}
+
+fn table(text: &mut String, memory: &MemoryPlan) {
+    let room = memory.available.map_or_else(
+        || "the system does not say how much there is".to_owned(),
+        |bytes| format!("{} {}", clock::bytes(bytes), memory.limit),
+    );
+    let promised = match memory.promised {
+        0 => String::new(),
+        bytes => format!(" beside {} for other models", clock::bytes(bytes)),
+    };
+    let fits = if memory.fits { "fits" } else { "does not fit" };
+    let _ = writeln!(text, "memory     {room}{promised}: it {fits}");
+    let _ = writeln!(
+        text,
+        "\n{:<12} {:>10} {:>12} {:>12} {:>10} {:>15}",
+        "ARITHMETIC", "WEIGHTS", "CACHE OF 1K", "WHOLE CACHE", "A PASS", "LONGEST CONTEXT"
+    );
+    for mode in &memory.modes {
+        let mark = if mode.compute == memory.chosen { "*" } else { "" };
+        let name = format!("{:?}{mark}", mode.compute).to_lowercase();
+        let _ = writeln!(
+            text,
+            "{name:<12} {:>10} {:>12} {:>12} {:>10} {:>15}",
+            clock::bytes(mode.weights),
+            clock::bytes(mode.cache_per_1k),
+            clock::bytes(mode.cache_context),
+            clock::bytes(mode.scratch),
+            mode.context_fits,
+        );
+        if mode.cache_fixed > 0 {
+            let fixed = clock::bytes(mode.cache_fixed);
+            let _ = writeln!(
+                text,
+                "             and {fixed} of cache for each sequence and each place to come back to"
+            );
+        }
+    }
+}
+
+/// Weights by the thousand million.
+#[allow(clippy::cast_precision_loss, reason = "rounded to two digits anyway")]
+fn counted(weights: u64) -> String {
+    match weights {
+        0..1_000_000 => weights.to_string(),
+        1_000_000..1_000_000_000 => format!("{:.1} million", weights as f64 / 1e6),
+        _ => format!("{:.2} thousand million", weights as f64 / 1e9),
+    }
+}

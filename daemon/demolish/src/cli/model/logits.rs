@@ -1,0 +1,134 @@
+//! `demolish model logits`: what a model computes, for comparisons with other implementations.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::Path;
+
+use engine::{Compute, LoadOptions, TokenId};
+use serde_json::json;
+
+use super::super::{Exit, Failure, Outcome, block_on, print, print_json};
+use super::{Which, settings};
+use crate::model;
+
+/// A list of tokens that is longer than this is no prompt.
+const TOKENS_BYTES_MAX: u64 = 64 << 20;
+/// How many of the likeliest tokens are shown to people.
+const SHOWN: usize = 10;
+
+/// What is to be computed.
+pub(super) struct Asked<'a> {
+    pub(super) which: &'a Which,
+    pub(super) tokens: &'a [TokenId],
+    pub(super) adapter: Option<&'a Path>,
+    pub(super) compute: Compute,
+}
+
+impl Asked<'_> {
+    fn options(&self) -> LoadOptions {
+        LoadOptions { compute: self.compute, ..model::options(&settings()) }
+    }
+}
+
+/// The tokens that were given, or those of a file.
+pub(super) fn tokens(given: &[TokenId], from: Option<&Path>) -> Result<Vec<TokenId>, Failure> {
+    let Some(path) = from else { return Ok(given.to_vec()) };
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(TOKENS_BYTES_MAX).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path)
+            .and_then(|file| file.take(TOKENS_BYTES_MAX).read_to_string(&mut text))
+    };
+    let wrong = |reason: String| Failure::bad(format!("{}: {reason}", path.display()));
+    read.map_err(|error| wrong(error.to_string()))?;
+    // An array of JSON is a list, too.
+    let list = text.trim().trim_start_matches('[').trim_end_matches(']');
+    let words = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+    let tokens: Result<Vec<TokenId>, Failure> = words
+        .map(|word| {
+            word.parse().map_err(|_| wrong(format!("{word:?} is not the number of a token")))
+        })
+        .collect();
+    tokens.and_then(|tokens| {
+        if tokens.is_empty() { Err(wrong("no tokens in it".to_owned())) } else { Ok(tokens) }
+    })
+}
+
+/// The logits after the last token.
+pub(super) fn last(asked: &Asked<'_>, json: bool) -> Outcome {
+    let engine = model::load(&asked.which.dir()?, asked.options())
+        .map_err(|reason| asked.which.failed(reason))?;
+    let logits = block_on(async {
+        let soul = match asked.adapter {
+            Some(adapter) => Some(engine.mount(adapter).await.map_err(Failure::bad)?),
+            None => None,
+        };
+        engine.logits_with(soul, asked.tokens.to_vec()).await.map_err(Failure::bad)
+    })??;
+    if json {
+        print_json(&json!({"logits": logits}));
+        return Ok(Exit::Done);
+    }
+    let mut ranked: Vec<(usize, f32)> = logits.into_iter().enumerate().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut text = String::new();
+    for (token, logit) in ranked.into_iter().take(SHOWN) {
+        let shown = TokenId::try_from(token)
+            .map(|token| engine.tokenizer().decode(&[token]))
+            .unwrap_or_default();
+        let _ = writeln!(text, "{logit:>10.4}  {token:>7}  {shown:?}");
+    }
+    print(&text);
+    Ok(Exit::Done)
+}
+
+#[cfg(not(feature = "mlx"))]
+pub(super) fn all(_: &Asked<'_>, _: bool) -> Outcome {
+    Err(Failure::missing("this build has no MLX backend"))
+}
+
+/// The logits of every position, computed in one pass where the model's chunks allow it.
+#[cfg(feature = "mlx")]
+pub(super) fn all(asked: &Asked<'_>, json: bool) -> Outcome {
+    let mut model =
+        engine::Bare::load(&asked.which.dir()?, asked.options()).map_err(Failure::bad)?;
+    if let Some(adapter) = asked.adapter {
+        model.wear(adapter).map_err(Failure::bad)?;
+    }
+    let logits = model.feed(asked.tokens).map_err(Failure::bad)?;
+    let rows: Vec<&[f32]> = logits.chunks(model.vocabulary()).collect();
+    if json {
+        print_json(&json!({"logits": rows}));
+        return Ok(Exit::Done);
+    }
+    let likeliest =
+        |row: &&[f32]| row.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+    let mut text = String::new();
+    for (token, (next, logit)) in asked.tokens.iter().zip(rows.iter().filter_map(likeliest)) {
+        let _ = writeln!(text, "after {token:>7}: {next:>7} with {logit:.4}");
+    }
+    print(&text);
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the test writes a file")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_come_from_lists_of_any_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            tokens(&[], Some(&path)).map_err(|failure| failure.message)
+        };
+        assert_eq!(read("1,2, 3\n4\t5\n").unwrap(), [1, 2, 3, 4, 5]);
+        assert_eq!(read("[7, 8]\n").unwrap(), [7, 8]);
+        assert!(read("1 two").unwrap_err().contains("\"two\" is not the number of a token"));
+        assert!(read("[]").unwrap_err().ends_with("no tokens in it"));
+        assert_eq!(tokens(&[9], None).unwrap_or_default(), [9]);
+    }
+}

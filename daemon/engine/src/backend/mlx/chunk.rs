@@ -1,0 +1,63 @@
+//! How many tokens one pass reads.
+
+use crate::{nn::Floats, weights::check::Cost};
+
+/// The bounds of a prefill pass, in tokens. Within them a pass multiplies as often as below, so that an urgent job waits for some
+/// tens of milliseconds at most. The length depends on the model and the position alone: results must not depend on how busy the
+/// machine is.
+const CHUNK_LEN: std::ops::RangeInclusive<u64> = 16..=256;
+/// Multiplications of a pass whose products BLAS computes.
+const CHUNK_WORK_FAST: u64 = 2_000_000_000;
+/// Multiplications of a pass through MLX's own CPU kernels for packed weights.
+const CHUNK_WORK_PACKED: u64 = 100_000_000;
+/// Memory for intermediate results that grow with the tokens of a pass times those that they see: the scores of attention. Far into
+/// a context a pass reads fewer tokens.
+const PAIR_BYTES_MAX: u64 = 1 << 30;
+
+/// The rule for one model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    len_max: u64,
+    /// Bytes for each pair of a token of the pass and a token seen.
+    pair_bytes: u64,
+}
+
+impl Chunk {
+    pub(crate) fn new(cost: &Cost, pair_bytes: u64, floats: Floats, on_cpu: bool) -> Chunk {
+        let work = if floats == Floats::Dense { CHUNK_WORK_FAST } else { CHUNK_WORK_PACKED };
+        let affordable =
+            if on_cpu { work / cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
+        let len_max = affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end());
+        Chunk { len_max, pair_bytes }
+    }
+
+    /// The most tokens of a pass that goes on after `seen`.
+    pub(crate) fn len_max(&self, seen: u64) -> u64 {
+        let pairs = PAIR_BYTES_MAX / self.pair_bytes.max(1);
+        self.len_max.min(pairs / (seen + self.len_max).max(1)).max(*CHUNK_LEN.start())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_get_shorter_where_scores_would_not_fit() {
+        let cost = Cost { parameters_active: 1, ..Cost::default() };
+        let chunk = |pair: u64| Chunk::new(&cost, pair, Floats::Dense, true);
+        // 64 heads and an indexer of 32.
+        let pair = 4 * (3 * 64 + 2 * 32);
+        assert_eq!(chunk(pair).len_max(0), 256);
+        assert_eq!(chunk(0).len_max(1 << 20), 256, "whatever does not grow with the context");
+        let lens: Vec<u64> = (10..20).map(|log| chunk(pair).len_max(1 << log)).collect();
+        assert!(lens.is_sorted_by(|a, b| a >= b) && lens[4] < 256, "{lens:?}");
+        for (log, &len) in (10..).zip(&lens) {
+            let bytes = pair * len * ((1 << log) + len);
+            assert!(
+                bytes <= PAIR_BYTES_MAX || len == *CHUNK_LEN.start(),
+                "{len} after 2^{log}: {bytes}"
+            );
+        }
+    }
+}

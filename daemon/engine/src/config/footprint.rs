@@ -1,0 +1,138 @@
+//! What a sequence's memory takes, as far as the configuration says.
+
+use super::{Family, FeedForward, KvPacking, ModelConfig, Shared};
+use crate::cache::{
+    places::{OLDER_PLACES_MAX, RECENT_PLACES_MAX},
+    ring::MARGIN_ROWS,
+};
+
+/// A checkpoint is made about as often, in tokens, up to the number that is kept.
+const PLACE_EVERY: u64 = 1024;
+
+/// Counted in numbers, whose width depends on the arithmetic; only what is packed has bytes of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Footprint {
+    /// For every token, in layers that keep all.
+    pub(crate) per_token: u64,
+    /// The same, in bytes, of what is packed.
+    pub(crate) packed: u64,
+    /// Layers that keep only the latest tokens: numbers for each, and how many.
+    pub(crate) windows: Vec<(u64, u64)>,
+    /// However long the sequence is; and once more for every place that it can come back to.
+    pub(crate) fixed: u64,
+    /// Scores that one layer computes at once for each pair of a token of the pass and a token seen.
+    pub(crate) scores: u64,
+    /// What one layer computes anew at once for every token seen.
+    pub(crate) unfolded: u64,
+    /// What one layer computes at once for each token of the pass.
+    pub(crate) wide: u64,
+}
+
+impl Footprint {
+    /// Bytes that a sequence of `tokens` keeps, if a number takes `width`.
+    pub(crate) fn bytes(&self, tokens: u64, width: u64) -> u64 {
+        let places = (tokens / PLACE_EVERY + 1).min((RECENT_PLACES_MAX + OLDER_PLACES_MAX) as u64);
+        let kept = |&(each, window): &(u64, u64)| each * window.min(tokens);
+        let windows: u64 = self.windows.iter().map(kept).sum();
+        (self.fixed * (1 + places) + self.per_token * tokens + windows) * width
+            + self.packed * tokens
+    }
+}
+
+/// Numbers of a token that the feed-forward part of a layer holds at once: gate, up and their product, of every expert that it
+/// meets, and what they make of it.
+fn of_feed_forward(hidden: usize, layer: &FeedForward) -> u64 {
+    let numbers = match layer {
+        FeedForward::Dense { inner } => 3 * inner + hidden,
+        FeedForward::Experts(experts) => {
+            let shared = match experts.shared {
+                Some(Shared::Plain { inner } | Shared::Gated { inner }) => 3 * inner + hidden,
+                None => 0,
+            };
+            experts.per_token * (3 * experts.inner + hidden) + shared
+        }
+    };
+    numbers as u64
+}
+
+/// What layers of keys and values take: `full` that keep all, and windows.
+fn of_keys(kv: Option<KvPacking>, full: usize, heads: usize, dim: usize) -> Footprint {
+    let numbers = (2 * full * heads * dim) as u64;
+    match kv {
+        None => Footprint { per_token: numbers, ..Footprint::default() },
+        // The packed bits, and a scale and a bias for every group.
+        Some(KvPacking { bits, group }) => Footprint {
+            per_token: numbers * 2 / group as u64,
+            packed: numbers * bits as u64 / 8,
+            ..Footprint::default()
+        },
+    }
+}
+
+impl ModelConfig {
+    /// What a sequence's memory and a pass take.
+    pub(crate) fn footprint(&self) -> Footprint {
+        let hidden = self.hidden;
+        let stream = 4 * hidden as u64;
+        match &self.family {
+            Family::Gqa(gqa) => {
+                let (heads, dim) = (gqa.kv_heads, gqa.head_dim);
+                let windows = gqa.windows.iter().flatten();
+                let ring = |&window: &usize| {
+                    ((2 * heads * dim) as u64, window as u64 + MARGIN_ROWS as u64)
+                };
+                let full = gqa.windows.iter().filter(|window| window.is_none()).count();
+                let inner = gqa.layers.iter().map(|layer| of_feed_forward(hidden, layer)).max();
+                let attention = 2 * (gqa.heads + 2 * gqa.kv_heads) * dim;
+                Footprint {
+                    windows: windows.map(ring).collect(),
+                    scores: 2 * gqa.heads as u64,
+                    wide: stream + inner.unwrap_or(0).max(attention as u64),
+                    ..of_keys(self.kv, full, heads, dim)
+                }
+            }
+            Family::Mla(mla) => {
+                let inner =
+                    mla.layers.iter().map(|layer| of_feed_forward(hidden, &layer.feed_forward));
+                let head = mla.plain + mla.rope.dims + mla.value;
+                Footprint {
+                    per_token: mla.bytes_per_token() / size_of::<f32>() as u64,
+                    // mlx-lm unfolds latents to keys and values where it reads more than one token.
+                    unfolded: (mla.heads * head) as u64,
+                    wide: stream + inner.max().unwrap_or(0).max(2 * (mla.heads * head) as u64),
+                    ..Footprint::default()
+                }
+            }
+            other => {
+                let number = size_of::<f32>() as u64;
+                Footprint {
+                    per_token: other.bytes_per_token(self.kv) / number,
+                    fixed: other.bytes_per_checkpoint() / number,
+                    scores: other.scores(),
+                    wide: 8 * stream,
+                    ..Footprint::default()
+                }
+            }
+        }
+    }
+
+    /// The same with keys and values in 8 bits, where they can be packed and are not.
+    pub(crate) fn footprint_packed(&self) -> Option<Footprint> {
+        let packing = self.family.kv_packing(8).ok().filter(|_| self.kv.is_none())?;
+        Some(ModelConfig { kv: Some(packing), ..self.clone() }.footprint())
+    }
+}
+
+impl Family {
+    /// Scores of a pair of tokens in one layer, and what the softmax makes of them.
+    fn scores(&self) -> u64 {
+        let heads = match self {
+            Family::Gqa(gqa) => gqa.heads,
+            // The model says it itself.
+            Family::Mla(_) => 0,
+            Family::Gdn(gdn) => gdn.attention.heads,
+            Family::DeepseekV41(model) => model.heads,
+        };
+        2 * heads as u64
+    }
+}

@@ -1,0 +1,260 @@
+//! The plan of a load: what each arithmetic would take, which one is chosen, and whether it fits.
+
+use super::{
+    MemoryPlan, ModePlan,
+    advice::{self, Situation},
+    system::{Machine, active_memory, machine},
+};
+use crate::{
+    backend::mlx::Chunk,
+    config::{Footprint, ModelConfig},
+    info::{Compute, LoadError, LoadOptions},
+    nn::Floats,
+    weights::check::Cost,
+};
+
+/// A load is worth while from this context on, unless a longer one is asked for.
+const LEAST_TOKENS: u64 = 4096;
+/// Room for everything that is not counted.
+const RESERVE_BYTES: u64 = 64 << 20;
+/// Caches grow by so many tokens at a time.
+const GROWTH_TOKENS: u64 = 256;
+
+/// Bytes that may be used, and why not more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// `None`: nobody knows.
+    pub(crate) bytes: Option<u64>,
+    pub(crate) limit: &'static str,
+    /// Promised to other models.
+    pub(crate) promised: u64,
+    /// What would be there if nothing but the system's word counted.
+    pub(crate) free: Option<u64>,
+}
+
+impl Room {
+    /// What there is now for one more model, beside what is promised to others.
+    pub(crate) fn now(options: LoadOptions, promised: u64) -> Room {
+        Room::of(machine().as_ref(), options, promised, active_memory().unwrap_or(0))
+    }
+
+    fn of(machine: &dyn Machine, options: LoadOptions, promised: u64, held: u64) -> Room {
+        // What others hold already is not free any more; what they are promised beyond that is not theirs yet, nor ours.
+        let free = machine
+            .available()
+            .map(|(bytes, word)| (bytes.saturating_sub(promised.saturating_sub(held)), word));
+        let allowed = options.memory_max.map(|bytes| (bytes.saturating_sub(promised), "allowed"));
+        let least = free.into_iter().chain(allowed).min();
+        Room {
+            bytes: least.map(|(bytes, _)| bytes),
+            limit: least.map_or("free", |(_, word)| word),
+            promised,
+            free: free.map(|(bytes, _)| bytes),
+        }
+    }
+}
+
+/// What one model takes.
+pub(crate) struct Needs<'m> {
+    cost: &'m Cost,
+    footprint: Footprint,
+    /// With keys and values in 8 bits, where that would be another.
+    footprint_packed: Option<Footprint>,
+    /// Bytes of intermediate results for each pair of a token of a pass and a token seen.
+    pair_bytes: u64,
+    vocabulary: u64,
+    /// The whole context, and the one without which a load makes no sense.
+    context: u64,
+    least: u64,
+    on_cpu: bool,
+}
+
+impl<'m> Needs<'m> {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        cost: &'m Cost,
+        pair_bytes: u64,
+        options: LoadOptions,
+        on_cpu: bool,
+    ) -> Needs<'m> {
+        let own = config.context_max as u64;
+        let asked = options.context_max.map(|asked| (asked as u64).min(own));
+        let footprint = config.footprint();
+        // What the model does not count is what MLX's own attention makes where it has no fused kernel.
+        let unfused = if on_cpu { footprint.scores * size_of::<f32>() as u64 } else { 0 };
+        Needs {
+            cost,
+            footprint,
+            pair_bytes: pair_bytes.max(unfused),
+            footprint_packed: config.footprint_packed(),
+            vocabulary: config.vocabulary as u64,
+            context: asked.unwrap_or(own),
+            least: asked.unwrap_or(LEAST_TOKENS.min(own)),
+            on_cpu,
+        }
+    }
+
+    /// The rule for passes in an arithmetic.
+    pub(crate) fn chunk(&self, floats: Floats) -> Chunk {
+        Chunk::new(self.cost, self.pair_bytes, floats, self.on_cpu)
+    }
+
+    /// Bytes of the weights once loaded.
+    fn weights(&self, floats: Floats) -> u64 {
+        match floats {
+            Floats::Stored | Floats::Uniform => self.cost.bytes_stored,
+            Floats::Single => self.cost.bytes_single,
+            Floats::Dense => self.cost.parameters * size_of::<f32>() as u64,
+        }
+    }
+
+    /// Bytes of a number in caches.
+    fn width(&self, floats: Floats) -> u64 {
+        match floats {
+            Floats::Stored | Floats::Uniform => self.cost.float_bytes,
+            Floats::Single | Floats::Dense => size_of::<f32>() as u64,
+        }
+    }
+
+    /// Bytes of cache of a sequence.
+    fn cache(&self, floats: Floats, tokens: u64) -> u64 {
+        self.footprint.bytes(tokens.next_multiple_of(GROWTH_TOKENS), self.width(floats))
+    }
+
+    /// Bytes of what a pass that ends at `tokens` computes on its way.
+    fn scratch(&self, floats: Floats, tokens: u64) -> u64 {
+        let len = self.chunk(floats).len_max(tokens).min(tokens);
+        let Footprint { unfolded, wide, .. } = self.footprint;
+        let numbers = tokens * unfolded + len * wide + self.vocabulary;
+        len * tokens * self.pair_bytes + numbers * size_of::<f32>() as u64
+    }
+
+    /// Everything for a sequence of `tokens`.
+    fn all(&self, floats: Floats, tokens: u64) -> u64 {
+        self.weights(floats)
+            + self.cache(floats, tokens)
+            + self.scratch(floats, tokens)
+            + RESERVE_BYTES
+    }
+
+    /// The longest context that fits into `room`.
+    fn context_fits(&self, floats: Floats, room: Option<u64>) -> u64 {
+        let Some(room) = room else { return self.context };
+        let (mut fits, mut above) = (0, self.context + 1);
+        while above - fits > 1 {
+            let middle = fits + (above - fits) / 2;
+            *(if self.all(floats, middle) <= room { &mut fits } else { &mut above }) = middle;
+        }
+        fits
+    }
+
+    fn mode(&self, floats: Floats, room: Option<u64>) -> ModePlan {
+        let width = self.width(floats);
+        let windows: u64 = self
+            .footprint
+            .windows
+            .iter()
+            .filter(|&&(_, window)| window >= self.context)
+            .map(|(each, _)| each)
+            .sum();
+        ModePlan {
+            compute: computed(floats),
+            weights: self.weights(floats),
+            cache_per_1k: ((self.footprint.per_token + windows) * width + self.footprint.packed)
+                * 1000,
+            cache_fixed: self.footprint.fixed * width,
+            cache_context: self.cache(floats, self.context),
+            scratch: self.scratch(floats, self.context),
+            least: self.all(floats, self.least),
+            context_fits: self.context_fits(floats, room),
+        }
+    }
+
+    /// What is planned, whether or not it fits.
+    pub(crate) fn plan(&self, asked: Compute, room: Room) -> (MemoryPlan, Floats) {
+        // What MLX's CPU kernels cannot multiply at all is converted in any case.
+        let is_widened = self.on_cpu && self.cost.has_half_experts;
+        let or_single = |floats| if is_widened { Floats::Single } else { floats };
+        let fits =
+            |floats: Floats| room.bytes.is_none_or(|room| self.all(floats, self.least) <= room);
+        let floats = match asked {
+            Compute::Fast => Floats::Dense,
+            Compute::Quantized => Floats::Single,
+            Compute::Parity => or_single(Floats::Stored),
+            Compute::Uniform => or_single(Floats::Uniform),
+            Compute::Auto if !self.on_cpu => Floats::Uniform,
+            Compute::Auto if fits(Floats::Dense) => Floats::Dense,
+            Compute::Auto => Floats::Single,
+        };
+        let (stored, uniform) = (or_single(Floats::Stored), or_single(Floats::Uniform));
+        let mut offered = vec![stored, uniform, Floats::Single, Floats::Dense];
+        offered.dedup();
+        let modes: Vec<ModePlan> =
+            offered.into_iter().map(|floats| self.mode(floats, room.bytes)).collect();
+        let advice = if fits(floats) {
+            Vec::new()
+        } else {
+            let mode = self.mode(floats, room.bytes);
+            let overhead = mode.least - mode.weights;
+            let packed = self.footprint_packed.clone().map(|footprint| {
+                let packed = Needs { footprint, footprint_packed: None, ..*self };
+                packed.mode(floats, room.bytes)
+            });
+            advice::of(&Situation {
+                packed,
+                mode,
+                modes: &modes,
+                room,
+                overhead,
+                machine: machine().as_ref(),
+            })
+        };
+        let plan = MemoryPlan {
+            available: room.bytes,
+            limit: room.limit,
+            promised: room.promised,
+            chosen: computed(floats),
+            fits: fits(floats),
+            advice,
+            modes,
+        };
+        (plan, floats)
+    }
+
+    /// Why a plan is refused.
+    pub(crate) fn refusal(&self, plan: &MemoryPlan, floats: Floats) -> LoadError {
+        LoadError::TooBig {
+            weights: self.weights(floats),
+            cache: self.cache(floats, self.least),
+            tokens: self.least,
+            scratch: self.scratch(floats, self.least) + RESERVE_BYTES,
+            available: plan.available.unwrap_or(0),
+            promised: plan.promised,
+            source_of_limit: plan.limit,
+            advice: plan.advice.join("; or "),
+        }
+    }
+
+    /// What a load is promised.
+    pub(crate) fn least(&self, floats: Floats) -> u64 {
+        self.all(floats, self.least)
+    }
+
+    /// What is planned for one arithmetic.
+    pub(crate) fn chosen(&self, floats: Floats, room: Room) -> ModePlan {
+        self.mode(floats, room.bytes)
+    }
+}
+
+/// The name of an arithmetic outside.
+pub(crate) fn computed(floats: Floats) -> Compute {
+    match floats {
+        Floats::Stored => Compute::Parity,
+        Floats::Uniform => Compute::Uniform,
+        Floats::Single => Compute::Quantized,
+        Floats::Dense => Compute::Fast,
+    }
+}
+
+#[cfg(test)]
+mod tests;
