@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import MODEL_REMAPPING, quantize_model
 
+from .packed import packed_reference
 from .tokens import SPECIALS, TEMPLATE, VOCABULARY, make_tokenizer
 
 # The length of the pieces that a prompt is fed in, for the logits of chunked prefill.
@@ -35,6 +36,8 @@ def make(name, case, out, args):
         is_clear = case.dtype != mx.float32 or float(ref["margin"]) > MARGIN_MIN
         if 2 * distinct > len(ref["greedy"]) and is_clear:
             break
+    if case.packed:
+        ref |= packed_reference(model, prompt, ref["greedy"].tolist())
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("model*"):
         old.unlink()

@@ -6,6 +6,8 @@ import mlx.core as mx
 from mlx_lm.models import llama
 
 from .case import Case, axes, base
+from .gqa import qwen3_moe
+from .packed import with_sinks
 
 # Less than a prompt, so that the ring has turned before the first token is decoded.
 WINDOW = 16
@@ -90,6 +92,14 @@ def cases(args):
     made |= axes("mistral", mistral, committed=("q4",), classes=all_sliding)
     return made | {
         "minimax-plain": Case(minimax(args, model_type="minimax", use_qk_norm=False, num_experts_per_tok=1), q4),
+        "llama-packed": Case(base(args, model_type="llama", head_dim=64, num_hidden_layers=1), q4, packed=True, prompt=30, committed=True),
+        "qwen3_moe-packed": Case(qwen3_moe(args, head_dim=32, num_hidden_layers=2), q4, packed=True),
+        "qwen3-packed-bf16": Case(base(args, model_type="qwen3", head_dim=32, num_key_value_heads=4), q4, mx.bfloat16, packed=True),
+        "minimax-packed": Case(minimax(args, head_dim=32), q4, packed=True),
+        "llama-window-packed": Case(dict(windowed, head_dim=32), q4, packed=True),
+        "gpt_oss-packed": Case(
+            gpt_oss(args, head_dim=32, num_local_experts=4), q4, draw=beyond_the_clamp, packed=True, prompt=30, classes=with_sinks, committed=True,
+        ),
         # Each kind of layer twice, prompts shorter and longer than the window, and one that just fills it.
         "gpt_oss-deep": Case(gpt_oss(args, num_hidden_layers=4, layer_types=None), q4, draw=beyond_the_clamp),
         "gpt_oss-short": Case(gpt_oss(args), q4, prompt=11, decode=24),
