@@ -93,7 +93,9 @@ async fn three_at_once_get_what_each_gets_alone() {
         let submit = |prompt: &[u32]| {
             let limits = Limits { tokens_max: 10, stop: Vec::new(), ahead_max: 10 };
             let (prompt, sampling, class) = (prompt.to_vec(), Sampling::GREEDY, Class::Agent);
-            engine.submit(Job { prompt, constraint: None, sampling, limits, class }).unwrap()
+            engine
+                .submit(Job { prompt, constraint: None, sampling, limits, class, soul: None })
+                .unwrap()
         };
         // One that comes to where the indexer begins to choose while it is decoded, and two beyond.
         let text = &checkpoint.prompt;

@@ -76,6 +76,7 @@ fn job() -> Job {
         },
         limits: Limits { tokens_max: WRITTEN, stop: Vec::new(), ahead_max: 4 },
         class: Class::Agent,
+        soul: None,
     }
 }
 

@@ -54,6 +54,7 @@ async fn write(engine: &Engine, prompts: &[&[TokenId]]) -> Result<Vec<Vec<TokenI
             sampling: Sampling { guard: Guard::Off, top_len: 0, ..Sampling::GREEDY },
             limits: Limits { tokens_max: WRITTEN, stop: Vec::new(), ahead_max: WRITTEN },
             class: Class::Served,
+            soul: None,
         };
         sequences.push(engine.submit(job).map_err(|error| error.to_string())?);
     }
