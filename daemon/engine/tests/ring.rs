@@ -252,6 +252,7 @@ async fn a_batch_of_three_gives_each_what_it_gets_alone() {
             sampling: Sampling::GREEDY,
             limits: Limits { tokens_max: 24, stop: Vec::new(), ahead_max: 24 },
             class: Class::Agent,
+            soul: None,
         };
         let prompts = [&checkpoint.prompt[..], &checkpoint.prompt[1..20], &checkpoint.prompt[2..]];
         let mut alone = Vec::new();
