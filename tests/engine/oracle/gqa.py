@@ -1,5 +1,7 @@
 """Grouped-query attention: llama, qwen2, qwen3, qwen3_moe, glm4_moe."""
 
+import mlx.core as mx
+
 from .case import Case, axes, base
 
 
@@ -64,6 +66,18 @@ def mixed(path, module):
     return True
 
 
+def packings(args):
+    """Every width of affine packing in wider groups, and 16-bit floats of the other kind."""
+    wide = base(args, hidden_size=2 * args.hidden, intermediate_size=4 * args.hidden, head_dim=2 * args.hidden // 4)
+    made = {}
+    for bits, group in [(2, 64), (2, 128), (3, 128), (4, 64), (4, 128), (5, 64), (5, 128), (6, 128), (8, 64), (8, 128)]:
+        kind = "qwen3" if group == 64 else "llama"
+        made[f"{kind}-q{bits}g{group}"] = Case({**wide, "model_type": kind}, dict(bits=bits, group_size=group))
+    made["llama-f16"] = Case({**wide, "model_type": "llama"}, dtype=mx.float16)
+    made["qwen3_moe-q4-f16"] = Case(qwen3_moe(args), dict(bits=4, group_size=32), dtype=mx.float16)
+    return made
+
+
 def cases(args):
     q4 = dict(bits=4, group_size=32)
     two = dict(num_hidden_layers=2)
@@ -75,7 +89,7 @@ def cases(args):
     made |= axes("qwen3", base(args, **tied, model_type="qwen3"), committed=("mxfp8",))
     made |= axes("qwen2", base(args, model_type="qwen2"), committed=("q4",))
     made |= axes("llama", base(args, model_type="llama", rope_scaling=LLAMA3), committed=("mixed",))
-    return made | ropes(args) | {
+    return made | ropes(args) | packings(args) | {
         "qwen3_moe-f32": Case(qwen3_moe(args, **two, **tied, mlp_only_layers=[]), **here),
         "qwen3_moe-mixed": Case(
             qwen3_moe(args, norm_topk_prob=False, decoder_sparse_step=2, mlp_only_layers=[]), dict(q4, quant_predicate=mixed), shards=3, **here

@@ -41,7 +41,7 @@ impl Distances {
 
 /// Whether every intermediate result is rounded to 16 bits. Then other arithmetic takes other experts, and cannot be compared.
 pub(crate) fn is_half(checkpoint: &Checkpoint) -> bool {
-    checkpoint.name.ends_with("bf16")
+    checkpoint.name.ends_with("f16")
 }
 
 /// Whether arithmetic other than the reference's has to come close to it.
