@@ -10,6 +10,9 @@ const CHUNK_LEN: std::ops::RangeInclusive<u64> = 16..=256;
 const CHUNK_WORK_FAST: u64 = 2_000_000_000;
 /// Multiplications of a pass through MLX's own CPU kernels for packed weights.
 const CHUNK_WORK_PACKED: u64 = 100_000_000;
+/// The length of a pass in mlx-lm's arithmetic on the CPU, which is there for comparisons: mlx-lm's own. Some operations are others
+/// for a single token, which the rest of a prompt that is cut elsewhere may be.
+const CHUNK_LEN_EXACT: u64 = 2048;
 /// Memory for intermediate results that grow with the tokens of a pass times those that they see: the scores of attention. Far into
 /// a context a pass reads fewer tokens.
 const PAIR_BYTES_MAX: u64 = 1 << 30;
@@ -27,7 +30,11 @@ impl Chunk {
         let work = if floats == Floats::Dense { CHUNK_WORK_FAST } else { CHUNK_WORK_PACKED };
         let affordable =
             if on_cpu { work / cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
-        let len_max = affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end());
+        let len_max = if on_cpu && floats == Floats::Stored {
+            CHUNK_LEN_EXACT
+        } else {
+            affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end())
+        };
         Chunk { len_max, pair_bytes }
     }
 
@@ -41,6 +48,14 @@ impl Chunk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_comparison_cuts_prompts_where_mlx_lm_does() {
+        let cost = Cost { parameters_active: 1 << 30, ..Cost::default() };
+        let len = |floats, on_cpu| Chunk::new(&cost, 48, floats, on_cpu).len_max(0);
+        assert_eq!(len(Floats::Stored, true), 2048);
+        assert_eq!((len(Floats::Single, true), len(Floats::Stored, false)), (16, 256));
+    }
 
     #[test]
     fn passes_get_shorter_where_scores_would_not_fit() {
