@@ -21,7 +21,7 @@ pub(crate) use compressed::Compressed;
 pub(crate) use full::Full;
 pub(crate) use latent::Latent;
 pub(crate) use quantized::{KvParts, Quantized};
-pub(crate) use recurrent::{Recurrent, State};
+pub(crate) use recurrent::{Recurrent, State, bytes_max as recurrent_bytes_max};
 pub(crate) use ring::{Mask, Ring};
 
 /// A sequence's memory.
@@ -55,9 +55,14 @@ impl Cache {
         Self { layers, len: 0 }
     }
 
-    /// All arrays, for evaluation.
+    /// All arrays, also those that only checkpoints hold.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
         self.layers.iter().flat_map(LayerCache::arrays)
+    }
+
+    /// The arrays that a pass makes, for evaluation.
+    pub(crate) fn current(&self) -> impl Iterator<Item = &Array> {
+        self.layers.iter().flat_map(LayerCache::current)
     }
 
     /// Forgets all but the first `len` tokens, or a few more where a layer cannot come back to just there. [`Cache::len`] says how
@@ -167,6 +172,14 @@ impl LayerCache {
             LayerCache::Full(full) => full.share(len),
             LayerCache::Latent(latent) => latent.share(len),
             _ => Ok(()),
+        }
+    }
+
+    fn current(&self) -> Vec<&Array> {
+        match self {
+            // Its checkpoints are many, and were all current once.
+            LayerCache::Recurrent(recurrent) => recurrent.current(),
+            other => other.arrays(),
         }
     }
 

@@ -124,14 +124,6 @@ impl Family {
         }
     }
 
-    /// Bytes that a sequence takes whatever its length, in fp32, and each of its checkpoints.
-    pub(crate) fn bytes_per_checkpoint(&self) -> u64 {
-        match self {
-            Family::Gqa(_) | Family::Mla(_) | Family::DeepseekV41(_) => 0,
-            Family::Gdn(gdn) => gdn.bytes_per_checkpoint(),
-        }
-    }
-
     /// How keys and values are packed into so many bits.
     fn kv_packing(&self, bits: u8) -> Result<KvPacking, Wrong> {
         match self {

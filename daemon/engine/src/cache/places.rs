@@ -42,6 +42,11 @@ impl<T: Clone> Places<T> {
         Self { older_max, ..Self::default() }
     }
 
+    /// How many places are kept at most.
+    pub(crate) fn count_max(&self) -> usize {
+        RECENT_PLACES_MAX + self.older_max
+    }
+
     /// Remembers `value` after `len` tokens, which are not fewer than at the last place.
     pub(crate) fn remember(&mut self, len: i32, value: T) {
         self.kept.retain(|place| place.len < len);

@@ -6,6 +6,12 @@ use mlx_rs::{Array, transforms::eval};
 
 use super::places::Places;
 
+/// Bytes that a sequence takes at most, if its layers take `checkpoint` together: the state, and the places that it remembers.
+pub(crate) fn bytes_max(checkpoint: u64) -> u64 {
+    let places = Places::<State>::within(CHECKPOINT_BYTES_MAX, checkpoint).count_max();
+    checkpoint * (1 + places as u64)
+}
+
 /// So many checkpoints are written to a file, beside the state.
 const SAVED_PLACES_MAX: usize = 4;
 
@@ -57,6 +63,11 @@ impl Recurrent {
     pub(crate) fn advance(&mut self, len: i32, state: State) {
         self.len = len;
         self.now = Some(state);
+    }
+
+    /// The arrays of the state.
+    pub(crate) fn current(&self) -> Vec<&Array> {
+        self.now.iter().flat_map(State::arrays).collect()
     }
 
     /// The arrays of the state and of all checkpoints, which may be the same.

@@ -1,9 +1,13 @@
 //! What a sequence's memory takes, as far as the configuration says.
 
-use super::{Family, FeedForward, KvPacking, ModelConfig, Shared};
-use crate::cache::{
-    places::{OLDER_PLACES_MAX, RECENT_PLACES_MAX},
-    ring::MARGIN_ROWS,
+use super::{Family, FeedForward, KvPacking, Mixer, ModelConfig, Shared};
+use crate::{
+    cache::{
+        places::{OLDER_PLACES_MAX, RECENT_PLACES_MAX},
+        recurrent_bytes_max,
+        ring::MARGIN_ROWS,
+    },
+    models::gdn::BLOCK_LEN,
 };
 
 /// A checkpoint is made about as often, in tokens, up to the number that is kept.
@@ -20,6 +24,8 @@ pub(crate) struct Footprint {
     pub(crate) windows: Vec<(u64, u64)>,
     /// However long the sequence is; and once more for every place that it can come back to.
     pub(crate) fixed: u64,
+    /// Bytes that a sequence takes at most however long it is, with all places that it can come back to, whatever the arithmetic.
+    pub(crate) state: u64,
     /// Scores that one layer computes at once for each pair of a token of the pass and a token seen.
     pub(crate) scores: u64,
     /// What one layer computes anew at once for every token seen.
@@ -36,6 +42,7 @@ impl Footprint {
         let windows: u64 = self.windows.iter().map(kept).sum();
         (self.fixed * (1 + places) + self.per_token * tokens + windows) * width
             + self.packed * tokens
+            + self.state
     }
 }
 
@@ -103,11 +110,26 @@ impl ModelConfig {
                     ..Footprint::default()
                 }
             }
+            Family::Gdn(gdn) => {
+                let (attention, delta) = (&gdn.attention, &gdn.delta);
+                let (heads, dim) = (attention.kv_heads, attention.head_dim);
+                let inner =
+                    gdn.layers.iter().map(|layer| of_feed_forward(hidden, &layer.feed_forward));
+                // Queries, keys and values before and behind the convolution; in blocks, the latter two in several forms.
+                let each = 3 * (delta.key_dim + delta.value_dim) + 4 * BLOCK_LEN as usize;
+                let scanned = 4 * delta.conv_width() + delta.value_heads * each;
+                let attended = 3 * (attention.heads + heads) * dim;
+                Footprint {
+                    state: recurrent_bytes_max(gdn.bytes_per_checkpoint()),
+                    scores: 2 * attention.heads as u64,
+                    wide: stream + inner.max().unwrap_or(0).max(scanned.max(attended) as u64),
+                    ..of_keys(self.kv, gdn.count(Mixer::Attention), heads, dim)
+                }
+            }
             other => {
                 let number = size_of::<f32>() as u64;
                 Footprint {
                     per_token: other.bytes_per_token(self.kv) / number,
-                    fixed: other.bytes_per_checkpoint() / number,
                     scores: other.scores(),
                     wide: 8 * stream,
                     ..Footprint::default()

@@ -73,7 +73,7 @@ impl Gdn {
         Ok(gdn)
     }
 
-    fn count(&self, mixer: Mixer) -> usize {
+    pub(super) fn count(&self, mixer: Mixer) -> usize {
         self.layers.iter().filter(|layer| layer.mixer == mixer).count()
     }
 

@@ -18,6 +18,7 @@ use crate::{
     ops::slice,
 };
 use delta::DeltaNet;
+pub(crate) use scan::BLOCK_LEN;
 
 pub(crate) struct Layer {
     input_norm: Array,

@@ -55,7 +55,7 @@ impl Mlx {
         let logits = wanted
             .map(|hidden| self.model.logits(&hidden)?.as_dtype(Dtype::Float32))
             .transpose()?;
-        let results = logits.iter().chain(feeds.iter().flat_map(|feed| feed.state.arrays()));
+        let results = logits.iter().chain(feeds.iter().flat_map(|feed| feed.state.current()));
         let results: Vec<&Array> = results.collect();
         async_eval(results.iter().copied())?;
         meanwhile();

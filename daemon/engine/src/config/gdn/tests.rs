@@ -86,3 +86,23 @@ fn delta_nets_that_cannot_be_are_refused() {
     check(|json| json["linear_key_head_dim"] = json!(0), "a size is 0");
     check(|json| json["num_experts"] = Value::Null, "num_experts is missing");
 }
+
+/// Sizes of the published model.
+#[test]
+fn qwen3_coder_next_takes_this_much() {
+    let config = parse(json!({
+        "model_type": "qwen3_next", "hidden_size": 2048, "num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 256,
+        "vocab_size": 151936, "num_hidden_layers": 48, "intermediate_size": 5120, "num_experts": 512, "num_experts_per_tok": 10,
+        "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512, "linear_num_key_heads": 16,
+        "linear_num_value_heads": 32, "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4,
+        "partial_rotary_factor": 0.25, "full_attention_interval": 4, "norm_topk_prob": true, "rope_theta": 5e6,
+    }))
+    .unwrap();
+    let footprint = config.footprint();
+    assert_eq!(footprint.per_token * 4, 48 << 10);
+    // The state and 13 places of 79 MB each, whatever numbers are computed in.
+    assert_eq!(footprint.bytes(0, 2), 14 * 79_036_416);
+    assert_eq!(footprint.bytes(1000, 4) - footprint.bytes(0, 4), 1000 * (48 << 10));
+    let packed = config.footprint_packed().unwrap();
+    assert!(packed.bytes(1000, 4) - packed.bytes(0, 4) < 1000 * (20 << 10));
+}

@@ -15,7 +15,7 @@ use mlx_rs::{
 use crate::{nn::Result, ops::slice};
 
 /// Tokens of a block.
-const BLOCK_LEN: i32 = 32;
+pub(crate) const BLOCK_LEN: i32 = 32;
 
 /// What the scan reads. Value heads share the key heads evenly, neighbours the same one.
 pub(super) struct Inputs {
