@@ -71,8 +71,8 @@ pub(crate) struct ModelConfig {
     pub(crate) hidden: usize,
     /// Epsilon of every RMS norm.
     pub(crate) norm_eps: f32,
-    /// The head is the embedding.
-    pub(crate) tied: bool,
+    /// The head is the embedding. `None`: if and only if the files have no head.
+    pub(crate) tied: Option<bool>,
     pub(crate) context_max: usize,
     pub(crate) quantization: Quantization,
     /// End-of-text tokens of config.json and generation_config.json.
@@ -175,7 +175,6 @@ impl ModelConfig {
         }
         reader.refuse_what_is_not_done()?;
         let hidden: usize = reader.need(&["hidden_size"])?;
-        let is_tied_by_default = matches!(architecture.as_str(), "llama" | "mistral" | "qwen2");
         // These configurations may say so, but their weights always have a head.
         let has_head = architecture == "glm4_moe" || mla::ARCHITECTURES.contains(&&*architecture);
         let default_eps = match architecture.as_str() {
@@ -187,8 +186,10 @@ impl ModelConfig {
             vocabulary: reader.need(&["vocab_size"])?,
             hidden,
             norm_eps: reader.optional::<f64>(&["rms_norm_eps"])?.unwrap_or(default_eps) as f32,
-            tied: reader.optional(&["tie_word_embeddings"])?.unwrap_or(is_tied_by_default)
-                && !has_head,
+            tied: reader
+                .optional(&["tie_word_embeddings"])?
+                .filter(|_| !has_head)
+                .or(has_head.then_some(false)),
             context_max: rope::context_max(&reader)?,
             quantization: Quantization::parse(&reader)?,
             eos: reader

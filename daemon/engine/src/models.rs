@@ -167,7 +167,8 @@ impl<B: Block> Decoder<B> {
         let layers: Built<Vec<B>> = (0..count).map(|index| layer(index, builder)).collect();
         let layers = layers?;
         let norm = builder.vector("model.norm.weight", hidden)?;
-        let head = if config.tied {
+        // transformers and mlx-lm differ in what is meant where the configuration does not say.
+        let head = if config.tied.unwrap_or(!builder.has("lm_head.weight")) {
             None
         } else {
             // A look-up reads one row of the embedding; as a head all of it is multiplied.

@@ -83,3 +83,43 @@ impl Quantized {
 fn three(parts: Vec<Array>) -> Result<KvParts, Exception> {
     KvParts::try_from(parts).map_err(|_| Exception::custom("weights, scales and biases"))
 }
+
+#[cfg(test)]
+mod tests {
+    use mlx_rs::{ops::dequantize, transforms::eval};
+
+    use super::*;
+
+    fn rows(tokens: i32, first: f32) -> Array {
+        let numbers: Vec<f32> =
+            (0..tokens * 2 * 64).map(|index| first + (index as f32 * 0.37).sin()).collect();
+        Array::from_slice(&numbers, &[1, 2, tokens, 64])
+    }
+
+    fn numbers(parts: &KvParts, packing: KvPacking) -> Vec<f32> {
+        let [weight, scales, biases] = parts;
+        let array = dequantize(weight, scales, biases, packing.group, packing.bits).unwrap();
+        eval([&array]).unwrap();
+        array.try_as_slice::<f32>().unwrap().to_vec()
+    }
+
+    #[test]
+    fn what_is_saved_goes_on_as_it_was() {
+        let packing = KvPacking { bits: 8, group: 64 };
+        let mut cache = Quantized::new(packing);
+        cache.append(0, &rows(300, 0.0), &rows(300, 1.0)).unwrap();
+        let mut loaded = Quantized::new(packing);
+        let saved = cache.save(290).unwrap();
+        assert_eq!(saved.len(), 6);
+        loaded.load(&mut |name| {
+            let found = saved.iter().find(|(saved, _)| saved == name);
+            found.map(|(_, array)| array.clone())
+        });
+        let new = (rows(3, 0.5), rows(3, -0.5));
+        let [keys, values] = cache.append(290, &new.0, &new.1).unwrap();
+        let [loaded_keys, loaded_values] = loaded.append(290, &new.0, &new.1).unwrap();
+        assert_eq!(keys[0].shape(), [1, 2, 293, 16]);
+        assert_eq!(numbers(&keys, packing), numbers(&loaded_keys, packing));
+        assert_eq!(numbers(&values, packing), numbers(&loaded_values, packing));
+    }
+}

@@ -249,3 +249,95 @@ fn turned(rows: &Array, place: i32) -> Result<Array, Exception> {
     }
     ops::concatenate(&[between(rows, len - place, len)?, between(rows, 0, len - place)?], 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What mlx-lm's ring holds: tokens by their positions.
+    struct Turning {
+        window: usize,
+        rows: Vec<i32>,
+        place: usize,
+        seen: i32,
+    }
+
+    impl Turning {
+        /// The rows in the order in which new tokens meet them.
+        fn append(&mut self, tokens: i32) -> Vec<i32> {
+            let new = self.seen..self.seen + tokens;
+            self.seen += tokens;
+            if tokens > 1 {
+                self.rows.sort_unstable();
+                self.rows.drain(..(self.rows.len() + 1).saturating_sub(self.window));
+                self.rows.extend(new);
+                self.place = self.rows.len();
+                return self.rows.clone();
+            }
+            self.rows.drain(..self.rows.len().saturating_sub(self.window));
+            self.place = self.place.min(self.window) % self.window;
+            match self.rows.get_mut(self.place) {
+                Some(row) => *row = new.start,
+                None => self.rows.push(new.start),
+            }
+            self.place += 1;
+            self.rows.clone()
+        }
+    }
+
+    /// Rows whose only number is the position of their token.
+    fn rows(positions: std::ops::Range<i32>) -> Array {
+        let numbers: Vec<f32> = positions.map(|position| position as f32).collect();
+        Array::from_slice(&numbers, &[1, 1, numbers.len() as i32, 1])
+    }
+
+    fn positions(array: &Array) -> Vec<i32> {
+        let array = array.contiguous().unwrap();
+        eval([&array]).unwrap();
+        array.try_as_slice::<f32>().unwrap().iter().map(|&position| position as i32).collect()
+    }
+
+    fn feed(ring: &mut Ring, seen: i32, tokens: i32) -> Vec<i32> {
+        let new = rows(seen..seen + tokens);
+        positions(&ring.append(seen, &new, &new).unwrap().keys)
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_in_the_order_of_mlx_lms_ring(
+            window in 2usize..9,
+            passes in proptest::collection::vec(prop_oneof![6 => Just(1), 1 => 2i32..20, 1 => 100i32..400], 1..60),
+        ) {
+            let mut ring = Ring::new(window);
+            let mut turning = Turning { window, rows: Vec::new(), place: 0, seen: 0 };
+            for tokens in passes {
+                let seen = turning.seen;
+                prop_assert_eq!(feed(&mut ring, seen, tokens), turning.append(tokens));
+                prop_assert!(ring.arrays()[0].dim(2) < window as i32 + MARGIN_ROWS + GROWTH);
+            }
+        }
+    }
+
+    #[test]
+    fn a_saved_window_goes_on_where_it_was() {
+        let mut ring = Ring::new(5);
+        feed(&mut ring, 0, 300);
+        (300..333).for_each(|seen| drop(feed(&mut ring, seen, 1)));
+        let saved = ring.save(333).unwrap();
+        let mut loaded = Ring::new(5);
+        loaded.load(&mut |name| {
+            let found = saved.iter().find(|(saved, _)| saved == name);
+            found.map(|(_, array)| array.clone())
+        });
+        assert_eq!(loaded.truncate(320), 320);
+        assert_eq!(ring.truncate(320), 320);
+        for seen in 320..330 {
+            assert_eq!(feed(&mut loaded, seen, 1), feed(&mut ring, seen, 1));
+        }
+        // What was never saved cannot be gone on from.
+        let new = rows(333..334);
+        assert!(Ring::new(5).append(333, &new, &new).is_err());
+    }
+}

@@ -22,7 +22,7 @@ fn chooses_expert_layers() {
     let dense: Vec<bool> =
         gqa.layers.iter().map(|layer| matches!(layer, FeedForward::Dense { .. })).collect();
     assert_eq!(dense, [false, true, false, false]);
-    assert!(config.tied && gqa.key_norm == KeyNorm::Head && !gqa.qkv_bias);
+    assert!(config.tied == Some(true) && gqa.key_norm == KeyNorm::Head && !gqa.qkv_bias);
     assert_eq!(config.unknown, Vec::<String>::new());
 }
 
