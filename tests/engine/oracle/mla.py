@@ -248,7 +248,7 @@ def cases(args):
     dense = dict(n_routed_experts=None, n_shared_experts=None)
     absent = dict.fromkeys(["routed_scaling_factor", "num_experts_per_tok", "norm_topk_prob", "topk_group", "n_group", "n_routed_experts"])
     made |= axes("deepseek_v3-dense", deepseek_v3(args, **dense), only=("bf16",))
-    derived = glm_52(args, num_hidden_layers=8, indexer_types=None, mlp_layer_types=None, index_topk_freq=4, index_skip_topk_offset=3)
+    derived = glm_52(args, indexer_types=None, mlp_layer_types=None, index_topk_freq=3, index_skip_topk_offset=2)
     patterned = glm_52(args, indexer_types=None, index_topk_pattern="FSFSSF")
     affine = dict(AFFINE4, quant_predicate=high_ends)
     return made | {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use mlx_rs::{
-    Array,
+    Array, Dtype,
     error::Exception,
     fast::layer_norm,
     ops::{argpartition_axis, matmul, maximum, select, sort_axis, zeros_dtype},
@@ -18,6 +18,9 @@ use crate::{
 
 /// Of the norm of keys. DeepSeek's reference has it; mlx-lm takes its layer norm's default, 1e-5.
 const KEY_NORM_EPS: f32 = 1e-6;
+
+/// From so many times the chosen tokens on, they are gathered for each token; for fewer, products with all are cheaper.
+const GATHER_RATIO: i32 = 2;
 
 pub(super) struct Indexer {
     heads: i32,
@@ -43,8 +46,8 @@ pub(super) struct View {
 }
 
 enum Chosen {
-    /// By a single token: `[kept]`.
-    Tokens(Array),
+    /// By each token, `[tokens, kept]` in ascending order in uniform mode; and where it may not look at them after all.
+    Tokens(Array, Option<Array>),
     /// `[1, 1, tokens, len]`, true where a token looks.
     Mask(Array),
 }
@@ -53,8 +56,8 @@ enum Chosen {
 pub(super) enum Look<'a> {
     /// Everything.
     All,
-    /// These tokens, `[kept]`.
-    Tokens(&'a Array),
+    /// Each token at these, `[tokens, kept]`; where there is a second one, only where that is true.
+    Tokens(&'a Array, Option<&'a Array>),
     /// Where it is true; `[tokens, len]` or `[1, 1, tokens, len]`.
     Mask(&'a Array),
 }
@@ -73,7 +76,9 @@ impl View {
     /// What a layer looks at, which takes notice of the choice or not.
     pub(super) fn looked_at(&self, is_sparse: bool) -> Look<'_> {
         match (&self.chosen, &self.causal) {
-            (Some(Chosen::Tokens(chosen)), _) if is_sparse => Look::Tokens(chosen),
+            (Some(Chosen::Tokens(chosen, visible)), _) if is_sparse => {
+                Look::Tokens(chosen, visible.as_ref())
+            }
             (Some(Chosen::Mask(mask)), _) if is_sparse => Look::Mask(mask),
             (_, Some(causal)) => Look::Mask(causal),
             _ => Look::All,
@@ -145,7 +150,10 @@ impl Indexer {
         if len <= self.kept {
             return Ok(());
         }
-        let scores = self.scores(&queries, &keys, weights, is_uniform)?;
+        let scores = match is_uniform {
+            true => self.scores_uniformly(&queries, &keys, weights)?,
+            false => self.scores_like_mlx_lm(&queries, &keys, weights)?,
+        };
         let scores = match &view.causal {
             Some(causal) => select(causal, &scores, like(&scores, f32::NEG_INFINITY)?)?,
             None => scores,
@@ -153,13 +161,14 @@ impl Indexer {
         let order = argpartition_axis(&scores, -self.kept, -1)?;
         let best = slice(&order, &[0, 0, 0, len - self.kept], &[1, 1, tokens, len])?;
         view.chosen = Some(match &view.causal {
-            None => {
-                let best = best.reshape(&[self.kept])?;
+            _ if is_uniform && (tokens == 1 || len >= GATHER_RATIO * self.kept) => {
                 // In the order of their places, sums over them are those over all tokens of which the others count nothing.
-                Chosen::Tokens(if is_uniform { sort_axis(&best, -1)? } else { best })
+                let best = sort_axis(best.reshape(&[tokens, self.kept])?, -1)?;
+                Chosen::Tokens(best.clone(), self.visible(&best, seen)?)
             }
+            None => Chosen::Tokens(best.reshape(&[1, self.kept])?, None),
             Some(causal) => {
-                let mask = zeros_dtype(&[1, 1, tokens, len], mlx_rs::Dtype::Bool)?;
+                let mask = zeros_dtype(&[1, 1, tokens, len], Dtype::Bool)?;
                 let mask = mask.put_along_axis(&best, Array::from_bool(true), -1)?;
                 Chosen::Mask(mask.logical_and(causal)?)
             }
@@ -167,20 +176,33 @@ impl Indexer {
         Ok(())
     }
 
+    /// Where those that a token chose are not behind it: a token that sees fewer than it may choose has to choose others, too.
+    fn visible(&self, chosen: &Array, seen: i32) -> Result<Option<Array>> {
+        if seen + 1 >= self.kept {
+            return Ok(None);
+        }
+        let places = Array::arange::<i32, i32>(seen, seen + chosen.dim(0), 1)?.expand_dims(-1)?;
+        Ok(Some(places.ge(chosen.as_dtype(Dtype::Int32)?)?))
+    }
+
     /// How much each new token wants to look at each token: `[1, 1, tokens, len]`.
-    fn scores(
-        &self,
-        queries: &Array,
-        keys: &Array,
-        weights: &Array,
-        is_uniform: bool,
-    ) -> Result<Array> {
+    fn scores_uniformly(&self, queries: &Array, keys: &Array, weights: &Array) -> Result<Array> {
+        let (heads, tokens, len) = (self.heads, queries.dim(2), keys.dim(2));
+        let rows = queries.transpose_axes(&[0, 2, 1, 3])?;
+        let rows = rows.reshape(&[1, 1, tokens * heads, self.dim])?;
+        let scores = matmul(&rows, keys.swap_axes(-1, -2)?)?;
+        let scores = maximum(&scores, like(&scores, 0.0)?)?.reshape(&[tokens, heads, len])?;
+        let sums = matmul(weights.reshape(&[tokens, 1, heads])?, &scores)?;
+        sums.reshape(&[1, 1, tokens, len])
+    }
+
+    fn scores_like_mlx_lm(&self, queries: &Array, keys: &Array, weights: &Array) -> Result<Array> {
         let (heads, tokens, len) = (self.heads, queries.dim(2), keys.dim(2));
         let scores = matmul(queries, keys.swap_axes(-1, -2)?)?;
         let scores = maximum(&scores, like(&scores, 0.0)?)?;
         let scores = scores.multiply(weights.swap_axes(-1, -2)?.expand_dims(-1)?)?;
         // mlx-lm adds head by head where there are several tokens, and lets MLX sum up where there is one.
-        if tokens == 1 && !is_uniform {
+        if tokens == 1 {
             return scores.sum_axis(1, true);
         }
         let head = |head| slice(&scores, &[0, head, 0, 0], &[1, head + 1, tokens, len]);

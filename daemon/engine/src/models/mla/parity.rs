@@ -15,9 +15,10 @@ impl Layer {
     pub(super) fn attend_like_mlx_lm(&self, parts: Parts, look: Look<'_>) -> Result<Array> {
         let scale = self.shape.scale;
         let Parts { queries: (plain, rotated), mut latents, mut keys } = parts;
-        if let Look::Tokens(chosen) = look {
-            latents = latents.take_axis(chosen, 2)?;
-            keys = keys.take_axis(chosen, 2)?;
+        if let Look::Tokens(chosen, _) = look {
+            let chosen = chosen.reshape(&[-1])?;
+            latents = latents.take_axis(&chosen, 2)?;
+            keys = keys.take_axis(&chosen, 2)?;
         }
         let rotated = rotated.multiply(like(&rotated, scale)?)?;
         let mut mask = matmul(&rotated, keys.swap_axes(-1, -2)?)?;
