@@ -210,3 +210,31 @@ async fn files_are_bounded() {
     assert!(bytes <= 20_000, "{bytes}");
     assert_eq!(files(dir.path()).len(), 2);
 }
+
+/// The processor time of the engine's thread so far, in nanoseconds.
+#[cfg(target_os = "linux")]
+fn spent() -> u64 {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten().map(|task| task.path());
+    let engines = tasks.filter(|task| {
+        fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "engine")
+    });
+    let spent = engines.map(|task| fs::read_to_string(task.join("schedstat")).unwrap());
+    spent.map(|spent| spent.split(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_idle_engine_does_nothing_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    // One cache waits for its time to be written; another sequence for its caller.
+    let later = Spill { patience: Duration::from_secs(3600), ..spill(dir.path()) };
+    let engine = engine(letters(), later);
+    converse(&engine).await;
+    let mut waiting = engine.submit(job(&engine, "a job", 100)).unwrap();
+    waiting.next().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = spent();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(before > 0);
+    assert_eq!(spent(), before, "an idle engine woke up");
+}
