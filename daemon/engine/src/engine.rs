@@ -32,7 +32,11 @@ impl Engine {
     #[cfg(feature = "mlx")]
     pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, LoadError> {
         let loaded = crate::backend::mlx::load(dir, options)?;
-        Ok(Engine::new(loaded.line, loaded.info, loaded.tokenizer))
+        let half = loaded.info.bytes_per_token * loaded.info.context_fits as u64 / 2;
+        let bytes_max = options.kept_bytes_max.unwrap_or(half.max(crate::prefix::PREFIX_BYTES_MAX));
+        let engine = Engine::new(loaded.line, loaded.info, loaded.tokenizer);
+        let _ = engine.keep_within(bytes_max); // Its line is new, so there is room.
+        Ok(engine)
     }
 
     /// Without the `mlx` feature there is nothing to load a model with.
@@ -151,6 +155,11 @@ impl Engine {
     /// Takes an adapter off again. Jobs that ask for it fail from now on.
     pub fn unmount(&self, soul: SoulId) -> Result<(), SubmitError> {
         self.inner.line.request(Request::Unmount { soul })
+    }
+
+    /// Bounds the bytes of kept caches from now on. The oldest make room.
+    pub fn keep_within(&self, bytes_max: u64) -> Result<(), SubmitError> {
+        self.inner.line.request(Request::Keep { bytes_max })
     }
 
     /// Gives kept caches up, the oldest first, until they hold no more than `bytes`. Running sequences keep theirs.

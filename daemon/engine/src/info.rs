@@ -17,19 +17,21 @@ pub struct LoadOptions {
     pub context_max: Option<usize>,
     /// Bits of each cached key and value: 8 or 4; `None`: as they are computed.
     pub kv_bits: Option<u8>,
+    /// The most bytes of caches that are kept for later jobs; `None`: half of what the weights leave, and at least 512 MiB.
+    pub kept_bytes_max: Option<u64>,
 }
 
 impl LoadOptions {
     /// The daemon's choice: the fastest arithmetic that fits into the free memory.
-    pub const AUTO: LoadOptions =
-        LoadOptions { compute: Compute::Auto, memory_max: None, context_max: None, kv_bits: None };
-    /// For comparisons with mlx-lm: the same operations in the same order.
-    pub const PARITY: LoadOptions = LoadOptions {
-        compute: Compute::Parity,
+    pub const AUTO: LoadOptions = LoadOptions {
+        compute: Compute::Auto,
         memory_max: None,
         context_max: None,
         kv_bits: None,
+        kept_bytes_max: None,
     };
+    /// For comparisons with mlx-lm: the same operations in the same order.
+    pub const PARITY: LoadOptions = LoadOptions { compute: Compute::Parity, ..Self::AUTO };
 }
 
 /// Which arithmetic the forward pass uses.

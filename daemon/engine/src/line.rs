@@ -95,6 +95,10 @@ pub(crate) enum Request {
         at: u64,
         forks: Vec<Fork>,
     },
+    /// The most bytes that kept caches may hold from now on.
+    Keep {
+        bytes_max: u64,
+    },
     /// Gives kept caches up until they hold no more than so many bytes.
     Shrink {
         bytes: u64,

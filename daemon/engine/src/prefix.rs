@@ -146,6 +146,12 @@ impl<S> Prefixes<S> {
         self.tries.remove(&Some(soul));
     }
 
+    /// Another bound of bytes.
+    pub(crate) fn keep_within(&mut self, bytes_max: u64) -> Vec<Kept<S>> {
+        self.bytes_max = bytes_max;
+        self.shrink_to(bytes_max)
+    }
+
     /// Gives up the least recently used until no more than `bytes` are held.
     pub(crate) fn shrink_to(&mut self, bytes: u64) -> Vec<Kept<S>> {
         let mut away = Vec::new();

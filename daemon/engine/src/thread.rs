@@ -199,6 +199,10 @@ impl<B: Backend> Runner<B> {
                 }
                 Request::Spill { files } => self.use_disk(files),
                 Request::Written { label, path, bytes } => self.file_finished(label, path, bytes),
+                Request::Keep { bytes_max } => {
+                    let away = self.prefixes.keep_within(bytes_max);
+                    self.evict(away);
+                }
                 Request::Shrink { bytes } => drop(self.prefixes.shrink_to(bytes)),
                 // Whoever asked may be gone; the soul stays, and is found again by mounting it anew.
                 Request::Mount { dir, reply } => drop(reply.send(self.backend.mount(&dir))),

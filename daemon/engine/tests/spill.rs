@@ -211,6 +211,21 @@ async fn files_are_bounded() {
     assert_eq!(files(dir.path()).len(), 2);
 }
 
+#[tokio::test]
+async fn what_has_to_make_room_in_memory_goes_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine =
+        engine(letters(), Spill { patience: Duration::from_secs(3600), ..spill(dir.path()) });
+    let mut tape = converse(&engine).await;
+    assert!(engine.cache_bytes().await.unwrap() > 5000);
+    engine.keep_within(5000).unwrap();
+    until("a file", || engine.stats().spilled == 1).await;
+    assert!(engine.cache_bytes().await.unwrap() <= 5000);
+    tape.extend([65, 66, 67]);
+    check_letters(&tape, &rest(&mut engine.submit(continued(&engine, &tape)).unwrap()).await);
+    assert_eq!(engine.stats().tokens_restored as usize, tape.len() - 4);
+}
+
 /// The processor time of the engine's thread so far, in nanoseconds.
 #[cfg(target_os = "linux")]
 fn spent() -> u64 {

@@ -16,6 +16,8 @@ const CHUNK_LEN_EXACT: u64 = 2048;
 /// Memory for intermediate results that grow with the tokens of a pass times those that they see: the scores of attention. Far into
 /// a context a pass reads fewer tokens.
 const PAIR_BYTES_MAX: u64 = 1 << 30;
+/// The same where the processor computes them, which takes it about a second per gibibyte and layer.
+const PAIR_BYTES_CPU_MAX: u64 = 64 << 20;
 
 /// The rule for one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,7 @@ pub(crate) struct Chunk {
     len_max: u64,
     /// Bytes for each pair of a token of the pass and a token seen.
     pair_bytes: u64,
+    pair_bytes_max: u64,
 }
 
 impl Chunk {
@@ -30,17 +33,20 @@ impl Chunk {
         let work = if floats == Floats::Dense { CHUNK_WORK_FAST } else { CHUNK_WORK_PACKED };
         let affordable =
             if on_cpu { work / cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
-        let len_max = if on_cpu && floats == Floats::Stored {
+        let is_exact = on_cpu && floats == Floats::Stored;
+        let len_max = if is_exact {
             CHUNK_LEN_EXACT
         } else {
             affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end())
         };
-        Chunk { len_max, pair_bytes }
+        let takes_time = on_cpu && !is_exact;
+        let pair_bytes_max = if takes_time { PAIR_BYTES_CPU_MAX } else { PAIR_BYTES_MAX };
+        Chunk { len_max, pair_bytes, pair_bytes_max }
     }
 
     /// The most tokens of a pass that goes on after `seen`.
     pub(crate) fn len_max(&self, seen: u64) -> u64 {
-        let pairs = PAIR_BYTES_MAX / self.pair_bytes.max(1);
+        let pairs = self.pair_bytes_max / self.pair_bytes.max(1);
         self.len_max.min(pairs / (seen + self.len_max).max(1)).max(*CHUNK_LEN.start())
     }
 }
@@ -60,7 +66,7 @@ mod tests {
     #[test]
     fn passes_get_shorter_where_scores_would_not_fit() {
         let cost = Cost { parameters_active: 1, ..Cost::default() };
-        let chunk = |pair: u64| Chunk::new(&cost, pair, Floats::Dense, true);
+        let chunk = |pair: u64| Chunk::new(&cost, pair, Floats::Dense, false);
         // 64 heads and an indexer of 32.
         let pair = 4 * (3 * 64 + 2 * 32);
         assert_eq!(chunk(pair).len_max(0), 256);
@@ -74,5 +80,7 @@ mod tests {
                 "{len} after 2^{log}: {bytes}"
             );
         }
+        let far = |on_cpu: bool| Chunk::new(&cost, pair, Floats::Dense, on_cpu).len_max(1 << 13);
+        assert!(far(true) < far(false), "where they take time, passes get shorter sooner");
     }
 }
