@@ -50,6 +50,19 @@ def exact_yarn(dims, base, traditional, scaling_config=None, max_position_embedd
 mlx_lm_rope = rope_utils.initialize_rope
 
 
+def scaled_positions(attention):
+    """Scales the positions of a class of attention that takes no notice of `rope_scaling`."""
+    stock = attention.__init__
+
+    def init(self, args, *rest, **keys):
+        stock(self, args, *rest, **keys)
+        scaling = getattr(args, "rope_scaling", None)
+        if scaling:
+            self.rope = exact_yarn(self.rope.dims, args.rope_theta, False, scaling, args.max_position_embeddings)
+
+    attention.__init__ = init
+
+
 def apply():
     grouped = ["deepseek_v3", "deepseek_v32", "glm4_moe", "glm4_moe_lite"]
     for name in grouped:
@@ -58,6 +71,8 @@ def apply():
     for module in list(sys.modules.values()):
         if getattr(module, "initialize_rope", None) is mlx_lm_rope:
             module.initialize_rope = exact_yarn
+    for module, name in [("qwen3_moe", "Attention"), ("glm4_moe", "Attention")]:
+        scaled_positions(getattr(importlib.import_module(f"mlx_lm.models.{module}"), name))
     correct_indexer()
 
 

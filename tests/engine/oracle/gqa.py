@@ -52,6 +52,8 @@ def ropes(args):
     made["llama-interleaved"] = Case(base(args, **two, model_type="llama", rope_traditional=True))
     made["qwen3-yarn"] = Case(base(args, **two, model_type="qwen3", rope_scaling=YARN))
     made["qwen2-yarn-interleaved"] = Case(base(args, **two, model_type="qwen2", rope_traditional=True, rope_scaling=YARN))
+    made["qwen3_moe-yarn"] = Case(qwen3_moe(args, rope_scaling=YARN), dict(bits=4, group_size=32))
+    made["glm4_moe-linear"] = Case(glm4_moe(args, rope_scaling=dict(rope_type="linear", factor=4.0)), dict(bits=4, group_size=32))
     return made
 
 

@@ -62,6 +62,10 @@ def cases():
         "qwen2": ("Qwen2Config", dict(rope_parameters=PLAIN_ROPE, tie_word_embeddings=True)),
         "qwen3": ("Qwen3Config", dict(rope_parameters=PLAIN_ROPE, head_dim=16)),
         "qwen3_moe": ("Qwen3MoeConfig", dict(rope_parameters=PLAIN_ROPE, head_dim=16, num_experts=8, norm_topk_prob=True, **EXPERTS)),
+        "qwen3_moe-yarn": ("Qwen3MoeConfig", dict(rope_parameters=YARN, head_dim=16, num_experts=8, **EXPERTS)),
+        "glm4_moe-yarn": ("Glm4MoeConfig", dict(
+            rope_parameters=dict(YARN, partial_rotary_factor=0.5), head_dim=16, n_routed_experts=8, n_shared_experts=1, n_group=1, topk_group=1,
+            first_k_dense_replace=1, **EXPERTS)),
         "glm4_moe-groups": ("Glm4MoeConfig", dict(
             rope_parameters=dict(PLAIN_ROPE, partial_rotary_factor=0.5), head_dim=16, n_routed_experts=16, n_shared_experts=1, n_group=4,
             topk_group=2, first_k_dense_replace=1, use_qk_norm=True, attention_bias=True, routed_scaling_factor=1.5, **EXPERTS)),

@@ -109,18 +109,12 @@ impl Gqa {
     }
 }
 
-fn rope(reader: &mut Reader<'_>, architecture: &str, head_dim: usize) -> Result<Rope, Wrong> {
+fn rope(reader: &Reader<'_>, architecture: &str, head_dim: usize) -> Result<Rope, Wrong> {
     let default_base = if architecture == "qwen2" { 1e6 } else { 1e4 };
     let partial = reader.rope_key::<f64>("partial_rotary_factor")?.unwrap_or(1.0);
     let interleaved = reader.optional(&["rope_traditional"])?.unwrap_or(false);
     let dims = (head_dim as f64 * partial) as usize;
-    let rope = Rope::plain(reader, dims, interleaved, default_base)?;
-    // mlx-lm takes no notice of a scaling in these two, and neither do their published weights need one.
-    if matches!(architecture, "qwen3_moe" | "glm4_moe") {
-        reader.ignore_rope_scaling();
-        return Ok(rope);
-    }
-    rope.scaled(reader)
+    Rope::plain(reader, dims, interleaved, default_base)?.scaled(reader)
 }
 
 fn layers(reader: &mut Reader<'_>, architecture: &str) -> Result<Vec<FeedForward>, Wrong> {

@@ -36,7 +36,7 @@ pub(super) fn parse(reader: &Reader<'_>, hidden: usize) -> Result<Gqa, Wrong> {
         heads,
         kv_heads: reader.optional(&["num_key_value_heads"])?.unwrap_or(heads),
         head_dim,
-        rope: Rope::plain(reader, rotated, false, 5e6)?,
+        rope: Rope::plain(reader, rotated, false, 5e6)?.scaled(reader)?,
         qkv_bias: false,
         output_bias: false,
         mlp_bias: false,

@@ -75,7 +75,6 @@ pub(super) struct Reader<'j> {
     /// The objects about rotary positions, by the names of [`ROPE`].
     rope: Vec<Place<'j>>,
     rope_asked: RefCell<BTreeSet<String>>,
-    rope_scaling_ignored: bool,
 }
 
 /// Reads and parses a JSON file.
@@ -103,7 +102,6 @@ impl<'j> Reader<'j> {
             asked: RefCell::default(),
             rope: Vec::new(),
             rope_asked: RefCell::default(),
-            rope_scaling_ignored: false,
         };
         reader.rope = reader.rope_nested()?;
         Ok(reader)
@@ -208,11 +206,6 @@ impl<'j> Reader<'j> {
         Ok(())
     }
 
-    /// Reports a scaling that is not applied.
-    pub(super) fn ignore_rope_scaling(&mut self) {
-        self.rope_scaling_ignored = !matches!(self.rope_type().as_deref(), Ok("default"));
-    }
-
     /// The packing in which gpt-oss is published: of every module that has scales.
     pub(super) fn is_published_mxfp4(&self) -> bool {
         let published = self.get("quantization").is_none().then(|| self.get("quantization_config"));
@@ -241,10 +234,8 @@ impl<'j> Reader<'j> {
         let keys = self.outer.keys().chain(self.inner.into_iter().flat_map(Map::keys));
         let known = |key: &&String| asked.contains(*key) || HARMLESS.contains(&key.as_str());
         let mut unknown: Vec<String> = keys.filter(|key| !known(key)).cloned().collect();
-        unknown.extend(self.rope_scaling_ignored.then(|| "rope_scaling".to_owned()));
         let asked = self.rope_asked.borrow();
-        let read = if self.rope_scaling_ignored { &[] } else { self.rope.as_slice() };
-        for (place, parameters) in read {
+        for (place, parameters) in &self.rope {
             let unasked = parameters.iter().filter(|(key, value)| {
                 !value.is_null() && !asked.contains(*key) && !ROPE_HARMLESS.contains(&key.as_str())
             });

@@ -46,8 +46,8 @@ fn understands_nested_spellings() {
 fn reports_unknown_keys() {
     let mut json = qwen3_moe();
     json["hidden_sise"] = json!(3);
-    json["rope_scaling"] = json!({"type": "yarn", "factor": 4.0});
-    assert_eq!(parse(json).unwrap().unknown, ["hidden_sise", "rope_scaling"]);
+    json["rope_scaling"] = json!({"type": "linear", "factor": 4.0, "fast_beta": 32});
+    assert_eq!(parse(json).unwrap().unknown, ["hidden_sise", "rope_scaling.fast_beta"]);
 }
 
 fn rename(json: &mut Value, from: &str, to: &str) {
