@@ -63,6 +63,11 @@ impl<T: Clone> Places<T> {
         self.thin(1, RESTING_PLACES_MAX - 1);
     }
 
+    /// Keeps so many at most, one of them the last.
+    pub(crate) fn keep(&mut self, count: usize) {
+        self.thin(1, count.saturating_sub(1));
+    }
+
     /// Keeps the `recent` latest places, and so many older ones.
     fn thin(&mut self, recent: usize, older_max: usize) {
         while self.kept.len() > recent + older_max {

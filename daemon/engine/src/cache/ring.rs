@@ -2,7 +2,8 @@
 //!
 //! Rows lie in the order of their tokens, a few more than the window needs: so the cache can be cut back by moving the
 //! sequence's length as long as the rows before the new end are still there. Further back it comes to a place that it
-//! remembers, or to nothing. mlx-lm writes over the oldest row instead, so one new token meets rows in a turned order; the
+//! remembers, or to nothing: when rows move on and leave the oldest out, what they were is kept for the places that would be
+//! lost with them. So a place costs no copy, and nothing at all before that. mlx-lm writes over the oldest row instead, so one new token meets rows in a turned order; the
 //! rows are handed out in that order, for sums depend on it.
 
 use mlx_rs::{Array, error::Exception, ops, transforms::eval};
@@ -14,6 +15,22 @@ use crate::ops::slice;
 pub(crate) const MARGIN_ROWS: i32 = 256;
 /// Room for so many more rows is made at a time.
 const GROWTH: i32 = 64;
+/// A layer keeps at most so many rows for places that it can come back to, or those of one place.
+pub(crate) const PLACE_ROWS_MAX: i32 = 4096;
+
+/// The most rows that a layer with this window keeps.
+pub(crate) fn rows_max(window: usize) -> u64 {
+    let rows = rows_at_once(window as i32);
+    (rows + rows * places_max(window as i32)) as u64
+}
+
+fn rows_at_once(window: i32) -> i32 {
+    window + MARGIN_ROWS + GROWTH
+}
+
+fn places_max(window: i32) -> i32 {
+    (PLACE_ROWS_MAX / rows_at_once(window)).max(1)
+}
 
 /// A window over the latest tokens.
 #[derive(Clone)]
@@ -22,6 +39,9 @@ pub(crate) struct Ring {
     window: i32,
     rows: Option<Rows>,
     turns: Turns,
+    /// Lengths to come back to for which the rows are still there, ascending.
+    asked: Vec<i32>,
+    /// Those for which they would be gone.
     places: Places<(Rows, Turns)>,
 }
 
@@ -59,6 +79,7 @@ impl Ring {
             window: window as i32,
             rows: None,
             turns: Turns::default(),
+            asked: Vec::new(),
             places: Places::default(),
         }
     }
@@ -129,6 +150,9 @@ impl Ring {
             )));
         }
         let kept = old_start.max(end + 1 - self.window - MARGIN_ROWS);
+        if let Some(old) = &old {
+            self.leave(old, kept);
+        }
         let join = |old: Option<&Array>, new: &Array| {
             let zeros = ops::zeros_dtype(&[1, new.dim(1), GROWTH, new.dim(3)], new.dtype())?;
             let tail = |from: i32, room: Option<&Array>| {
@@ -154,6 +178,15 @@ impl Ring {
         Ok((keys, values))
     }
 
+    /// Remembers `old` for the places that need rows before `kept`.
+    fn leave(&mut self, old: &Rows, kept: i32) {
+        let lost = self.asked.partition_point(|&len| (len + 1 - self.window).max(0) < kept);
+        for len in self.asked.drain(..lost) {
+            self.places.remember(len, (old.clone(), self.turns.until(len)));
+        }
+        self.places.keep(places_max(self.window) as usize);
+    }
+
     /// For `tokens` queries behind `before` rows: each sees the rows up to its own, and not more than the window.
     fn mask(&self, before: i32, tokens: i32) -> Result<Array, Exception> {
         let rows = Array::arange::<i32, i32>(0, before + tokens, 1)?.reshape(&[1, -1])?;
@@ -166,25 +199,28 @@ impl Ring {
     pub(crate) fn truncate(&mut self, len: i32) -> i32 {
         let place = self.places.back_to(len);
         if self.rows.as_ref().is_none_or(|rows| rows.start <= (len + 1 - self.window).max(0)) {
-            self.turns.0.retain(|&turn| turn <= len);
+            self.turns = self.turns.until(len);
+            self.asked.retain(|&asked| asked <= len);
             return if self.rows.is_some() { len } else { 0 };
         }
         match place {
             Some((len, (rows, turns))) => {
                 (self.rows, self.turns) = (Some(rows), turns);
+                self.asked = vec![len];
                 len
             }
             None => {
                 (self.rows, self.turns) = (None, Turns::default());
+                self.asked.clear();
                 0
             }
         }
     }
 
-    /// Remembers the rows after the first `len` tokens, by reference: what is appended next goes to a copy.
+    /// Remembers the place after the first `len` tokens.
     pub(crate) fn checkpoint(&mut self, len: i32) {
-        if let Some(rows) = &self.rows {
-            self.places.remember(len, (rows.clone(), self.turns.clone()));
+        if self.rows.is_some() && self.asked.last().is_none_or(|&last| last < len) {
+            self.asked.push(len);
         }
     }
 
@@ -224,6 +260,11 @@ impl Turns {
         self.0.push(len);
         let unused = self.0.iter().filter(|&&turn| turn <= oldest).count();
         self.0.drain(..unused.saturating_sub(1));
+    }
+
+    /// What is known of them when `len` tokens have been seen.
+    fn until(&self, len: i32) -> Turns {
+        Turns(self.0.iter().copied().filter(|&turn| turn <= len).collect())
     }
 
     /// Where it began anew last, when `seen` tokens have been seen.
@@ -318,6 +359,31 @@ mod tests {
                 prop_assert!(ring.arrays()[0].dim(2) < window as i32 + MARGIN_ROWS + GROWTH);
             }
         }
+    }
+
+    #[test]
+    fn places_are_bounded_and_come_back_to_just_what_was_there() {
+        let mut ring = Ring::new(5);
+        let mut views = Vec::new();
+        for seen in 0..6000 {
+            ring.checkpoint(seen);
+            views.push(feed(&mut ring, seen, 1));
+        }
+        let most = 2 * (1 + places_max(5)) as usize;
+        assert!(ring.arrays().len() <= most, "{} arrays", ring.arrays().len());
+        let mut len = 6000;
+        let mut stops = 0;
+        while len > 0 {
+            let wanted = (len - 300).max(0);
+            let back = ring.truncate(wanted);
+            assert!(back <= wanted, "{back} {len}");
+            let mut there = ring.clone();
+            for seen in back..back + 3 {
+                assert_eq!(feed(&mut there, seen, 1), views[seen as usize]);
+            }
+            (len, stops) = (back, stops + 1);
+        }
+        assert!(stops > 3, "{stops}");
     }
 
     #[test]

@@ -4,8 +4,7 @@ use super::{Family, FeedForward, KvPacking, Mixer, ModelConfig, Shared};
 use crate::{
     cache::{
         places::{OLDER_PLACES_MAX, RECENT_PLACES_MAX},
-        recurrent_bytes_max,
-        ring::MARGIN_ROWS,
+        recurrent_bytes_max, ring,
     },
     models::gdn::BLOCK_LEN,
 };
@@ -85,9 +84,7 @@ impl ModelConfig {
             Family::Gqa(gqa) => {
                 let (heads, dim) = (gqa.kv_heads, gqa.head_dim);
                 let windows = gqa.windows.iter().flatten();
-                let ring = |&window: &usize| {
-                    ((2 * heads * dim) as u64, window as u64 + MARGIN_ROWS as u64)
-                };
+                let ring = |&window: &usize| ((2 * heads * dim) as u64, ring::rows_max(window));
                 let full = gqa.windows.iter().filter(|window| window.is_none()).count();
                 let inner = gqa.layers.iter().map(|layer| of_feed_forward(hidden, layer)).max();
                 let attention = 2 * (gqa.heads + 2 * gqa.kv_heads) * dim;
