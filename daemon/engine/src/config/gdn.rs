@@ -97,6 +97,10 @@ impl Attention {
         architecture: &str,
         hidden: usize,
     ) -> Result<Attention, Wrong> {
+        if !reader.optional(&["attn_output_gate"])?.unwrap_or(true) {
+            let reason = "attention without a gate (attn_output_gate) is not supported";
+            return Err(Wrong::Key(reason.to_owned()));
+        }
         let heads: usize = reader.need(&["num_attention_heads"])?;
         let head_dim = reader.optional(&["head_dim"])?.unwrap_or(hidden / heads.max(1));
         let base = if architecture == "qwen3_next" { 1e4 } else { 1e5 };

@@ -9,7 +9,7 @@ use super::Wrong;
 use crate::{info::LoadError, job::TokenId};
 
 /// Keys that say nothing about the arithmetic of the supported architectures.
-const HARMLESS: [&str; 38] = [
+const HARMLESS: [&str; 45] = [
     "_name_or_path",
     "architectures",
     "attention_dropout",
@@ -20,13 +20,17 @@ const HARMLESS: [&str; 38] = [
     "eos_token_id",
     "hidden_act",
     "hidden_dropout",
+    "image_token_id",
     "initializer_range",
     "layer_types",
+    "mamba_ssm_dtype",
     "max_window_layers",
     "mlp_only_layers",
     "model_type",
     "moe_layer_freq",
     "moe_router_dtype",
+    "mtp_num_hidden_layers",
+    "mtp_use_dedicated_embeddings",
     "name",
     "num_nextn_predict_layers",
     "output_router_logits",
@@ -47,7 +51,10 @@ const HARMLESS: [&str; 38] = [
     "unsloth_version",
     "use_cache",
     "use_sliding_window",
+    "video_token_id",
     "vision_config",
+    "vision_end_token_id",
+    "vision_start_token_id",
 ];
 
 /// Other names of the same fact, as architectures and converters have them.

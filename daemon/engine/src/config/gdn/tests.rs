@@ -53,8 +53,22 @@ fn the_text_part_of_qwen3_5_is_nested() {
         "rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1],
     });
     text.as_object_mut().unwrap().remove("partial_rotary_factor");
-    let config = parse(json!({"model_type": "qwen3_5_moe", "text_config": text})).unwrap();
+    // What else is written there says nothing about the arithmetic.
+    for (key, value) in [
+        ("attn_output_gate", json!(true)),
+        ("mamba_ssm_dtype", json!("float32")),
+        ("mtp_num_hidden_layers", json!(1)),
+        ("mtp_use_dedicated_embeddings", json!(false)),
+    ] {
+        text[key] = value;
+    }
+    let config = parse(json!({
+        "model_type": "qwen3_5_moe", "text_config": text, "vision_config": {"depth": 27}, "image_token_id": 248056,
+        "video_token_id": 248057, "vision_start_token_id": 248053, "vision_end_token_id": 248054, "tie_word_embeddings": false,
+    }))
+    .unwrap();
     assert_eq!(config.architecture, "qwen3_5_moe");
+    assert_eq!(config.unknown, Vec::<String>::new());
     let Family::Gdn(gdn) = config.family else { panic!("{:?}", config.family) };
     assert_eq!((gdn.attention.rope.base, gdn.attention.rope.dims), (1e7, 8));
     assert!(!gdn.delta.interleaved);
@@ -85,6 +99,10 @@ fn delta_nets_that_cannot_be_are_refused() {
     );
     check(|json| json["linear_key_head_dim"] = json!(0), "a size is 0");
     check(|json| json["num_experts"] = Value::Null, "num_experts is missing");
+    check(
+        |json| json["attn_output_gate"] = json!(false),
+        "attention without a gate (attn_output_gate) is not supported",
+    );
 }
 
 /// Sizes of the published model.
