@@ -59,6 +59,10 @@ def cases():
         "llama-yarn": ("LlamaConfig", dict(rope_parameters=YARN)),
         "llama-linear": ("LlamaConfig", dict(rope_parameters=dict(rope_type="linear", rope_theta=25000.0, factor=4.0))),
         "mistral-window": ("MistralConfig", dict(rope_parameters=PLAIN_ROPE, sliding_window=16, head_dim=16)),
+        "qwen2-window": ("Qwen2Config", dict(
+            rope_parameters=PLAIN_ROPE, use_sliding_window=True, sliding_window=16, max_window_layers=1, num_hidden_layers=3)),
+        "qwen3_moe-window": ("Qwen3MoeConfig", dict(
+            rope_parameters=PLAIN_ROPE, head_dim=16, num_experts=8, use_sliding_window=True, sliding_window=16, **EXPERTS)),
         "qwen2": ("Qwen2Config", dict(rope_parameters=PLAIN_ROPE, tie_word_embeddings=True)),
         "qwen3": ("Qwen3Config", dict(rope_parameters=PLAIN_ROPE, head_dim=16)),
         "qwen3_moe": ("Qwen3MoeConfig", dict(rope_parameters=PLAIN_ROPE, head_dim=16, num_experts=8, norm_topk_prob=True, **EXPERTS)),
