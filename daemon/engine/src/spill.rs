@@ -8,6 +8,7 @@ mod file;
 mod fingerprint;
 
 use std::{
+    collections::VecDeque,
     fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -72,6 +73,8 @@ pub(crate) struct Files {
     dir: PathBuf,
     fingerprint: String,
     known: Vec<Known>,
+    /// What was written when (in seconds since 1970) and how much, as far as that is known and not older than a day.
+    lately: VecDeque<(u64, u64)>,
     /// After a refusal by the disk.
     refused: Option<Instant>,
 }
@@ -88,7 +91,14 @@ impl Files {
     /// Looks at what is there. Files that cannot be of use any more are deleted.
     pub(crate) fn open(settings: Spill, name: &str, fingerprint: String) -> Files {
         let dir = settings.dir.join(name);
-        let mut files = Files { settings, dir, fingerprint, known: Vec::new(), refused: None };
+        let mut files = Files {
+            settings,
+            dir,
+            fingerprint,
+            known: Vec::new(),
+            lately: VecDeque::new(),
+            refused: None,
+        };
         for path in fs::read_dir(&files.dir).into_iter().flatten().flatten() {
             files.scan(&path.path());
         }
@@ -110,6 +120,7 @@ impl Files {
             Ok(Reading { label, .. }) if label.fingerprint == self.fingerprint => {
                 let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
                 let used = modified(path).unwrap_or(UNIX_EPOCH);
+                self.lately.push_back((label.written, bytes));
                 self.known.push(Known { path: path.to_owned(), label, bytes, used });
             }
             Ok(_) => remove(path, "another model wrote it"),
@@ -187,8 +198,8 @@ impl Files {
     ) -> Option<Writing<T>> {
         let bytes: u64 = tensors.iter().map(|(head, _)| head.bytes).sum();
         let now = seconds();
-        let today = self.known.iter().filter(|file| file.label.written + DAY_S > now);
-        let written: u64 = today.map(|file| file.bytes).sum();
+        self.lately.retain(|&(at, _)| at + DAY_S > now);
+        let written: u64 = self.lately.iter().map(|(_, bytes)| bytes).sum();
         if bytes > self.settings.bytes_max || written + bytes > self.settings.day_bytes_max {
             return None;
         }
@@ -205,7 +216,10 @@ impl Files {
         let begun =
             make_dir(&self.dir).and_then(|()| Writing::begin(&self.dir.join(name), label, tensors));
         match begun {
-            Ok(writing) => Some(writing),
+            Ok(writing) => {
+                self.lately.push_back((now, bytes));
+                Some(writing)
+            }
             Err(error) => {
                 self.refuse(&error);
                 None

@@ -197,6 +197,22 @@ async fn a_folder_that_cannot_be_made_hurts_nobody() {
 }
 
 #[tokio::test]
+async fn what_is_written_in_a_day_is_bounded_also_where_it_was_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(letters(), Spill { day_bytes_max: 30_000, ..spill(dir.path()) });
+    let mut tape = converse(&engine).await;
+    // Every turn doubles what there is to write, and replaces the file of the one before.
+    for turn in 1..=3 {
+        until("a file, or its refusal", || engine.stats().spilled >= turn.min(2)).await;
+        tape.extend((0..1000).map(|token| 65 + token % 26));
+        rest(&mut engine.submit(continued(&engine, &tape)).unwrap()).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(engine.stats().spilled, 2);
+    assert_eq!(files(dir.path()).len(), 1);
+}
+
+#[tokio::test]
 async fn files_are_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let bounded = Spill { bytes_max: 20_000, ..spill(dir.path()) };
