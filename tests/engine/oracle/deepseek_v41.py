@@ -24,6 +24,8 @@ def draw(path, value):
     """Hyper-connections are scaled down, as trained ones are: else the streams blow up or die out over the layers."""
     if path.endswith("_hc.scale"):
         return 0.3 + 0.1 * mx.random.normal(value.shape)
+    if path.endswith("e_score_correction_bias"):
+        return 0.3 * mx.random.normal(value.shape)
     if path.endswith("_hc.base"):
         return 0.3 * mx.random.normal(value.shape)
     return None

@@ -79,7 +79,8 @@ def randomise(model, case):
         if path.endswith("norm.weight"):
             return 1 + 0.2 * mx.random.normal(value.shape)
         if path.endswith("e_score_correction_bias"):
-            return 0.3 * mx.random.normal(value.shape)
+            # Many scores are negative with it: then it matters that experts of dropped groups are out of the question.
+            return 0.5 * mx.random.normal(value.shape) - 0.6
         if path.endswith((".bias", "sinks")):
             return 0.3 * mx.random.normal(value.shape)
         return mx.random.normal(value.shape) * (1.3 / math.sqrt(value.shape[-1]))

@@ -111,7 +111,10 @@ def randomise(model, seed):
             shape = value.shape
             if "rotary" in path or "inv_freq" in path:
                 continue
-            if path.endswith(("e_score_correction_bias", ".bias", "_bias", "sinks")):
+            if path.endswith("e_score_correction_bias"):
+                # Many scores are negative with it: then it matters that experts of dropped groups are out of the question.
+                value.copy_(draw(shape, 0.5) - 0.6)
+            elif path.endswith((".bias", "_bias", "sinks")):
                 value.copy_(draw(shape, 0.3))
             elif path.endswith("A_log"):
                 value.copy_(draw(shape, 0.5))
