@@ -67,8 +67,8 @@ struct Admitted {
 /// Checks and loads the model directory `dir`.
 pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError> {
     let directory = Directory::read(dir, options)?;
-    let tokenizer = Tokenizer::load(dir, &directory.config.eos)?;
     let admitted = directory.admit(options)?;
+    let tokenizer = Tokenizer::load(dir, &admitted.directory.config.eos)?;
     let info = admitted.directory.info(&admitted.mode, options);
     let facts = Facts::of(&tokenizer, info.context_max);
     let open = move || -> Result<(Mlx, Facts, ()), LoadError> { Ok((admitted.open()?, facts, ())) };

@@ -3,6 +3,7 @@
 use mlx_rs::{Array, ArrayElement, Dtype, error::Exception, transforms::eval};
 
 use super::Result;
+use crate::config::Mode;
 
 /// Whether no element is NaN. Computes the array; integers are always numbers.
 ///
@@ -16,6 +17,18 @@ pub(crate) fn is_without_nan(array: &Array) -> Result<bool> {
         Dtype::Float16 => most::<u16>(array, |bits| bits & 0x7fff).map(|most| most <= 0x7c00),
         Dtype::Bfloat16 => most::<u16>(array, |bits| bits & 0x7fff).map(|most| most <= 0x7f80),
         _ => Ok(true),
+    }
+}
+
+/// Whether scales of one byte are numbers; others are looked at as what they are ([`is_without_nan`]).
+pub(crate) fn are_scales(array: &Array, mode: Mode) -> Result<bool> {
+    match mode {
+        _ if array.dtype() != Dtype::Uint8 => Ok(true),
+        Mode::Affine => Ok(true),
+        // An exponent of 8 bits, of which all are set.
+        Mode::Mxfp4 | Mode::Mxfp8 => most::<u8>(array, |bits| bits).map(|most| most < 0xff),
+        // e4m3.
+        Mode::Nvfp4 => most::<u8>(array, |bits| bits & 0x7f).map(|most| most < 0x7f),
     }
 }
 

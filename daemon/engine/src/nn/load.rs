@@ -12,7 +12,7 @@ use mlx_rs::{
 use super::{
     Embedding, Linear, Packed, Projections, Result, Weight,
     experts::{FastExperts, SwitchWeights},
-    finite::is_without_nan,
+    finite::{are_scales, is_without_nan},
     interleaved,
     soul::Site,
 };
@@ -81,12 +81,12 @@ impl Arrays {
     }
 
     fn with_numbers(&mut self, name: &str, array: Array) -> Result<Array> {
-        if is_without_nan(&array)? {
-            Ok(array)
-        } else {
-            self.broken = Some(name.to_owned());
-            Err(Exception::custom(format!("tensor {name} holds NaN")))
-        }
+        if is_without_nan(&array)? { Ok(array) } else { Err(self.without_numbers(name)) }
+    }
+
+    fn without_numbers(&mut self, name: &str) -> Exception {
+        self.broken = Some(name.to_owned());
+        Exception::custom(format!("tensor {name} holds NaN"))
     }
 
     /// A tensor of floats.
@@ -106,7 +106,14 @@ impl Arrays {
 
     /// The tensor `kind` of a matrix, stacked if there is one per expert.
     pub(super) fn part(&mut self, matrix: &Matrix, kind: &str, as_float: bool) -> Result<Array> {
-        let mut get = |name: &String| if as_float { self.float(name) } else { self.raw(name) };
+        let of_bytes = matrix.packing.filter(|_| kind == "scales").map(|packing| packing.mode);
+        let mut get = |name: &String| {
+            let array = if as_float { self.float(name) } else { self.raw(name) }?;
+            match of_bytes {
+                Some(mode) if !are_scales(&array, mode)? => Err(self.without_numbers(name)),
+                _ => Ok(array),
+            }
+        };
         let names = matrix.names(kind);
         match &matrix.scattered {
             None => get(&names[0]),
