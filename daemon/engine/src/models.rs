@@ -15,7 +15,7 @@ use mlx_rs::{Array, fast::rms_norm, ops::concatenate};
 use crate::{
     cache::{Cache, LayerCache},
     config::{Family, ModelConfig},
-    nn::{Builder, Built, Embedding, Linear, Result},
+    nn::{Builder, Built, Embedding, Floats, Linear, Result},
     ops::slice,
 };
 
@@ -28,13 +28,29 @@ pub(crate) trait Model {
     /// have seen them then.
     fn hidden(&self, tokens: &Array, sequences: &mut Sequences<'_>) -> Result<Array>;
 
-    /// Bytes of intermediate results that a pass makes for every pair of a token that it computes and one that this sees.
-    fn bytes_per_pair(&self) -> u64 {
-        0
+    /// What passes make of pairs of tokens.
+    fn pair_bytes(&self) -> PairBytes {
+        PairBytes::default()
     }
 
     /// Logits of rows of [`Model::hidden`]: `[1, rows, vocabulary]`.
     fn logits(&self, hidden: &Array) -> Result<Array>;
+}
+
+/// Bytes of intermediate results that a pass makes for every pair of a token that it computes and one that this sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PairBytes {
+    /// In mlx-lm's order of operations.
+    pub(crate) exact: u64,
+    /// In an order for any number of tokens.
+    pub(crate) uniform: u64,
+}
+
+impl PairBytes {
+    /// In the order that goes with `floats`.
+    pub(crate) fn of(self, floats: Floats) -> u64 {
+        if floats == Floats::Stored { self.exact } else { self.uniform }
+    }
 }
 
 /// Asks for all parts of the model that `config` describes.
@@ -129,9 +145,9 @@ pub(crate) trait Block {
     /// What the layer remembers of a sequence that has seen nothing.
     fn cache(&self) -> LayerCache;
 
-    /// As [`Model::bytes_per_pair`].
-    fn bytes_per_pair(&self) -> u64 {
-        0
+    /// As [`Model::pair_bytes`].
+    fn pair_bytes(&self) -> PairBytes {
+        PairBytes::default()
     }
 
     /// `x` is the residual stream, `[1, sum, hidden]`, and so is the result.
@@ -194,8 +210,12 @@ impl<B: Block> Model for Decoder<B> {
         Ok(x)
     }
 
-    fn bytes_per_pair(&self) -> u64 {
-        self.layers.iter().map(Block::bytes_per_pair).max().unwrap_or(0)
+    fn pair_bytes(&self) -> PairBytes {
+        let layers = self.layers.iter().map(Block::pair_bytes);
+        layers.fold(PairBytes::default(), |most, layer| PairBytes {
+            exact: most.exact.max(layer.exact),
+            uniform: most.uniform.max(layer.uniform),
+        })
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

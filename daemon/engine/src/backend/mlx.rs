@@ -21,7 +21,7 @@ use crate::{
         promised,
         system::machine,
     },
-    models,
+    models::{self, PairBytes},
     nn::{Builder, Floats},
     ops,
     thread::{self, Facts},
@@ -49,8 +49,7 @@ struct Directory {
     config: ModelConfig,
     shards: Shards,
     cost: Cost,
-    /// Bytes of intermediate results for each pair of a token of a pass and a token seen.
-    pair_bytes: u64,
+    pair_bytes: PairBytes,
 }
 
 /// A model directory that is admitted to memory, and in which arithmetic.
@@ -99,7 +98,7 @@ impl Directory {
         let config = ModelConfig::load(dir)?.with_kv_bits(options.kv_bits, dir)?;
         let shards = Shards::open(dir)?;
         let mut builder = Builder::check(&shards, &config.quantization);
-        let pair_bytes = models::build(&config, &mut builder)?.bytes_per_pair();
+        let pair_bytes = models::build(&config, &mut builder)?.pair_bytes();
         let cost = *builder.cost();
         if !config.unknown.is_empty() {
             tracing::warn!(

@@ -27,7 +27,7 @@ pub(crate) struct Footprint {
     pub(crate) state: u64,
     /// Scores that one layer computes at once for each pair of a token of the pass and a token seen.
     pub(crate) scores: u64,
-    /// What one layer computes anew at once for every token seen.
+    /// What one layer computes anew at once for every token seen, in mlx-lm's order of operations.
     pub(crate) unfolded: u64,
     /// What one layer computes at once for each token of the pass.
     pub(crate) wide: u64,
@@ -99,11 +99,15 @@ impl ModelConfig {
                 let inner =
                     mla.layers.iter().map(|layer| of_feed_forward(hidden, &layer.feed_forward));
                 let head = mla.plain + mla.rope.dims + mla.value;
+                // What each token gathers of those that an indexer chose for it, and its scores of them.
+                let entry = (mla.latent + mla.rope.dims).max(3 * mla.heads) + 3 * mla.heads;
+                let chosen = mla.indexer.as_ref().map_or(0, |indexer| indexer.kept * entry);
                 Footprint {
                     per_token: mla.bytes_per_token() / size_of::<f32>() as u64,
                     // mlx-lm unfolds latents to keys and values where it reads more than one token.
                     unfolded: (mla.heads * head) as u64,
-                    wide: stream + inner.max().unwrap_or(0).max(2 * (mla.heads * head) as u64),
+                    wide: stream
+                        + inner.max().unwrap_or(0).max((2 * mla.heads * head + chosen) as u64),
                     ..Footprint::default()
                 }
             }

@@ -89,6 +89,9 @@ impl Mla {
         for key in WITHOUT_EFFECT {
             reader.optional::<Value>(&[key])?;
         }
+        if reader.optional(&["mlp_bias"])?.unwrap_or(false) {
+            return Err(Wrong::Key("mlp_bias is not supported here".to_owned()));
+        }
         let is_lite = architecture == "glm4_moe_lite";
         let (plain, rotated): (usize, usize) =
             (reader.need(&["qk_nope_head_dim"])?, reader.need(&["qk_rope_head_dim"])?);

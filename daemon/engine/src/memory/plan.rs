@@ -9,6 +9,7 @@ use crate::{
     backend::mlx::Chunk,
     config::{Footprint, ModelConfig},
     info::{Compute, LoadError, LoadOptions},
+    models::PairBytes,
     nn::Floats,
     weights::check::Cost,
 };
@@ -60,8 +61,7 @@ pub(crate) struct Needs<'m> {
     footprint: Footprint,
     /// With keys and values in 8 bits, where that would be another.
     footprint_packed: Option<Footprint>,
-    /// Bytes of intermediate results for each pair of a token of a pass and a token seen.
-    pair_bytes: u64,
+    pair_bytes: PairBytes,
     vocabulary: u64,
     /// The whole context, and the one without which a load makes no sense.
     context: u64,
@@ -73,7 +73,7 @@ impl<'m> Needs<'m> {
     pub(crate) fn new(
         config: &ModelConfig,
         cost: &'m Cost,
-        pair_bytes: u64,
+        pair_bytes: PairBytes,
         options: LoadOptions,
         on_cpu: bool,
     ) -> Needs<'m> {
@@ -85,7 +85,10 @@ impl<'m> Needs<'m> {
         Needs {
             cost,
             footprint,
-            pair_bytes: pair_bytes.max(unfused),
+            pair_bytes: PairBytes {
+                exact: pair_bytes.exact.max(unfused),
+                uniform: pair_bytes.uniform.max(unfused),
+            },
             footprint_packed: config.footprint_packed(),
             vocabulary: config.vocabulary as u64,
             context: asked.unwrap_or(own),
@@ -96,7 +99,7 @@ impl<'m> Needs<'m> {
 
     /// The rule for passes in an arithmetic.
     pub(crate) fn chunk(&self, floats: Floats) -> Chunk {
-        Chunk::new(self.cost, self.pair_bytes, floats, self.on_cpu)
+        Chunk::new(self.cost, self.pair_bytes.of(floats), floats, self.on_cpu)
     }
 
     /// Bytes of the weights once loaded.
@@ -125,8 +128,9 @@ impl<'m> Needs<'m> {
     fn scratch(&self, floats: Floats, tokens: u64) -> u64 {
         let len = self.chunk(floats).len_max(tokens).min(tokens);
         let Footprint { unfolded, wide, .. } = self.footprint;
+        let unfolded = if floats == Floats::Stored { unfolded } else { 0 };
         let numbers = tokens * unfolded + len * wide + self.vocabulary;
-        len * tokens * self.pair_bytes + numbers * size_of::<f32>() as u64
+        len * tokens * self.pair_bytes.of(floats) + numbers * size_of::<f32>() as u64
     }
 
     /// Everything for a sequence of `tokens`.

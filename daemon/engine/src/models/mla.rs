@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use mlx_rs::{Array, fast::rms_norm};
 
-use super::{Block, Decoder, Seen, Sequences};
+use super::{Block, Decoder, PairBytes, Seen, Sequences};
 use crate::{
     cache::{Latent, LayerCache},
     config::{Attention, Mla, ModelConfig, mla},
@@ -202,10 +202,13 @@ impl Block for Layer {
         LayerCache::Latent(Latent::default())
     }
 
-    fn bytes_per_pair(&self) -> u64 {
+    fn pair_bytes(&self) -> PairBytes {
         // The products with latents and with rotated keys, their sum; what the indexer's heads find, and that weighted.
-        let indexer = self.indexer.as_ref().map_or(0, |indexer| 2 * indexer.heads());
-        4 * (3 * self.shape.heads + indexer) as u64
+        let scores = 3 * self.shape.heads as u64;
+        let found = self.indexer.as_ref().map_or(0, |indexer| 2 * indexer.heads() as u64);
+        // In our order, attention looks at chosen tokens alone, however many there are.
+        let uniform = if self.attention == Attention::Whole { scores } else { found };
+        PairBytes { exact: 4 * (scores + found), uniform: 4 * uniform }
     }
 
     fn forward(

@@ -117,4 +117,5 @@ fn names_what_is_wrong() {
         "topk_method \"greedy\" is not supported (\"noaux_tc\" is)",
     );
     check(|json| json["topk_group"] = json!(2), "2 of 1 groups of 59 experts");
+    check(|json| json["mlp_bias"] = json!(true), "mlp_bias is not supported here");
 }

@@ -42,7 +42,7 @@ fn needs(cost: &Cost, context: u64, least: u64) -> Needs<'_> {
         cost,
         footprint,
         footprint_packed: None,
-        pair_bytes: 256,
+        pair_bytes: PairBytes { exact: 256, uniform: 256 },
         vocabulary: 1000,
         context,
         least,
@@ -100,6 +100,22 @@ fn the_longest_context_is_the_longest_that_fits() {
     assert_eq!(stored.cache_per_1k, 1000 * (512 << 10));
     assert_eq!(single.cache_per_1k, 1000 * (1 << 20));
     assert_eq!((stored.context_fits, stored.cache_context), (32_768, 16 * GIB));
+}
+
+#[test]
+fn what_only_one_order_of_operations_makes_is_counted_there_alone() {
+    let cost = cost();
+    let mut needs = needs(&cost, 1 << 17, 1 << 10);
+    needs.on_cpu = false;
+    needs.pair_bytes = PairBytes { exact: 1 << 12, uniform: 1 << 6 };
+    let len = |floats| needs.chunk(floats).len_max(1 << 14);
+    assert!(len(Floats::Stored) < len(Floats::Uniform));
+    let scratch = |unfolded, floats| {
+        let footprint = Footprint { unfolded, ..needs.footprint.clone() };
+        Needs { footprint, footprint_packed: None, ..needs }.scratch(floats, 1 << 10)
+    };
+    assert!(scratch(1 << 10, Floats::Stored) > scratch(0, Floats::Stored));
+    assert_eq!(scratch(1 << 10, Floats::Uniform), scratch(0, Floats::Uniform));
 }
 
 #[test]
