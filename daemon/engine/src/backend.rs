@@ -111,6 +111,11 @@ pub(crate) trait Backend {
     fn save(&mut self, state: &Self::State)
     -> Result<Vec<(TensorHead, Self::Tensor)>, EngineError>;
 
+    /// Lengths that a cache can be cut back to after it was written and read, beside its own.
+    fn saved_places(&self, _state: &Self::State) -> Vec<usize> {
+        Vec::new()
+    }
+
     /// The bytes of a part.
     fn tensor_bytes(&mut self, tensor: &Self::Tensor) -> Result<Vec<u8>, EngineError>;
 

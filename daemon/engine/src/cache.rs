@@ -115,6 +115,23 @@ impl Cache {
         Ok(all)
     }
 
+    /// Lengths that it can be cut back to when it was read again: those that no layer stands against.
+    pub(crate) fn saved_places(&self) -> Vec<usize> {
+        let mut common: Option<Vec<i32>> = None;
+        for layer in &self.layers {
+            let own = match layer {
+                LayerCache::Full(_) | LayerCache::Latent(_) | LayerCache::Quantized(_) => continue,
+                LayerCache::Recurrent(recurrent) => recurrent.saved_places(),
+                LayerCache::Ring(_) | LayerCache::Compressed(_) => return Vec::new(),
+            };
+            match &mut common {
+                None => common = Some(own),
+                Some(common) => common.retain(|place| own.contains(place)),
+            }
+        }
+        common.unwrap_or_default().into_iter().map(|place| place as usize).collect()
+    }
+
     /// Takes back what [`Cache::save`] gave, into a cache that has seen nothing.
     pub(crate) fn load(&mut self, len: i32, mut take: impl FnMut(&str) -> Option<Array>) {
         for (index, layer) in self.layers.iter_mut().enumerate() {

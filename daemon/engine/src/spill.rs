@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{backend::TensorHead, job::TokenId, prefix::common_len};
-pub(crate) use file::{Distrust, Label, Output, Reading, Writing};
+pub(crate) use file::{Cut, Distrust, Label, Output, Reading, Writing};
 pub(crate) use fingerprint::{fingerprint, folder};
 
 /// The most bytes of all files of a model. The least recently used make room.
@@ -144,8 +144,8 @@ impl Files {
     pub(crate) fn best(&self, tokens: &[TokenId], known: usize) -> Option<(usize, PathBuf)> {
         let shared = self.known.iter().filter_map(|file| {
             let len = common_len(&file.label.tokens, tokens);
-            let is_good = file.label.can_cut || len == file.label.tokens.len();
-            (is_good && len > known).then_some((len, &file.path))
+            let len = file.label.reach(len);
+            (len > known).then_some((len, &file.path))
         });
         shared.max().map(|(len, path)| (len, path.clone()))
     }
@@ -193,7 +193,7 @@ impl Files {
     pub(crate) fn begin<T>(
         &mut self,
         tokens: &[TokenId],
-        can_cut: bool,
+        cut: Cut,
         tensors: Vec<(TensorHead, T)>,
     ) -> Option<Writing<T>> {
         let bytes: u64 = tensors.iter().map(|(head, _)| head.bytes).sum();
@@ -207,7 +207,7 @@ impl Files {
         let label = Label {
             fingerprint: self.fingerprint.clone(),
             tokens: tokens.to_vec(),
-            can_cut,
+            cut,
             written: now,
         };
         let mut sum = crc32fast::Hasher::new();

@@ -6,12 +6,12 @@
 #[path = "support/checkpoint.rs"]
 mod checkpoint;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use checkpoint::{Checkpoint, fixture, read_safetensors};
 use engine::{
     Bare, Class, Compute, Constraint, Engine, Fork, Job, Limits, LoadOptions, Sampling, Sequence,
-    Step, TokenId,
+    Spill, Step, TokenId,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -229,6 +229,30 @@ async fn the_next_turn_pays_for_its_own_tokens_alone() {
     let (fresh, _) = load("qwen3_next-q4", Compute::Parity);
     assert_eq!(take(&mut fresh.submit(job(&next, 5)).unwrap(), 5).await, steps);
     assert_eq!(take(&mut fresh.submit(job(&other, 5)).unwrap(), 5).await, others);
+}
+
+#[tokio::test]
+async fn a_restart_comes_back_to_where_the_answer_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let spill = || Spill {
+        tokens_min: 8,
+        patience: Duration::from_secs(3600),
+        ..Spill::to(dir.path().to_owned())
+    };
+    let (engine, checkpoint) = load("qwen3_next-q4", Compute::Parity);
+    engine.spill_to(spill()).unwrap();
+    take(&mut engine.submit(job(&checkpoint.prompt, 30)).unwrap(), 30).await;
+    drop(engine);
+    let (engine, _) = load("qwen3_next-q4", Compute::Parity);
+    engine.spill_to(spill()).unwrap();
+    let other = [checkpoint.prompt.clone(), tape(9, 12)].concat();
+    let steps = take(&mut engine.submit(job(&other, 5)).unwrap(), 5).await;
+    let stats = engine.stats();
+    // The prompt's last token is fed like an answer's.
+    let fed = checkpoint.prompt.len() as u64 - 1;
+    assert!((fed..=fed + 1).contains(&stats.tokens_restored), "{stats:?}");
+    let (fresh, _) = load("qwen3_next-q4", Compute::Parity);
+    assert_eq!(take(&mut fresh.submit(job(&other, 5)).unwrap(), 5).await, steps);
 }
 
 /// Each of these mistakes must move the logits far beyond the tolerance, or the comparison proves nothing.

@@ -97,11 +97,7 @@ impl Recurrent {
     /// The arrays for a file: the state, and the checkpoints that a shorter prompt may come back to.
     pub(crate) fn save(&self) -> Vec<(String, Array)> {
         let Some(now) = &self.now else { return Vec::new() };
-        let older: Vec<_> = self.places.entries().filter(|&(len, _)| len < self.len).collect();
-        // The oldest, the newest, and some between.
-        let saved = older.len().min(SAVED_PLACES_MAX);
-        let pick = |index: usize| older[index * (older.len() - 1) / (saved - 1).max(1)];
-        let all = (0..saved).map(pick).chain([(self.len, now)]).enumerate();
+        let all = self.saved().into_iter().chain([(self.len, now)]).enumerate();
         all.flat_map(|(index, (len, state))| {
             [
                 (format!("{index}.len"), Array::from_slice(&[len], &[1])),
@@ -110,6 +106,19 @@ impl Recurrent {
             ]
         })
         .collect()
+    }
+
+    /// Of the checkpoints the oldest, the newest, and some between.
+    fn saved(&self) -> Vec<(i32, &State)> {
+        let older: Vec<_> = self.places.entries().filter(|&(len, _)| len < self.len).collect();
+        let count = older.len().min(SAVED_PLACES_MAX);
+        let pick = |index: usize| older[index * (older.len() - 1) / (count - 1).max(1)];
+        (0..count).map(pick).collect()
+    }
+
+    /// The lengths that it can come back to from a file.
+    pub(crate) fn saved_places(&self) -> Vec<i32> {
+        self.saved().into_iter().map(|(len, _)| len).collect()
     }
 
     /// Takes back what [`Recurrent::save`] gave, having seen nothing.
@@ -179,6 +188,12 @@ mod tests {
         let mut loaded = Recurrent::new(1);
         loaded.load(&mut |name| file.remove(name));
         assert_eq!((loaded.truncate(1000), value(&loaded)), (155, Some(155.0)));
+        let places = saved.saved_places();
+        assert_eq!((places.len(), places[0], places[SAVED_PLACES_MAX - 1]), (4, 3, 150));
+        for &place in places.iter().rev() {
+            let mut loaded = loaded.clone();
+            assert_eq!((loaded.truncate(place), value(&loaded)), (place, Some(place as f32)));
+        }
         assert_eq!((loaded.clone().truncate(154), saved.clone().truncate(154)), (150, 150));
         assert_eq!(
             (loaded.truncate(5), value(&loaded)),

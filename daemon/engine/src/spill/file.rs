@@ -29,10 +29,48 @@ pub(crate) struct Label {
     /// The model that filled it.
     pub(crate) fingerprint: String,
     pub(crate) tokens: Vec<TokenId>,
-    /// It can be cut back to any length; else it is good only as a whole.
-    pub(crate) can_cut: bool,
+    pub(crate) cut: Cut,
     /// When it was written, in seconds since 1970.
     pub(crate) written: u64,
+}
+
+/// Where a cache can be cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Anywhere,
+    /// At these lengths, beside its own.
+    At(Vec<usize>),
+}
+
+impl Label {
+    /// The greatest length that the cache can have, of those that are not greater than `len`.
+    pub(crate) fn reach(&self, len: usize) -> usize {
+        match &self.cut {
+            Cut::At(places) if len < self.tokens.len() => {
+                places.iter().copied().filter(|&place| place <= len).max().unwrap_or(0)
+            }
+            _ => len,
+        }
+    }
+}
+
+impl Cut {
+    /// As a file says it: `anywhere`, or numbers.
+    fn said(&self) -> String {
+        match self {
+            Cut::Anywhere => "anywhere".to_owned(),
+            Cut::At(places) => {
+                places.iter().map(usize::to_string).collect::<Vec<String>>().join(" ")
+            }
+        }
+    }
+
+    fn read(said: &str) -> Cut {
+        match said {
+            "anywhere" => Cut::Anywhere,
+            places => Cut::At(places.split(' ').filter_map(|place| place.parse().ok()).collect()),
+        }
+    }
 }
 
 /// A file that is being written. Dropping it unfinished deletes it.
@@ -155,7 +193,7 @@ fn header<T>(label: &Label, tensors: &[(TensorHead, T)]) -> String {
     let mut header = Map::new();
     let metadata = json!({
         "format": "demolish-cache", "version": VERSION, "fingerprint": label.fingerprint,
-        "can_cut": label.can_cut.to_string(), "written": label.written.to_string(), "crc32": NO_SUM,
+        "cut": label.cut.said(), "written": label.written.to_string(), "crc32": NO_SUM,
     });
     let mut at = 0;
     let mut place = |bytes: u64| {
@@ -242,7 +280,7 @@ impl<T> Reading<T> {
         let label = Label {
             fingerprint: said("fingerprint").to_owned(),
             tokens: words.map(TokenId::from_le_bytes).collect(),
-            can_cut: said("can_cut") == "true",
+            cut: Cut::read(said("cut")),
             written: said("written").parse().unwrap_or(0),
         };
         heads.reverse();

@@ -19,7 +19,7 @@ use crate::{
     line::{Request, Shared},
     prefix::Kept,
     run::Run,
-    spill::{Files, Label, Output, Reading, UNLOAD_PATIENCE, Writing},
+    spill::{Cut, Files, Label, Output, Reading, UNLOAD_PATIENCE, Writing},
 };
 
 /// How many caches that had to make room wait for their turn to be written. The oldest is lost; its tokens are read again.
@@ -114,10 +114,13 @@ impl<B: Backend> Runner<B> {
         };
         let Some(Kept { tokens, state, .. }) = kept else { return };
         let probe = self.backend.fork(state, 1);
-        let can_cut = self.backend.len(&probe) == 1;
+        let cut = match self.backend.len(&probe) {
+            1 => Cut::Anywhere,
+            _ => Cut::At(self.backend.saved_places(state)),
+        };
         drop(probe);
         let begun = match self.backend.save(state) {
-            Ok(tensors) => disk.files.begin(tokens, can_cut, tensors),
+            Ok(tensors) => disk.files.begin(tokens, cut, tensors),
             Err(error) => {
                 tracing::warn!("a cache cannot be written: {error}");
                 None

@@ -204,6 +204,10 @@ impl Backend for Mlx {
         saved.into_iter().map(head).collect::<Result<_, Exception>>().map_err(failed)
     }
 
+    fn saved_places(&self, state: &Cache) -> Vec<usize> {
+        state.saved_places()
+    }
+
     fn tensor_bytes(&mut self, tensor: &Array) -> Result<Vec<u8>, EngineError> {
         with_stream(&self.stream, || ops::to_bytes(tensor)).map_err(failed)
     }
