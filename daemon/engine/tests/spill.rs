@@ -13,6 +13,7 @@ use std::{
 
 use engine::{Engine, Job, Script, Spill, TokenId};
 use jobs::{check_letters, job, letters, rest};
+use proptest::prelude::*;
 
 fn spill(dir: &Path) -> Spill {
     Spill { tokens_min: 100, patience: Duration::ZERO, ..Spill::to(dir.to_owned()) }
@@ -268,4 +269,47 @@ async fn an_idle_engine_does_nothing_at_all() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(before > 0);
     assert_eq!(spent(), before, "an idle engine woke up");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Conversations that grow, are cut back and begun anew, with caches that are kept, given up, written, and found after
+    /// restarts: what is said is always what a model without any cache would say.
+    #[test]
+    fn caches_are_never_taken_for_others(acts in prop::collection::vec((0usize..7, 0usize..3, 1usize..200), 1..30),
+                                         rigid in any::<bool>(), bytes_max in 1000u64..20_000) {
+        let dir = tempfile::tempdir().unwrap();
+        let start = || {
+            let script = if rigid { letters().rigid() } else { letters() };
+            let small = Spill { tokens_min: 20, bytes_max: 4 * bytes_max, ..spill(dir.path()) };
+            let engine = engine(script, small);
+            engine.keep_within(bytes_max).unwrap();
+            engine
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut engine = start();
+            let mut tapes: Vec<Vec<TokenId>> = vec![vec![65; 30], vec![66; 40], vec![65; 50]];
+            for (act, which, amount) in acts {
+                let tape = &mut tapes[which];
+                match act {
+                    0 => {
+                        drop(engine);
+                        engine = start();
+                    }
+                    1 => engine.shrink_to(amount as u64 * 10).unwrap(),
+                    2 => tape.truncate((tape.len() - amount.min(tape.len())).max(2)),
+                    _ => {
+                        tape.extend((0..amount).map(|token| 65 + (token * token) as u32 % 26));
+                        let mut turn = engine.submit(continued(&engine, tape)).unwrap();
+                        let steps = rest(&mut turn).await;
+                        assert_eq!(steps.len(), 5);
+                        check_letters(tape, &steps);
+                        tape.extend(steps.iter().map(|step| step.token));
+                    }
+                }
+            }
+        });
+    }
 }
