@@ -175,12 +175,11 @@ impl LayerCache {
         }
     }
 
-    /// Keys and values of all tokens, or of a window over the latest; all of them packed if the configuration says so.
-    pub(crate) fn of_keys(kv: Option<KvPacking>, window: Option<usize>) -> LayerCache {
-        match (window, kv) {
-            (Some(window), _) => LayerCache::Ring(Ring::new(window)),
-            (None, Some(packing)) => LayerCache::Quantized(Quantized::new(packing)),
-            (None, None) => LayerCache::Full(Full::default()),
+    /// Keys and values of all tokens, packed if the configuration says so.
+    pub(crate) fn of_keys(kv: Option<KvPacking>) -> LayerCache {
+        match kv {
+            Some(packing) => LayerCache::Quantized(Quantized::new(packing)),
+            None => LayerCache::Full(Full::default()),
         }
     }
 

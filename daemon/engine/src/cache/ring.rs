@@ -3,8 +3,10 @@
 //! Rows lie in the order of their tokens, a few more than the window needs: so the cache can be cut back by moving the
 //! sequence's length as long as the rows before the new end are still there. Further back it comes to a place that it
 //! remembers, or to nothing: when rows move on and leave the oldest out, what they were is kept for the places that would be
-//! lost with them. So a place costs no copy, and nothing at all before that. mlx-lm writes over the oldest row instead, so one new token meets rows in a turned order; the
-//! rows are handed out in that order, for sums depend on it.
+//! lost with them. So a place costs no copy, and nothing at all before that.
+//!
+//! mlx-lm writes over the oldest row instead, so one new token meets rows in a turned order; where results have to be mlx-lm's
+//! to the last bit, the rows are handed out in that order, for sums depend on it.
 
 use mlx_rs::{Array, error::Exception, ops, transforms::eval};
 
@@ -37,6 +39,7 @@ fn places_max(window: i32) -> i32 {
 pub(crate) struct Ring {
     /// A token sees itself and `window - 1` before it.
     window: i32,
+    is_turned: bool,
     rows: Option<Rows>,
     turns: Turns,
     /// Lengths to come back to for which the rows are still there, ascending.
@@ -74,8 +77,10 @@ pub(crate) enum Mask {
 }
 
 impl Ring {
-    pub(crate) fn new(window: usize) -> Ring {
+    /// Rows are handed out in mlx-lm's order if they `is_turned`, which costs a copy of them.
+    pub(crate) fn new(window: usize, is_turned: bool) -> Ring {
         Ring {
+            is_turned,
             window: window as i32,
             rows: None,
             turns: Turns::default(),
@@ -114,7 +119,7 @@ impl Ring {
             old => self.moved(old, seen, keys, values)?,
         };
         if tokens == 1 {
-            let first_row = if end <= self.window {
+            let first_row = if end <= self.window || !self.is_turned {
                 0
             } else {
                 (first - self.turns.last(seen)).rem_euclid(self.window)
@@ -351,7 +356,7 @@ mod tests {
             window in 2usize..9,
             passes in proptest::collection::vec(prop_oneof![6 => Just(1), 1 => 2i32..20, 1 => 100i32..400], 1..60),
         ) {
-            let mut ring = Ring::new(window);
+            let mut ring = Ring::new(window, true);
             let mut turning = Turning { window, rows: Vec::new(), place: 0, seen: 0 };
             for tokens in passes {
                 let seen = turning.seen;
@@ -363,7 +368,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded_and_come_back_to_just_what_was_there() {
-        let mut ring = Ring::new(5);
+        let mut ring = Ring::new(5, true);
         let mut views = Vec::new();
         for seen in 0..6000 {
             ring.checkpoint(seen);
@@ -388,11 +393,11 @@ mod tests {
 
     #[test]
     fn a_saved_window_goes_on_where_it_was() {
-        let mut ring = Ring::new(5);
+        let mut ring = Ring::new(5, true);
         feed(&mut ring, 0, 300);
         (300..333).for_each(|seen| drop(feed(&mut ring, seen, 1)));
         let saved = ring.save(333).unwrap();
-        let mut loaded = Ring::new(5);
+        let mut loaded = Ring::new(5, true);
         loaded.load(&mut |name| {
             let found = saved.iter().find(|(saved, _)| saved == name);
             found.map(|(_, array)| array.clone())
@@ -404,6 +409,6 @@ mod tests {
         }
         // What was never saved cannot be gone on from.
         let new = rows(333..334);
-        assert!(Ring::new(5).append(333, &new, &new).is_err());
+        assert!(Ring::new(5, true).append(333, &new, &new).is_err());
     }
 }

@@ -188,7 +188,7 @@ impl Block for Layer {
 
     fn cache(&self) -> LayerCache {
         match &self.mixer {
-            Mixer::Attention(attention) => LayerCache::of_keys(attention.shape.kv, None),
+            Mixer::Attention(attention) => LayerCache::of_keys(attention.shape.kv),
             Mixer::Delta(_) => LayerCache::Recurrent(Recurrent::new(self.checkpoint)),
         }
     }

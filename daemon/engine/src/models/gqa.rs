@@ -10,7 +10,7 @@ use mlx_rs::{Array, fast::rms_norm};
 
 use super::{Block, Decoder, Seen, Sequences, gpt_oss, minimax};
 use crate::{
-    cache::LayerCache,
+    cache::{LayerCache, Ring},
     config::{self, Gqa, KeyNorm, KvPacking, Mixtures, ModelConfig},
     info::LoadError,
     nn::{
@@ -29,6 +29,8 @@ struct Shape {
     rope: Rope,
     key_norm: KeyNorm,
     kv: Option<KvPacking>,
+    /// Windows are seen in the order of mlx-lm.
+    is_turned: bool,
 }
 
 pub(crate) struct Layer {
@@ -61,6 +63,7 @@ pub(crate) fn build(
         rope: Rope::new(&gqa.rope),
         key_norm: gqa.key_norm,
         kv: config.kv,
+        is_turned: !builder.is_uniform(),
     });
     Decoder::build(config, builder, gqa.layers.len(), |index, builder| {
         Layer::build(config.hidden, gqa, index, &shape, builder)
@@ -151,7 +154,10 @@ impl Block for Layer {
     type Carry = ();
 
     fn cache(&self) -> LayerCache {
-        LayerCache::of_keys(self.shape.kv, self.window)
+        match self.window {
+            Some(window) => LayerCache::Ring(Ring::new(window, self.shape.is_turned)),
+            None => LayerCache::of_keys(self.shape.kv),
+        }
     }
 
     fn forward(
