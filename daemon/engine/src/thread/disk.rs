@@ -22,7 +22,8 @@ use crate::{
     spill::{Cut, Files, Label, Output, Reading, UNLOAD_PATIENCE, Writing},
 };
 
-/// How many caches that had to make room wait for their turn to be written. The oldest is lost; its tokens are read again.
+/// How many caches that had to make room wait for their turn to be written. A further one takes the place of the last of them, whose
+/// tokens are read again when they are needed.
 const EVICTED_MAX: usize = 2;
 
 /// What the thread has to do with the disk.
