@@ -40,7 +40,8 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 
 /// Some tokens of the tiny vocabulary.
 fn tape(seed: u32, len: usize) -> Vec<TokenId> {
-    (0..len as u32).map(|index| (seed + index * 7919 + index * index * 104_729) % 256).collect()
+    let square = |index: u32| index.wrapping_mul(index).wrapping_mul(104_729);
+    (0..len as u32).map(|index| (seed + index * 7919).wrapping_add(square(index)) % 256).collect()
 }
 
 proptest! {
@@ -229,6 +230,18 @@ async fn the_next_turn_pays_for_its_own_tokens_alone() {
     let (fresh, _) = load("qwen3_next-q4", Compute::Parity);
     assert_eq!(take(&mut fresh.submit(job(&next, 5)).unwrap(), 5).await, steps);
     assert_eq!(take(&mut fresh.submit(job(&other, 5)).unwrap(), 5).await, others);
+}
+
+#[tokio::test]
+async fn a_prompt_that_differs_near_its_end_is_not_read_again_as_a_whole() {
+    let (engine, _) = load("qwen3_next-q4", Compute::Fast);
+    let prompt = tape(3, 420);
+    drop(take(&mut engine.submit(job(&prompt, 20)).unwrap(), 20).await);
+    let before = engine.stats().tokens_prefilled;
+    let other = [&prompt[..400], &tape(11, 20)].concat();
+    take(&mut engine.submit(job(&other, 1)).unwrap(), 1).await;
+    let fed = engine.stats().tokens_prefilled - before;
+    assert!(fed < 420 - 250, "{fed} of 420 tokens were fed again");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::{
 /// How many sequences one pass decodes at most. It bounds the work of a tick.
 pub(crate) const BATCH_LEN_MAX: usize = 16;
 /// A checkpoint for caches that cannot be cut back is made after so many tokens of a prompt, beside the one at its end.
-const CHECKPOINT_EVERY: usize = 1024;
+const CHECKPOINT_EVERY: usize = 256;
 
 impl<B: Backend> Runner<B> {
     pub(super) fn tick(&mut self) {
