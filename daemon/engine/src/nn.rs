@@ -6,6 +6,7 @@
 mod activation;
 mod attention;
 mod build;
+mod compressed;
 mod experts;
 mod feed_forward;
 mod finite;

@@ -6,6 +6,7 @@
 
 pub(crate) mod adapter;
 pub(crate) mod check;
+pub(crate) mod compressed;
 mod header;
 pub(crate) mod interleaved;
 
@@ -59,6 +60,7 @@ impl Shards {
             }
         }
         interleaved::rename(&mut tensors);
+        compressed::rename(&mut tensors);
         Ok(Shards { dir: dir.to_owned(), files, tensors, index: index(dir) })
     }
 

@@ -31,6 +31,8 @@ class Case:
     spelled: dict = dataclasses.field(default_factory=dict)
     # Gives {name: weight} as the files have them, of {name: weight} as mlx-lm has them: for other layouts of the same model.
     layout: Callable[[dict], dict] | None = None
+    # Gives {name: weight} that replaces weights of the quantized model, of {name: weight}.
+    settle: Callable[[dict], dict] | None = None
     # Whether the reference holds what a packed cache makes of it (packed.py).
     packed: bool = False
     # Lengths where those of the command line do not do.

@@ -68,6 +68,43 @@ def mixed(path, module):
     return True
 
 
+def around_zero(weights):
+    """Biases that make affine packing whole numbers around zero."""
+    return {name: -8 * weights[name.replace(".biases", ".scales")] for name in weights if name.endswith(".biases")}
+
+
+def compressed(weights):
+    """The layout of compressed-tensors, and a tensor for each expert."""
+    made = {}
+    for name, value in weights.items():
+        before, found, after = name.partition(".switch_mlp.")
+        parts = {f"{before}.experts.{index}.{after}": expert for index, expert in enumerate(value)} if found else {name: value}
+        for part, tensor in parts.items():
+            path, _, kind = part.rpartition(".")
+            if f"{name.rpartition('.')[0]}.scales" not in weights:
+                made[part] = tensor
+            elif kind == "weight":
+                made[f"{path}.weight_packed"] = tensor.view(mx.int32)
+                made[f"{path}.weight_shape"] = mx.array([tensor.shape[0], 8 * tensor.shape[1]], dtype=mx.int32)
+            elif kind == "scales":
+                made[f"{path}.weight_scale"] = tensor
+    return made
+
+
+COMPRESSED = dict(
+    quantization=None,
+    quantization_config=dict(
+        quant_method="compressed-tensors", format="pack-quantized", ignore=["lm_head"],
+        config_groups=dict(group_0=dict(
+            targets=["Linear"], weights=dict(num_bits=4, group_size=32, symmetric=True, type="int", strategy="group"))),
+    ),
+)
+
+
+def maps_alone(path, module):
+    return not path.endswith(("embed_tokens", "lm_head", "mlp.gate"))
+
+
 def packings(args):
     """Every width of affine packing in wider groups, and 16-bit floats of the other kind."""
     wide = base(args, hidden_size=2 * args.hidden, intermediate_size=4 * args.hidden, head_dim=2 * args.hidden // 4)
@@ -75,6 +112,9 @@ def packings(args):
     for bits, group in [(2, 64), (2, 128), (3, 128), (4, 64), (4, 128), (5, 64), (5, 128), (6, 128), (8, 64), (8, 128)]:
         kind = "qwen3" if group == 64 else "llama"
         made[f"{kind}-q{bits}g{group}"] = Case({**wide, "model_type": kind}, dict(bits=bits, group_size=group))
+    made["qwen3_moe-compressed"] = Case(
+        qwen3_moe(args, num_hidden_layers=2), dict(bits=4, group_size=32, quant_predicate=maps_alone), settle=around_zero,
+        layout=compressed, spelled=COMPRESSED)
     made["llama-f16"] = Case({**wide, "model_type": "llama"}, dtype=mx.float16)
     made["qwen3_moe-q4-f16"] = Case(qwen3_moe(args), dict(bits=4, group_size=32), dtype=mx.float16)
     return made

@@ -64,6 +64,9 @@ def build(case):
         # mlx-lm reports the bits per weight.
         with contextlib.redirect_stdout(io.StringIO()):
             model, config = quantize_model(model, config, **case.quantization)
+    if case.settle:
+        settled = case.settle(dict(tree_flatten(model.parameters())))
+        model.load_weights(list(settled.items()), strict=False)
     model.eval()
     return model, config
 

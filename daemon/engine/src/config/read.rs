@@ -228,6 +228,8 @@ impl<'j> Reader<'j> {
         match entries.get("quant_method").and_then(Value::as_str) {
             // Blocks of 8-bit floats are known by their scales.
             Some("fp8") if entries.get("weight_block_size") == Some(&json!([128, 128])) => Ok(None),
+            // What is packed is known by its tensors' names.
+            Some("compressed-tensors") => supported_compression(entries).map(|()| None),
             Some(method) => Err(Wrong::Key(format!(
                 "quantization by {method:?} is not supported; convert with mlx-lm"
             ))),
@@ -250,6 +252,26 @@ impl<'j> Reader<'j> {
         }
         unknown
     }
+}
+
+/// Of what compressed-tensors knows, whole numbers of 4 bits around zero are affine packing in other words.
+fn supported_compression(entries: &Map<String, Value>) -> Result<(), Wrong> {
+    let format = entries.get("format").and_then(Value::as_str).unwrap_or("?");
+    let groups = entries.get("config_groups").and_then(Value::as_object);
+    let is_affine = |group: &Value| {
+        let weights = &group["weights"];
+        weights["num_bits"] == 4
+            && weights["type"] == "int"
+            && weights["symmetric"] == true
+            && matches!(weights["group_size"].as_u64(), Some(32 | 64 | 128))
+            && matches!(weights["actorder"], Value::Null | Value::Bool(false))
+    };
+    if format == "pack-quantized" && groups.is_some_and(|groups| groups.values().all(is_affine)) {
+        return Ok(());
+    }
+    Err(Wrong::Key(format!(
+        "quantization by \"compressed-tensors\" in format {format:?} is not supported (symmetric int4 in groups, pack-quantized, is); convert with mlx-lm"
+    )))
 }
 
 fn typed<T: DeserializeOwned>(key: &str, value: &Value) -> Result<T, Wrong> {

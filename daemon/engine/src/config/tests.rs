@@ -145,6 +145,13 @@ fn names_what_is_wrong() {
         "quantization: quantization mode \"fp4\" is not supported (affine, mxfp4, mxfp8, nvfp4 are)",
     );
     check(
+        |json| {
+            json["quantization_config"] =
+                json!({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"})
+        },
+        "quantization by \"compressed-tensors\" in format \"nvfp4-pack-quantized\" is not supported (symmetric int4 in groups, pack-quantized, is); convert with mlx-lm",
+    );
+    check(
         |json| json["quantization_config"] = json!({"quant_method": "awq"}),
         "quantization by \"awq\" is not supported; convert with mlx-lm",
     );

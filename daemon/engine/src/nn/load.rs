@@ -10,7 +10,7 @@ use mlx_rs::{
 };
 
 use super::{
-    Embedding, Linear, Packed, Projections, Result, Weight,
+    Embedding, Linear, Packed, Projections, Result, Weight, compressed,
     experts::{FastExperts, SwitchWeights},
     finite::{are_scales, is_without_nan},
     interleaved,
@@ -63,7 +63,9 @@ impl Arrays {
             let named = loaded.into_iter().map(|(name, array)| (normal_name(&name), array));
             arrays.extend(named);
         }
-        interleaved::rename(&mut arrays).map_err(|error| error.what().to_owned())?;
+        interleaved::rename(&mut arrays)
+            .and_then(|()| compressed::rename(&mut arrays))
+            .map_err(|error| error.what().to_owned())?;
         Ok(Arrays { arrays, floats, broken: None })
     }
 
