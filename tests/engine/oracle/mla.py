@@ -63,8 +63,8 @@ def glm_51(args, **extra):
 
 def glm_52(args, **extra):
     shared = dict(
-        num_hidden_layers=6, num_attention_heads=2, num_key_value_heads=2, first_k_dense_replace=3, moe_router_dtype="float32",
-        mlp_layer_types=["dense"] * 3 + ["sparse"] * 3, indexer_types=["full", "full", "shared", "shared", "full", "shared"],
+        num_hidden_layers=5, num_attention_heads=2, num_key_value_heads=2, first_k_dense_replace=2, moe_router_dtype="float32",
+        mlp_layer_types=["dense"] * 2 + ["sparse"] * 3, indexer_types=["full", "full", "shared", "full", "shared"],
         rope_parameters=dict(rope_theta=8000000.0, rope_type="default"),
     )
     return glm_51(args, **{**shared, **extra})
@@ -249,7 +249,7 @@ def cases(args):
     absent = dict.fromkeys(["routed_scaling_factor", "num_experts_per_tok", "norm_topk_prob", "topk_group", "n_group", "n_routed_experts"])
     made |= axes("deepseek_v3-dense", deepseek_v3(args, **dense), only=("bf16",))
     derived = glm_52(args, indexer_types=None, mlp_layer_types=None, index_topk_freq=3, index_skip_topk_offset=2)
-    patterned = glm_52(args, indexer_types=None, index_topk_pattern="FSFSSF")
+    patterned = glm_52(args, indexer_types=None, index_topk_pattern="FSFSS")
     affine = dict(AFFINE4, quant_predicate=high_ends)
     return made | {
         "deepseek_v3-whole-query": Case(deepseek_v3(args, q_lora_rank=None, attention_bias=True, n_group=2, topk_group=1, moe_layer_freq=2)),
