@@ -16,6 +16,8 @@ use crate::{backend::TensorHead, job::TokenId};
 
 /// Of the file format. Files of another version are deleted.
 const VERSION: &str = "1";
+/// So much is written before the board is looked at again.
+const PIECE_BYTES_MAX: usize = 8 << 20;
 /// The longest header of a file that is looked at.
 const HEADER_BYTES_MAX: u64 = 16 << 20;
 /// The tensor that holds the tokens; the others are named by the caches.
@@ -148,6 +150,8 @@ pub(crate) struct Writing<T> {
     pub(crate) label: Label,
     /// What is left to write, the next one last.
     rest: Vec<(TensorHead, T)>,
+    /// The bytes of the tensor that is being written, and how many of them are.
+    piece: (Vec<u8>, usize),
 }
 
 impl<T> Writing<T> {
@@ -168,7 +172,7 @@ impl<T> Writing<T> {
         let tokens: Vec<u8> = label.tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
         output.write(&tokens)?;
         tensors.reverse();
-        Ok(Writing { output, label, rest: tensors })
+        Ok(Writing { output, label, rest: tensors, piece: (Vec::new(), 0) })
     }
 
     /// The next tensor, if there is one left; [`Writing::put`] takes its bytes.
@@ -176,11 +180,24 @@ impl<T> Writing<T> {
         self.rest.pop()
     }
 
-    pub(crate) fn put(&mut self, head: &TensorHead, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn put(&mut self, head: &TensorHead, bytes: Vec<u8>) -> io::Result<()> {
         if bytes.len() as u64 != head.bytes {
             return Err(io::Error::other(format!("{} has another size than it said", head.name)));
         }
-        self.output.write(bytes)
+        self.piece = (bytes, 0);
+        Ok(())
+    }
+
+    /// Writes the next piece of the tensor; `false` when all of it is written.
+    pub(crate) fn write_piece(&mut self) -> io::Result<bool> {
+        let (bytes, start) = &mut self.piece;
+        let end = bytes.len().min(*start + PIECE_BYTES_MAX);
+        if *start == end {
+            return Ok(false);
+        }
+        self.output.write(&bytes[*start..end])?;
+        *start = end;
+        Ok(true)
     }
 }
 

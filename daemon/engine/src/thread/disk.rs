@@ -1,6 +1,6 @@
 //! Caches go to the disk while nobody wants anything, and come back piece by piece.
 //!
-//! The engine thread writes a tensor at a time, and looks at the board between two of them. Making a file durable takes as long as
+//! The engine thread writes a few megabytes at a time, and looks at the board in between. Making a file durable takes as long as
 //! the disk takes, so a thread of its own does that and rings the bell. A cache that is read back is a run's work like any other:
 //! one tensor is a chunk.
 
@@ -133,7 +133,7 @@ impl<B: Backend> Runner<B> {
         }
     }
 
-    /// Writes the next tensor of the file that was begun. Hands the file over when all of it is written.
+    /// Writes the next piece of the file that was begun, or has the next tensor ready. Hands the file over when all of it is written.
     fn write_tensor(&mut self) -> Option<(Label, Output)> {
         let disk = self.disk.as_mut()?;
         let (source, mut writing) = disk.writing.take()?;
@@ -141,6 +141,18 @@ impl<B: Backend> Runner<B> {
             && self.prefixes.get(id).is_none()
         {
             return None; // Somebody goes on from it: it will be longer, and kept again.
+        }
+        match writing.write_piece() {
+            Ok(false) => {}
+            Ok(true) => {
+                disk.writing = Some((source, writing));
+                return None;
+            }
+            Err(error) => {
+                disk.files.refuse(&error);
+                disk.evicted.clear();
+                return None;
+            }
         }
         let Some((head, tensor)) = writing.next() else {
             if source == Source::Evicted {
@@ -151,7 +163,7 @@ impl<B: Backend> Runner<B> {
         let bytes =
             self.backend.tensor_bytes(&tensor).map_err(|error| io::Error::other(error.to_string()));
         drop(tensor);
-        match bytes.and_then(|bytes| writing.put(&head, &bytes)) {
+        match bytes.and_then(|bytes| writing.put(&head, bytes)) {
             Ok(()) => disk.writing = Some((source, writing)),
             Err(error) => {
                 disk.files.refuse(&error);
