@@ -113,5 +113,5 @@ def cases(args):
             gpt_oss(args), dict(group_size=32, bits=4, mode="mxfp4", quant_predicate=only_experts), draw=beyond_the_clamp,
             layout=published, spelled=PUBLISHED,
         ),
-        "gpt_oss-one": Case(gpt_oss(args, num_experts_per_tok=1), q4, decode=2 * WINDOW + 3),
+        "gpt_oss-one": Case(gpt_oss(args, num_experts_per_tok=1), q4, prompt=70, decode=2 * WINDOW + 3),
     }

@@ -264,7 +264,7 @@ impl FastExperts {
     /// For many rows: the rows of each expert together in one product. Needs the choice on the host.
     fn routed(&self, x: &Array, experts: &Array, activation: Activation) -> Result<Array> {
         let (tokens, hidden, k) = (x.dim(1), x.dim(2), experts.dim(2));
-        let chosen = experts.as_dtype(Dtype::Uint32)?.reshape(&[-1])?;
+        let chosen = experts.as_dtype(Dtype::Uint32)?.reshape(&[-1])?.contiguous()?;
         mlx_rs::transforms::eval([&chosen, x])?;
         let chosen: &[u32] =
             chosen.try_as_slice().map_err(|error| Exception::custom(error.to_string()))?;
