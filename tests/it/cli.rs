@@ -292,6 +292,56 @@ fn models_that_cannot_be_loaded() {
     assert!(logits("unknown").contains("qwen3_moe"), "did you mean");
 }
 
+/// A checkpoint of the engine's own tests, and the house in which verbs are run on it.
+fn fixture(name: &str) -> String {
+    let root = testkit::places::root();
+    root.join("tests/engine/fixtures").join(name).display().to_string()
+}
+
+#[test]
+fn a_model_is_described_without_being_loaded() {
+    let house = House::new();
+    let dir = fixture("glm_moe_dsa_52-q4a4h6");
+    let told = run(&house, &["model", "info", &dir]);
+    for part in ["glm_moe_dsa", "it fits", "CACHE OF 1K", "parity", "quantized", "fast"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let json = run(&house, &["model", "info", &dir, "--context", "100", "--json"]);
+    let info: serde_json::Value =
+        serde_json::from_str(json.strip_prefix("exit 0\nstdout:\n").unwrap()).unwrap();
+    assert_eq!((&info["context_max"], &info["memory"]["fits"]), (&100.into(), &true.into()));
+    let modes = info["memory"]["modes"].as_array().unwrap();
+    assert!(modes.iter().all(|mode| mode["cache_per_1k"].as_u64() > Some(0)), "{info}");
+    assert!(run(&house, &["model", "info", "/nowhere"]).starts_with("exit 2\n"));
+}
+
+#[test]
+fn logits_of_tokens_from_a_file_and_with_an_adapter() {
+    let house = House::new();
+    let (dir, adapter) = (fixture("glm4_moe-f32"), fixture("souls/glm4_moe-f32"));
+    let tokens = house.dir.path().join("tokens");
+    std::fs::write(&tokens, "[1, 2, 3]\n").unwrap();
+    let tokens = tokens.display().to_string();
+    let logits = |more: &[&str]| {
+        let given = [&["model", "logits", dir.as_str(), "--json"], more].concat();
+        let told = run(&house, &given);
+        let json = told.strip_prefix("exit 0\nstdout:\n").unwrap_or_else(|| panic!("{told}"));
+        serde_json::from_str::<serde_json::Value>(json).unwrap()["logits"].clone()
+    };
+    let plain = logits(&["--tokens", "1,2,3"]);
+    assert_eq!(logits(&["--from", &tokens]), plain);
+    let all = logits(&["--from", &tokens, "--all"]);
+    assert_eq!((all.as_array().unwrap().len(), &all[2]), (3, &plain));
+    let worn = logits(&["--from", &tokens, "--adapter", &adapter]);
+    assert_ne!(worn, plain);
+    assert_eq!(logits(&["--from", &tokens, "--adapter", &adapter, "--all"])[2], worn);
+    let told = run(&house, &["model", "logits", &dir, "--tokens", "1", "--adapter", "/nowhere"]);
+    assert!(
+        told.starts_with("exit 2\nstderr:\ndemolish: /nowhere/adapter_config.json: "),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let house = House::new();

@@ -221,6 +221,14 @@ async fn an_adapter_that_does_not_fit_is_refused_by_name() {
     let said = refusal(&engine, &dir).await;
     assert_eq!(said, format!("{query}.lora_a holds values that are not numbers (NaN)"));
     assert!(engine.mount(&soul.dir).await.is_ok(), "what fits is mounted still");
+    // As older versions of mlx-lm saved it.
+    changed(&soul, &dir, |tensors| {
+        let (shape, _) = tensors.get_mut(&format!("{gate}.lora_a")).unwrap();
+        *shape = vec![shape[0] * shape[1], shape[2]];
+    });
+    let old = engine.mount(&dir).await.unwrap();
+    let logits = engine.logits_with(Some(old), soul.prompt.clone()).await.unwrap();
+    assert!(distance(&logits, &soul.prefill(soul.prompt.len() - 1)) <= PARITY);
 }
 
 #[tokio::test]

@@ -1,12 +1,16 @@
 //! `demolish doctor`
 
 use std::fmt::Write as _;
+use std::path::Path;
 
+use engine::Engine;
 use serde_json::{Value as Json, json};
 use wire::ext::GetStatus;
 
-use super::{Exit, Outcome, control};
+use super::{Exit, Outcome, clock, control};
+use crate::config;
 use crate::config::read::{self, Layers, Loaded};
+use crate::model::Role;
 use crate::twin::plan::which;
 use crate::{env_vars, logging, model};
 
@@ -171,42 +175,82 @@ fn daemon() -> Check {
     }
 }
 
+/// The models: the one for whoever types is loaded, of the agent's the plan is looked at, since it may take minutes to load and
+/// much of the memory.
 fn model(loaded: &Loaded) -> Vec<Check> {
     let settings = &loaded.config.model;
     if !settings.enabled {
         return vec![Check::new("model", State::Note, "switched off (`model.enabled`)")];
     }
-    let dir = match model::find(settings) {
-        Ok(dir) => dir,
-        Err(reason) => {
-            return vec![
-                Check::new("model", State::Bad, reason)
-                    .remedy("`demolish model list` shows where models are looked for"),
-            ];
-        }
+    // Held while the other one is looked at: both have to fit at once.
+    let (mut checks, _engine) = match model::find(settings) {
+        Ok(dir) => loads(&dir, settings),
+        Err(reason) => (vec![missing("model", reason)], None),
     };
-    let options = model::options(settings);
-    match model::load(&dir, options) {
-        Ok(engine) => {
-            let info = engine.info();
-            #[allow(clippy::cast_precision_loss, reason = "megabytes")]
-            let mib = info.bytes_resident as f64 / f64::from(1 << 20);
-            let says =
-                format!("{} ({}, {mib:.0} MiB) in {}", info.name, info.architecture, dir.display());
-            let mut checks = vec![Check::new("model", State::Good, says)];
-            if engine.tokenizer().fim().is_none() {
-                checks.push(
-                    Check::new(
-                        "model",
-                        State::Note,
-                        "it has no fill-in-the-middle tokens, so it cannot complete in place",
-                    )
-                    .remedy("take a model that was trained to fill in the middle"),
-                );
-            }
-            checks
-        }
-        Err(reason) => vec![Check::new("model", State::Bad, reason)],
+    if settings.agent_path.is_some() {
+        checks.push(match model::find_for(settings, Role::Agent) {
+            Ok(dir) => fits(&dir, settings),
+            Err(reason) => missing("agent's model", reason),
+        });
+    }
+    checks
+}
+
+fn missing(what: &'static str, reason: String) -> Check {
+    Check::new(what, State::Bad, reason)
+        .remedy("`demolish model list` shows where models are looked for")
+}
+
+fn loads(dir: &Path, settings: &config::Model) -> (Vec<Check>, Option<Engine>) {
+    let engine = match model::load(dir, model::options(settings)) {
+        Ok(engine) => engine,
+        Err(reason) => return (vec![Check::new("model", State::Bad, reason)], None),
+    };
+    let info = engine.info();
+    let says = format!(
+        "{} ({}, {}) in {}",
+        info.name,
+        info.architecture,
+        clock::bytes(info.bytes_resident),
+        dir.display()
+    );
+    let mut checks = vec![Check::new("model", State::Good, says)];
+    if engine.tokenizer().fim().is_none() {
+        checks.push(
+            Check::new(
+                "model",
+                State::Note,
+                "it has no fill-in-the-middle tokens, so it cannot complete in place",
+            )
+            .remedy("take a model that was trained to fill in the middle"),
+        );
+    }
+    (checks, Some(engine))
+}
+
+fn fits(dir: &Path, settings: &config::Model) -> Check {
+    let what = "agent's model";
+    let survey = match Engine::survey(dir, model::options(settings)) {
+        Ok(survey) => survey,
+        Err(error) => return Check::new(what, State::Bad, model::refused(Some(dir), &error)),
+    };
+    let (info, memory) = (survey.info, survey.memory);
+    let (name, weights) = (info.name, clock::bytes(info.bytes_resident));
+    if memory.fits {
+        let context = info.context_fits;
+        let says = format!(
+            "{name} ({}, {weights}, {context} tokens fit) in {}",
+            info.architecture,
+            dir.display()
+        );
+        return Check::new(what, State::Good, says);
+    }
+    let room = memory.available.map_or_else(|| "?".to_owned(), clock::bytes);
+    let says = format!("{name} does not fit: {weights} of weights, {room} {}", memory.limit);
+    let check = Check::new(what, State::Bad, says);
+    match memory.advice.first() {
+        Some(advice) => check.remedy(advice),
+        None => check,
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     weights::{Shards, check::Cost},
 };
 pub(crate) use chunk::Chunk;
+use pass::Leftovers;
 pub(crate) use pass::Mlx;
 
 /// Memory that MLX may keep for reuse when nothing is computed.
@@ -172,7 +173,8 @@ impl Admitted {
         // The packed forms of widened weights.
         mlx_rs::memory::clear_cache().map_err(failed)?;
         tracing::debug!(limit = plan.limit, available = plan.available, "the model was admitted");
-        Ok(Mlx { model, stream, chunk, floats, souls, pressure: Pressure::new(), reservation })
+        let (pressure, leftovers) = (Pressure::new(), Leftovers);
+        Ok(Mlx { model, stream, chunk, floats, souls, pressure, reservation, leftovers })
     }
 }
 

@@ -39,6 +39,20 @@ pub(crate) struct Mlx {
     /// Its share of memory.
     #[allow(dead_code, reason = "held until the weights go")]
     pub(super) reservation: Reservation,
+    /// The last to go.
+    #[allow(dead_code, reason = "dropped after everything else")]
+    pub(super) leftovers: Leftovers,
+}
+
+/// What MLX keeps for reuse of the arrays of a model that is unloaded.
+pub(super) struct Leftovers;
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        if let Err(error) = mlx_rs::memory::clear_cache() {
+            tracing::debug!("memory of an unloaded model is kept for reuse: {}", error.what());
+        }
+    }
 }
 
 impl Mlx {
