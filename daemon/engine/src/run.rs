@@ -305,7 +305,10 @@ impl Decode {
         std::mem::replace(&mut self.prepared, Ok(()))?;
         let remedy = self.watch.as_ref().and_then(|watch| watch.remedy(&self.sampling, position));
         let sampling = remedy.as_ref().unwrap_or(&self.sampling);
-        let raw = (self.constraint.is_some() || sampling.adjusts()).then(|| logits.clone());
+        let is_changed = self.constraint.is_some() || sampling.adjusts();
+        if is_changed {
+            self.sampler.remember(&logits);
+        }
         let history = History { prompt: &self.prompt, tape: &self.tape };
         adjust(&mut logits, sampling, history);
         if let Some(constraint) = &mut self.constraint {
@@ -315,7 +318,8 @@ impl Decode {
             .sampler
             .draw(&logits, sampling, position, self.retry)
             .ok_or(EngineError::NothingAllowed { position })?;
-        let logprob = raw.as_ref().unwrap_or(&logits)[token as usize] - outlook.normaliser;
+        let raw = self.sampler.raw(token).filter(|_| is_changed);
+        let logprob = raw.unwrap_or(logits[token as usize]) - outlook.normaliser;
         self.tape.push(token);
         let mut finish = if facts.eos.contains(&token) || self.limits.stop.contains(&token) {
             Some(Finish::Stop)

@@ -68,9 +68,22 @@ fn likeliest_few(logits: &[f32], count: usize) -> Vec<(TokenId, f32)> {
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
     pool: pool::Pool,
+    /// The model's own logits, where they are changed.
+    raw: Vec<f32>,
 }
 
 impl Sampler {
+    /// Remembers the model's own logits, before they are changed.
+    pub(crate) fn remember(&mut self, logits: &[f32]) {
+        self.raw.clear();
+        self.raw.extend_from_slice(logits);
+    }
+
+    /// The remembered logit of a token.
+    pub(crate) fn raw(&self, token: TokenId) -> Option<f32> {
+        self.raw.get(token as usize).copied()
+    }
+
     /// Draws from constrained logits; `None` when every token is banned.
     pub(crate) fn draw(
         &mut self,

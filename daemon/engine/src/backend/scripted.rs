@@ -7,9 +7,9 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Backend, Feed, Rows, TensorHead};
@@ -40,6 +40,7 @@ pub struct Script {
     panic_after: Option<usize>,
     rigid: bool,
     fed: Arc<AtomicUsize>,
+    busy: Arc<AtomicU64>,
 }
 
 /// After `cue`, the model says `text` and then ends the text.
@@ -94,6 +95,11 @@ impl Script {
     pub fn rigid(mut self) -> Self {
         self.rigid = true;
         self
+    }
+
+    /// The nanoseconds that its passes have taken, while it runs: what a real model would be busy with.
+    pub fn busy(&self) -> Arc<AtomicU64> {
+        self.busy.clone()
     }
 
     /// Counts the tokens that the model is fed, while it runs.
@@ -243,13 +249,16 @@ impl Backend for Scripted {
         meanwhile: &mut dyn FnMut(),
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         meanwhile();
+        let started = Instant::now();
         std::thread::sleep(self.script.delay);
         let tokens = feeds.iter().map(|feed| feed.tokens.len()).sum();
         let fed = self.script.fed.fetch_add(tokens, Ordering::SeqCst) + tokens;
         if let Some(limit) = self.script.panic_after {
             assert!(fed < limit, "the script says so");
         }
-        Ok(feeds.iter_mut().map(|feed| self.feed(feed)).collect())
+        let rows = feeds.iter_mut().map(|feed| self.feed(feed)).collect();
+        self.script.busy.fetch_add(started.elapsed().as_nanos() as u64, Ordering::SeqCst);
+        Ok(rows)
     }
 
     fn chunk_len_max(&self, _seen: usize) -> usize {

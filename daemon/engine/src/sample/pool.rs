@@ -11,6 +11,10 @@ use crate::{
 
 /// Tokens e⁻³² times as likely as the likeliest are never drawn: all of a vocabulary's together have less than 10⁻⁸.
 const NEVER: f32 = 32.0;
+/// Tokens e⁻¹⁶ times as likely as the likeliest are looked at only where the others do not decide.
+const NEAR: f32 = 16.0;
+/// Logits that are looked at together.
+const BLOCK: usize = 64;
 /// Levels that [`Pool::keep_best`] sorts the tokens into.
 const LEVELS: usize = 2048;
 
@@ -28,20 +32,74 @@ impl Pool {
     /// Fills the pool with what `sampling` leaves of `logits`. `chance` is a number in [0, 1) that decides whether XTC comes in.
     /// `None` when every token is banned.
     pub(super) fn fill(&mut self, logits: &[f32], sampling: &Sampling, chance: f64) -> Option<()> {
-        self.gather(logits, sampling)?;
-        for stage in sampling.order.0 {
-            match stage {
-                Stage::Temperature => self.temper(sampling.temperature),
-                Stage::TopK if sampling.top_k > 0 => self.top_k(sampling.top_k as usize),
-                Stage::TopP if sampling.top_p < 1.0 => self.top_p(sampling.top_p),
-                Stage::MinP if sampling.min_p > 0.0 => self.min_p(sampling.min_p),
-                Stage::Typical if sampling.typical_p < 1.0 => self.typical(sampling.typical_p),
-                Stage::Xtc if chance < f64::from(sampling.xtc.probability) => self.xtc(sampling),
-                _ => {}
+        // A constraint may have written anything: what is not a number is banned.
+        let max = exp::greatest(logits);
+        if max == f32::NEG_INFINITY {
+            return None;
+        }
+        if max == f32::INFINITY {
+            let first = logits.iter().position(|&logit| logit == f32::INFINITY)?;
+            (self.tokens, self.logits) = (vec![first as TokenId], vec![0.0]);
+            self.weigh();
+            return Some(());
+        }
+        let stages: Vec<Stage> =
+            sampling.order.0.into_iter().filter(|stage| works(*stage, sampling, chance)).collect();
+        let warmth = sampling.temperature.max(1.0);
+        if !self.narrow(logits, max, &stages, sampling) {
+            self.gather(logits, max - NEVER * warmth, max);
+            for &stage in &stages {
+                self.pass(stage, sampling);
             }
         }
         self.weigh();
         Some(())
+    }
+
+    /// The same with the likely tokens alone, where the first stage that leaves tokens out needs no others: `false` where it does.
+    fn narrow(&mut self, logits: &[f32], max: f32, stages: &[Stage], sampling: &Sampling) -> bool {
+        let cut = stages.iter().find(|stage| **stage != Stage::Temperature);
+        let Some(cut @ (Stage::TopK | Stage::TopP | Stage::MinP)) = cut.copied() else {
+            return false;
+        };
+        let least = max - NEAR * sampling.temperature.max(1.0);
+        self.gather(logits, least, max);
+        let mut is_cut = false;
+        for &stage in stages {
+            if stage == cut {
+                is_cut = true;
+                let suffices = match stage {
+                    Stage::TopK => self.tokens.len() >= sampling.top_k as usize,
+                    Stage::MinP => -sampling.min_p.ln() <= NEAR,
+                    _ => {
+                        let is_warm = stages.iter().take_while(|stage| **stage != cut).count() > 0;
+                        let scale = if is_warm { 1.0 / sampling.temperature } else { 1.0 };
+                        self.top_p(sampling.top_p, exp::tail(logits, least, max, scale))
+                    }
+                };
+                if !suffices {
+                    return false;
+                }
+                if stage == Stage::TopP {
+                    continue;
+                }
+            }
+            self.pass(stage, sampling);
+        }
+        is_cut
+    }
+
+    fn pass(&mut self, stage: Stage, sampling: &Sampling) {
+        match stage {
+            Stage::Temperature => self.temper(sampling.temperature),
+            Stage::TopK => self.top_k(sampling.top_k as usize),
+            Stage::TopP => {
+                self.top_p(sampling.top_p, 0.0);
+            }
+            Stage::MinP => self.min_p(sampling.min_p),
+            Stage::Typical => self.typical(sampling.typical_p),
+            Stage::Xtc => self.xtc(sampling),
+        }
     }
 
     /// What may be drawn and how likely each is; the probabilities sum to one.
@@ -65,28 +123,22 @@ impl Pool {
         self.tokens.last().copied()
     }
 
-    fn gather(&mut self, logits: &[f32], sampling: &Sampling) -> Option<()> {
+    /// The tokens from `least` on, with their logits less `max`.
+    fn gather(&mut self, logits: &[f32], least: f32, max: f32) {
         self.tokens.clear();
         self.logits.clear();
-        // A constraint may have written anything.
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        if max == f32::NEG_INFINITY {
-            return None;
-        }
-        if max == f32::INFINITY {
-            let first = logits.iter().position(|&logit| logit == f32::INFINITY)?;
-            self.tokens.push(first as TokenId);
-            self.logits.push(0.0);
-            return Some(());
-        }
-        let least = max - NEVER * sampling.temperature.max(1.0);
-        for (token, &logit) in logits.iter().enumerate() {
-            if logit >= least && logit > f32::NEG_INFINITY {
-                self.tokens.push(token as TokenId);
-                self.logits.push(logit - max);
+        for (block, numbers) in logits.chunks(BLOCK).enumerate() {
+            // Most blocks hold none: one look at all of it.
+            if !numbers.iter().fold(false, |any, &logit| any | (logit >= least)) {
+                continue;
+            }
+            for (index, &logit) in numbers.iter().enumerate() {
+                if logit >= least && logit > f32::NEG_INFINITY {
+                    self.tokens.push((block * BLOCK + index) as TokenId);
+                    self.logits.push(logit - max);
+                }
             }
         }
-        Some(())
     }
 
     fn temper(&mut self, temperature: f32) {
@@ -116,11 +168,17 @@ impl Pool {
         }
     }
 
-    fn top_p(&mut self, share: f32) {
+    /// `tail` is the weight of what is not in the pool. `false` when the tokens in it do not reach the share.
+    fn top_p(&mut self, share: f32, tail: f64) -> bool {
         self.weigh();
         self.key_by_logit();
         let total: f64 = self.weights.iter().map(|&weight| f64::from(weight)).sum();
-        self.keep_best(f64::from(share) * total);
+        let enough = f64::from(share) * (total + tail);
+        let suffices = tail == 0.0 || enough < total;
+        if suffices {
+            self.keep_best(enough);
+        }
+        suffices
     }
 
     fn min_p(&mut self, share: f32) {
@@ -220,5 +278,17 @@ impl Pool {
         }
         self.tokens.truncate(kept);
         self.logits.truncate(kept);
+    }
+}
+
+/// Whether a stage does anything.
+fn works(stage: Stage, sampling: &Sampling, chance: f64) -> bool {
+    match stage {
+        Stage::Temperature => sampling.temperature != 1.0,
+        Stage::TopK => sampling.top_k > 0,
+        Stage::TopP => sampling.top_p < 1.0,
+        Stage::MinP => sampling.min_p > 0.0,
+        Stage::Typical => sampling.typical_p < 1.0,
+        Stage::Xtc => chance < f64::from(sampling.xtc.probability),
     }
 }

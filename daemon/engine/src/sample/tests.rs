@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sampling::{Order, Penalty, Xtc};
+use crate::sampling::{Order, Penalty, Stage, Xtc};
 
 fn plain() -> Sampling {
     Sampling { temperature: 1.0, seed: 1, ..Sampling::GREEDY }
@@ -149,7 +149,52 @@ fn order() -> impl Strategy<Value = Order> {
     })
 }
 
+/// The same as a textbook has it: everything sorted, in double precision.
+fn textbook(logits: &[f32], sampling: &Sampling) -> BTreeMap<TokenId, f64> {
+    let mut left: Vec<(TokenId, f64)> =
+        logits.iter().enumerate().map(|(token, &x)| (token as TokenId, f64::from(x))).collect();
+    left.sort_by(|a, b| b.1.total_cmp(&a.1));
+    for stage in sampling.order.0 {
+        let best = left[0].1;
+        let weight = |logit: f64| (logit - best).exp();
+        match stage {
+            Stage::Temperature => {
+                left.iter_mut().for_each(|(_, logit)| *logit /= f64::from(sampling.temperature));
+            }
+            Stage::TopK if sampling.top_k > 0 => left.truncate(sampling.top_k as usize),
+            Stage::TopP => {
+                let total: f64 = left.iter().map(|&(_, logit)| weight(logit)).sum();
+                let mut above = 0.0;
+                left.retain(|&(_, logit)| {
+                    above += weight(logit);
+                    above - weight(logit) < f64::from(sampling.top_p) * total
+                });
+            }
+            Stage::MinP => left.retain(|&(_, logit)| weight(logit) >= f64::from(sampling.min_p)),
+            _ => {}
+        }
+    }
+    let best = left[0].1;
+    let total: f64 = left.iter().map(|&(_, logit)| (logit - best).exp()).sum();
+    left.into_iter().map(|(token, logit)| (token, (logit - best).exp() / total)).collect()
+}
+
 proptest! {
+    /// What is left is what a textbook leaves, whether a few tokens decide or all of them have to be looked at.
+    #[test]
+    fn stages_are_those_of_the_textbook(seed in 0u64..10_000, spread in 0.5f32..60.0, temperature in 0.3f32..2.5, top_k in 0u32..40,
+                                        top_p in 0.05f32..1.0, min_p in 0f32..0.3, order in order()) {
+        let number = |index| uniform(seed, index, 0, Purpose::Draw) as f32;
+        let logits: Vec<f32> = (0..500).map(|index| number(index) * spread).collect();
+        let sampling = Sampling { temperature, top_k, top_p, min_p, order, ..plain() };
+        let (ours, theirs) = (distribution(&logits, &sampling), textbook(&logits, &sampling));
+        for token in 0..500 {
+            let (our, their) = (ours.get(&token).unwrap_or(&0.0), theirs.get(&token).unwrap_or(&0.0));
+            prop_assert!((our - their).abs() < 1e-4, "token {}: {} and {}", token, our, their);
+        }
+        prop_assert!(ours.len().abs_diff(theirs.len()) <= 1);
+    }
+
     /// Whatever the settings: a draw is among the tokens that are not banned, and is repeatable; the distribution sums to one.
     #[test]
     fn draws_are_sound(logits in prop::collection::vec(prop_oneof![-20f32..20.0, Just(1.0), Just(f32::NEG_INFINITY)], 1..200),
