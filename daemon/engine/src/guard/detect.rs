@@ -9,7 +9,7 @@
 //! found in honest code as long as one likes, so no rule here looks for it. Nor does one look at the model's entropy: the loops of a small
 //! model have 0.2 to 1.4 nats per token, and an honest copy by a large one has none.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::kinds::{Material, TokenKinds};
 use crate::job::TokenId;
@@ -26,9 +26,11 @@ const RUN_SHORT: usize = 184;
 const SHORT_LAG_MAX: usize = 12;
 /// Repeated tokens that make a loop with longer periods.
 const RUN_LONG: usize = 198;
-/// The same for lists of equals.
-const RUN_LIST: usize = 512;
-/// The same for long words, and for data with a period of one or two.
+/// The same for lists of equals: 1,137 tokens have been seen.
+const RUN_LIST: usize = 1280;
+/// The same for data with a period of one or two: 303 zeros have been seen.
+const RUN_ONE: usize = 400;
+/// The same for long words: 456 tokens of base64 have been seen.
 const RUN_BLOB: usize = 1024;
 /// The same for other data: tables of one value have been seen with 5,899.
 const RUN_DATA: usize = 8192;
@@ -40,6 +42,8 @@ const SALAD_LEN: usize = 176;
 const SALAD_DISTINCT_MAX: usize = 8;
 /// The share of words in such a salad; the rest may be signs.
 const SALAD_WORDS_MIN: f32 = 0.3;
+/// How often such a salad has to go on otherwise than before.
+const SALAD_TURNS_MIN: usize = 16;
 /// How often it is looked for.
 const SALAD_EVERY: usize = 16;
 /// How much of a tape is looked at again after a rewind.
@@ -62,12 +66,14 @@ pub struct Detector {
     places: Box<[u32]>,
     lag: usize,
     run: usize,
+    /// Where the tape did not go on as before, as far back as a salad is looked for.
+    turns: VecDeque<usize>,
 }
 
 impl Detector {
     /// For a tape that is empty.
     pub fn new(kinds: Arc<TokenKinds>) -> Detector {
-        Detector { kinds, places: vec![0; PLACES].into(), lag: 0, run: 0 }
+        Detector { kinds, places: vec![0; PLACES].into(), lag: 0, run: 0, turns: VecDeque::new() }
     }
 
     /// How many of the latest tokens repeat earlier ones.
@@ -85,6 +91,7 @@ impl Detector {
     pub fn rewind(&mut self, tape: &[TokenId]) {
         self.places.fill(0);
         (self.lag, self.run) = (0, 0);
+        self.turns.clear();
         for len in tape.len().saturating_sub(REPLAY_LEN) + 1..=tape.len() {
             self.compare(&tape[..len]);
         }
@@ -93,6 +100,9 @@ impl Detector {
     fn compare(&mut self, tape: &[TokenId]) {
         let Some((&token, before)) = tape.split_last() else { return };
         let at = before.len();
+        if self.turns.front().is_some_and(|turn| turn + SALAD_LEN <= at) {
+            self.turns.pop_front();
+        }
         let goes_on = self.lag > 0 && before.get(at.wrapping_sub(self.lag)) == Some(&token);
         if goes_on {
             self.run += 1;
@@ -104,6 +114,7 @@ impl Detector {
             return;
         }
         self.run = 0;
+        self.turns.push_back(at);
         let Some(seen) = seen.checked_sub(1).filter(|&seen| at > seen && at - seen <= LAG_MAX)
         else {
             return;
@@ -126,7 +137,7 @@ impl Detector {
             Material::Words => least,
             Material::List => RUN_LIST,
             Material::Blob => RUN_BLOB,
-            Material::Data if self.lag <= 2 => RUN_BLOB,
+            Material::Data if self.lag <= 2 => RUN_ONE,
             Material::Data => RUN_DATA,
         };
         let second = tape.len() - self.run;
@@ -136,7 +147,7 @@ impl Detector {
     /// A few tokens over and over, in whatever order.
     fn salad(&self, tape: &[TokenId]) -> Option<Collapse> {
         // What repeats itself in order is for `exact` to judge.
-        if !tape.len().is_multiple_of(SALAD_EVERY) || self.run > SALAD_LEN / 2 {
+        if !tape.len().is_multiple_of(SALAD_EVERY) || self.turns.len() < SALAD_TURNS_MIN {
             return None;
         }
         let latest = &tape[tape.len().checked_sub(SALAD_LEN)?..];

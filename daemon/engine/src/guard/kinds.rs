@@ -16,10 +16,12 @@ struct Kind {
     is_datum: bool,
     /// It has anything but letters and digits, so that no long word is made of it alone.
     is_broken: bool,
-    /// It has several letters.
+    /// It has several small letters in a row, or some of a script that has no others.
     is_long: bool,
     /// It has a comma.
     is_comma: bool,
+    /// It ends a line.
+    is_line: bool,
     /// It has what names in code have and words in prose do not.
     is_code: bool,
     /// Brackets that it opens, less those that it closes.
@@ -79,7 +81,7 @@ impl TokenKinds {
             // Brackets and line ends alone are no data.
             return if kinds.any(|kind| kind.is_datum) { Material::Data } else { Material::Words };
         }
-        if !kinds.any(|kind| kind.is_broken) {
+        if unit.len() > 1 && !kinds.any(|kind| kind.is_broken || kind.is_long) {
             return Material::Blob;
         }
         if unit.len() <= ELEMENT_LEN_MAX && self.is_element(unit) {
@@ -107,6 +109,7 @@ impl TokenKinds {
         depths.last().is_some_and(|&(depth, _)| depth == 0)
             && depths.iter().any(|&(depth, kind)| kind.is_comma && depth == outer)
             && depths.iter().any(|(_, kind)| kind.is_code)
+            && depths.iter().filter(|(_, kind)| kind.is_line).count() <= 1
     }
 }
 
@@ -118,6 +121,7 @@ impl Kind {
         is_broken: false,
         is_long: false,
         is_comma: false,
+        is_line: false,
         is_code: false,
         depth: 0,
     };
@@ -138,16 +142,18 @@ impl Kind {
                     || "-_=*#~+!^/.,'\"`|\\%&$".contains(sign)
             });
         let is_broken = text.chars().any(|sign| !sign.is_alphanumeric() && !"+/=_-".contains(sign));
-        let is_long =
-            is_word && text.chars().filter(|sign| sign.is_alphabetic()).count() >= LETTERS_MIN;
+        let is_small = |sign: char| sign.is_alphabetic() && !sign.is_uppercase();
+        let mut words = text.split(|sign| !is_small(sign));
+        let is_long = is_word && words.any(|word| word.chars().count() >= LETTERS_MIN);
         let is_comma = text.contains(',');
+        let is_line = text.contains('\n');
         let is_code = text.contains(['_', '(', '<']) || text.contains("::");
         let depth = text.chars().fold(0i8, |depth, sign| match sign {
             '(' | '[' | '{' | '<' => depth.saturating_add(1),
             ')' | ']' | '}' | '>' => depth.saturating_sub(1),
             _ => depth,
         });
-        Kind { is_word, is_datum, is_broken, is_long, is_comma, is_code, depth }
+        Kind { is_word, is_datum, is_broken, is_long, is_comma, is_line, is_code, depth }
     }
 }
 
@@ -172,6 +178,8 @@ mod tests {
         assert_eq!(material(&["-", "-"]), Material::Data);
         assert_eq!(material(&["", "━━"]), Material::Data);
         assert_eq!(material(&["EBA", "Q"]), Material::Blob);
+        assert_eq!(material(&["get", "_"]), Material::Words);
+        assert_eq!(material(&["ID"]), Material::Words);
         assert_eq!(material(&[" the"]), Material::Words);
         assert_eq!(material(&["default", "(),", " T", "::"]), Material::List);
         assert_eq!(material(&["unwrap", "(a", ", ", "b).", " T"]), Material::Words);

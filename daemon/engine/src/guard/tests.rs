@@ -84,6 +84,9 @@ fn a_loop_is_taken_back_twice_and_then_ends() {
 }
 
 proptest! {
+    // Each case looks at some thousand tokens.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Repetitions shorter than the rules say are no loops, wherever they stand and however many there are.
     #[test]
     fn short_repetitions_are_honest(parts in prop::collection::vec((1usize..190, 0usize..183, 10usize..40), 1..8)) {
