@@ -9,8 +9,8 @@ Each case is a model directory that any MLX engine can load, plus `ref.safetenso
     chunked        [L, V]   the same when the prompt is fed in chunks of 7
     greedy         [N]      the tokens that greedy decoding finds
     decode         [N, V]   the logits that each of them was taken from
-After the committed ones, make the adapters that lie on some of them (`make_souls.py`). The committed fixtures are those of the default arguments; `cargo test -p engine` compares the engine with them. mlx-lm 0.32.1
-and 0.32.2 cannot run quantized experts on MLX 0.32.2, hence 0.32.0. The cases are in `oracle/`, a module per family.
+The committed fixtures are those of the default arguments; `cargo test -p engine` compares the engine with them. Adapters lie on
+some of them: `make_souls.py` has to follow. mlx-lm 0.32.1 and 0.32.2 cannot run quantized experts on MLX 0.32.2, hence 0.32.0. The cases are in `oracle/`, a module per family.
 """
 
 from oracle.cli import main
