@@ -127,6 +127,9 @@ impl Family {
     /// How keys and values are packed into so many bits.
     fn kv_packing(&self, bits: u8) -> Result<KvPacking, Wrong> {
         match self {
+            Family::Gqa(gqa) if gqa.windows.iter().all(Option::is_some) => {
+                Err(Wrong::Key(KvPacking::WINDOWS.to_owned()))
+            }
             Family::Gqa(gqa) => KvPacking::new(bits, gqa.head_dim),
             Family::Gdn(gdn) => KvPacking::new(bits, gdn.attention.head_dim),
             Family::DeepseekV41(_) | Family::Mla(_) => {

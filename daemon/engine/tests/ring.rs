@@ -217,8 +217,16 @@ fn a_cache_that_cannot_be_packed_is_refused() {
     };
     assert_eq!(refusal("llama-packed", 3), "a cache of 3 bits is not supported (8 and 4 are)");
     assert_eq!(
-        refusal("mistral-q4", 8),
+        refusal("minimax-q4", 8),
         "heads of 16 cannot be packed in groups of 64 or 32; load without kv_bits"
+    );
+    assert_eq!(
+        refusal("mistral-q4", 8),
+        "every layer has a window, and windows are not packed; load without kv_bits"
+    );
+    assert_eq!(
+        refusal("deepseek_v3-q4", 8),
+        "the cache of this architecture cannot be packed; load it without kv_bits"
     );
 }
 

@@ -14,6 +14,10 @@ impl KvPacking {
     pub(super) const REFUSED: &str =
         "the cache of this architecture cannot be packed; load it without kv_bits";
 
+    /// The error of models without a layer that keeps all tokens.
+    pub(super) const WINDOWS: &str =
+        "every layer has a window, and windows are not packed; load without kv_bits";
+
     /// For heads of `head_dim`.
     pub(super) fn new(bits: u8, head_dim: usize) -> Result<KvPacking, Wrong> {
         if ![4, 8].contains(&bits) {
