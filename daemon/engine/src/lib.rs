@@ -30,6 +30,7 @@ mod nn;
 #[cfg(feature = "mlx")]
 mod ops;
 mod prefix;
+mod profile;
 mod question;
 mod run;
 mod sample;
@@ -55,10 +56,14 @@ pub use crate::{
         Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, SubmitError, TokenId,
     },
     memory::{MemoryPlan, ModePlan, Survey},
+    profile::{Profile, Thinking},
     sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},
     sequence::{Fork, Mark, Sequence},
     spill::Spill,
     stats::Stats,
     token_set::TokenSet,
-    tokenizer::{ChatError, ChatMessage, FimTokens, Tokenizer},
+    tokenizer::{
+        ChatError, ChatMessage, FimTokens, Piece, STOP_LEN_MAX, STOP_TEXTS_MAX, Shown, StopError,
+        StopMatcher, TextStream, Tokenizer,
+    },
 };

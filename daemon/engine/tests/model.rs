@@ -126,7 +126,7 @@ async fn a_dropped_sequence_stops_within_one_token() {
 
 #[tokio::test]
 async fn typing_goes_before_the_agent() {
-    let checkpoint = fixture("glm4_moe-q4");
+    let checkpoint = fixture("qwen3_moe-q4");
     let engine = load(&checkpoint.dir, Compute::Parity).unwrap();
     let drawn = Arc::new(AtomicUsize::new(0));
     let mut slow = job(&checkpoint.prompt, 400);

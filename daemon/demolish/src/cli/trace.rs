@@ -210,7 +210,7 @@ mod tests {
         };
         let expected = "… 2 messages were too many and are not shown\n\
             14:03:12.345 #3  rust-analyzer  ← res textDocument/hover (7)  1.2 KiB  5.1 ms\n    \
-            {\"id\":7,\"result\":{\"apiKey\":\"<redacted>\",\"text\":\"<6 characters>\"}}\n";
+            {\"id\":7,\"result\":{\"text\":\"<6 characters>\",\"apiKey\":\"<redacted>\"}}\n";
         assert_eq!(words(&line, &Redactor::default()), expected);
         let object: Json = serde_json::from_str(&object(&line, &Redactor::default())).unwrap();
         assert_eq!(

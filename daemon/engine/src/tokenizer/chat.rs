@@ -1,12 +1,27 @@
 //! Chat templates: the Jinja of Hugging Face, through minijinja.
 //!
-//! The templates were written for Python, so the few string and dictionary methods that they call are provided, and `tojson`
-//! writes what Python's `json.dumps(ensure_ascii=False)` writes.
+//! Templates are written for Jinja2 and Python, and a prompt must be to the byte what the model was trained with. So what the two
+//! differ in is provided here: operators (`operators`), methods and filters (`methods`, `filters`), how values print (`text`),
+//! and `tojson` (`json`). A template comes with a model from anywhere: what it may use up is bounded by `budget`.
 
-use std::collections::BTreeMap;
+mod budget;
+mod filters;
+mod json;
+mod methods;
+mod operators;
+mod text;
+mod time;
+mod values;
 
-use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, value::Kwargs};
+use std::{collections::BTreeMap, time::SystemTime};
+
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use serde::Serialize;
+
+use budget::{Budget, FUEL_MAX};
+
+/// The most bytes of a template's source.
+pub(crate) const TEMPLATE_LEN_MAX: usize = 1 << 20;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, Serialize)]
@@ -15,145 +30,171 @@ pub struct ChatMessage {
     pub role: String,
     /// The text.
     pub content: String,
-    /// Everything else that templates read: `tool_calls`, `reasoning_content`, `tool_call_id`, `name`, …
+    /// Everything else that templates read: `tool_calls`, `reasoning_content`, `tool_call_id`, `name`, …; a `content` here
+    /// replaces the text (`null`, or a list of parts).
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 
 /// A conversation that could not be rendered.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChatError {
-    /// The model directory has none.
-    #[error("the model has no chat template")]
+    /// The model directory has none, and none is known for its kind.
+    #[error("the model has no chat template, and none is built in for its architecture")]
     Missing,
+    /// Texts of the conversation contain every character that could be used to keep special tokens out of them.
+    #[error("the conversation contains all of the noncharacters U+FDD0 to U+FDEF")]
+    Breakers,
     /// The template, or what it was given, is wrong.
-    #[error("the model's chat template: {0}")]
-    Template(String),
+    #[error("{file}:{line}: the chat template fails: {reason}")]
+    Template {
+        /// Where the template was found.
+        file: String,
+        /// In the template's text, from 1; 0 if unknown.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The template itself refuses the conversation.
+    #[error("{file}:{line}: the chat template refuses the conversation: {reason}")]
+    Refused {
+        /// Where the template was found.
+        file: String,
+        /// In the template's text, from 1.
+        line: usize,
+        /// What the template says.
+        reason: String,
+    },
+}
+
+/// A template and where it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Template {
+    /// The path, with the name of the template if there are several; `built in: NAME`.
+    pub(crate) file: String,
+    pub(crate) source: String,
+}
+
+/// What an error begins with when a template raised it itself.
+const RAISED: &str = "raised: ";
+
+/// What a conversation is rendered with, beside itself.
+pub(super) struct Surroundings<'a> {
+    /// `bos_token` and its like.
+    pub(super) names: &'a [(String, String)],
+    pub(super) variables: &'a BTreeMap<String, serde_json::Value>,
+    pub(super) now: SystemTime,
 }
 
 pub(super) fn render(
-    template: &str,
-    names: &[(String, String)],
+    template: &Template,
     messages: &[ChatMessage],
-    variables: &BTreeMap<String, serde_json::Value>,
+    surroundings: &Surroundings<'_>,
 ) -> Result<String, ChatError> {
+    let wrong = |error: Error| explain(&template.file, &error);
+    if template.source.len() > TEMPLATE_LEN_MAX {
+        let reason = format!(
+            "it has {} bytes; at most {TEMPLATE_LEN_MAX} are allowed",
+            template.source.len()
+        );
+        return Err(ChatError::Template { file: template.file.clone(), line: 0, reason });
+    }
+    let budget = Budget::default();
+    let source = operators::spell_out(&template.source).map_err(wrong)?;
+    let environment = environment(&budget, surroundings.now);
+    let compiled = environment.template_from_named_str("chat template", &source).map_err(wrong)?;
+
+    let mut context: BTreeMap<String, Value> = BTreeMap::new();
+    context.extend(
+        surroundings.names.iter().map(|(name, token)| (name.clone(), Value::from(token.as_str()))),
+    );
+    context.insert("messages".to_owned(), messages.iter().map(message).collect());
+    context.insert("add_generation_prompt".to_owned(), Value::from(true));
+    // Absent in every published template means none, and some ask whether it is.
+    for name in ["tools", "documents"] {
+        context.insert(name.to_owned(), Value::from(()));
+    }
+    context.extend(
+        surroundings.variables.iter().map(|(name, value)| (name.clone(), values::from_json(value))),
+    );
+    compiled.render(context).map_err(wrong)
+}
+
+/// The names under which reasoning is passed; templates read the first, that of gpt-oss the second.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// A message as templates see it.
+fn message(message: &ChatMessage) -> Value {
+    let given =
+        REASONING.iter().find_map(|name| message.extra.get(*name).filter(|value| !value.is_null()));
+    let mut entries: Vec<(String, Value)> = Vec::new();
+    let mut add = |key: &str, value: Value| match entries.iter_mut().find(|(known, _)| known == key)
+    {
+        Some((_, place)) => *place = value,
+        None => entries.push((key.to_owned(), value)),
+    };
+    // The order is transformers'; a template that prints a whole message shows it.
+    if let Some(reasoning) = given {
+        add("thinking", values::from_json(reasoning));
+    }
+    add("role", Value::from(message.role.as_str()));
+    add("content", Value::from(message.content.as_str()));
+    message.extra.iter().for_each(|(key, value)| add(key, values::from_json(value)));
+    if let Some(reasoning) = given {
+        add("reasoning_content", values::from_json(reasoning));
+    }
+    values::dictionary(entries)
+}
+
+fn environment(budget: &Budget, now: SystemTime) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
-    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
-    environment.add_filter("tojson", to_json);
-    environment.add_function("raise_exception", |text: String| -> Result<Value, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, text))
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_fuel(Some(FUEL_MAX));
+    environment.set_recursion_limit(budget::DEPTH_MAX);
+    let counted = budget.clone();
+    environment.set_formatter(move |output, _, value| {
+        let text = text::python(value);
+        counted.spend(text.len())?;
+        output.write_str(&text).map_err(Error::from)
     });
-    environment.set_unknown_method_callback(python_method);
-
-    let mut context: BTreeMap<String, Value> = BTreeMap::new();
-    context.extend(names.iter().map(|(name, token)| (name.clone(), Value::from(token.as_str()))));
-    context.insert("messages".to_owned(), Value::from_serialize(messages));
-    context.insert("add_generation_prompt".to_owned(), Value::from(true));
-    context
-        .extend(variables.iter().map(|(name, value)| (name.clone(), Value::from_serialize(value))));
-    let rendered = environment.render_str(template, context);
-    rendered.map_err(|error| ChatError::Template(format!("{error:#}")))
+    environment.add_function("raise_exception", |text: Value| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{}", text::python(&text))))
+    });
+    environment.add_function("strftime_now", move |format: &str| time::format(now, format));
+    operators::add(&mut environment, budget);
+    filters::add(&mut environment, budget);
+    let counted = budget.clone();
+    environment.set_unknown_method_callback(move |_, value, method, arguments| {
+        let result = methods::call(value, method, arguments)?;
+        counted.spend(result.as_str().map_or(0, str::len))?;
+        Ok(result)
+    });
+    environment
 }
 
-/// `json.dumps`: separators with a space, no escapes of non-ASCII, the order of keys as given.
-fn to_json(value: Value, options: Kwargs) -> Result<Value, Error> {
-    let _: Option<bool> = options.get("ensure_ascii")?;
-    let indent: Option<usize> = options.get("indent")?;
-    options.assert_all_used()?;
-    let json = serde_json::to_value(&value)
-        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    let mut text = String::new();
-    write_json(&json, indent, 0, &mut text);
-    Ok(Value::from_safe_string(text))
-}
-
-fn write_json(json: &serde_json::Value, indent: Option<usize>, depth: usize, text: &mut String) {
-    let line = |text: &mut String, depth: usize| {
-        if let Some(indent) = indent {
-            text.push('\n');
-            text.extend(std::iter::repeat_n(' ', indent * depth));
+fn explain(file: &str, error: &Error) -> ChatError {
+    // The innermost error is the cause; the innermost place is where it happened.
+    let mut inner: &dyn std::error::Error = error;
+    let mut line = error.line();
+    let mut reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    while let Some(source) = inner.source() {
+        inner = source;
+        if let Some(error) = inner.downcast_ref::<Error>() {
+            line = error.line().or(line);
+            reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+        } else {
+            reason = inner.to_string();
         }
-    };
-    let separator = if indent.is_some() { "," } else { ", " };
-    match json {
-        serde_json::Value::Array(items) if !items.is_empty() => {
-            text.push('[');
-            for (index, item) in items.iter().enumerate() {
-                text.push_str(if index > 0 { separator } else { "" });
-                line(text, depth + 1);
-                write_json(item, indent, depth + 1, text);
-            }
-            line(text, depth);
-            text.push(']');
-        }
-        serde_json::Value::Object(entries) if !entries.is_empty() => {
-            text.push('{');
-            for (index, (key, item)) in entries.iter().enumerate() {
-                text.push_str(if index > 0 { separator } else { "" });
-                line(text, depth + 1);
-                text.push_str(&format!("{}: ", serde_json::Value::from(key.as_str())));
-                write_json(item, indent, depth + 1, text);
-            }
-            line(text, depth);
-            text.push('}');
-        }
-        leaf => text.push_str(&leaf.to_string()),
     }
-}
-
-/// The methods of Python's `str` and `dict` that published templates call.
-fn python_method(
-    _: &State<'_, '_>,
-    value: &Value,
-    method: &str,
-    arguments: &[Value],
-) -> Result<Value, Error> {
-    let unknown = || Error::new(ErrorKind::UnknownMethod, format!("no method named {method}"));
-    let argument =
-        |index: usize| arguments.get(index).and_then(|value| value.as_str().map(str::to_owned));
-    if let Some(text) = value.as_str() {
-        let set: Vec<char> =
-            argument(0).map_or_else(|| vec![' ', '\t', '\n', '\r'], |set| set.chars().collect());
-        return Ok(match method {
-            "strip" => Value::from(text.trim_matches(&set[..])),
-            "lstrip" => Value::from(text.trim_start_matches(&set[..])),
-            "rstrip" => Value::from(text.trim_end_matches(&set[..])),
-            "upper" => Value::from(text.to_uppercase()),
-            "lower" => Value::from(text.to_lowercase()),
-            "startswith" => Value::from(text.starts_with(&argument(0).ok_or_else(unknown)?)),
-            "endswith" => Value::from(text.ends_with(&argument(0).ok_or_else(unknown)?)),
-            "replace" => Value::from(
-                text.replace(&argument(0).ok_or_else(unknown)?, &argument(1).ok_or_else(unknown)?),
-            ),
-            "split" => match argument(0) {
-                Some(separator) => {
-                    Value::from_serialize(text.split(&separator).collect::<Vec<_>>())
-                }
-                None => Value::from_serialize(text.split_whitespace().collect::<Vec<_>>()),
-            },
-            _ => return Err(unknown()),
-        });
+    if error.kind() == ErrorKind::OutOfFuel {
+        reason = format!("it does not end within {FUEL_MAX} steps");
     }
-    match method {
-        "get" => {
-            let found = arguments.first().map(|key| value.get_item(key)).transpose()?;
-            let default = arguments.get(1).cloned().unwrap_or_else(|| Value::from(()));
-            Ok(found.filter(|found| !found.is_undefined()).unwrap_or(default))
-        }
-        "keys" => Ok(Value::from_iter(value.try_iter()?)),
-        "items" => {
-            let keys = value.try_iter()?;
-            let pairs: Result<Vec<Value>, Error> =
-                keys.map(|key| Ok(Value::from(vec![key.clone(), value.get_item(&key)?]))).collect();
-            Ok(Value::from(pairs?))
-        }
-        "values" => {
-            let values: Result<Vec<Value>, Error> =
-                value.try_iter()?.map(|key| value.get_item(&key)).collect();
-            Ok(Value::from(values?))
-        }
-        _ => Err(unknown()),
+    let (file, line) = (file.to_owned(), line.unwrap_or(0));
+    match reason.strip_prefix(RAISED) {
+        Some(said) => ChatError::Refused { file, line, reason: said.to_owned() },
+        None => ChatError::Template { file, line, reason },
     }
 }

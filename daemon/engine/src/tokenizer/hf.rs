@@ -4,11 +4,24 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 
-use super::{FimTokens, Kind, Tokenizer};
-use crate::{info::LoadError, job::TokenId};
+use super::{
+    FimTokens, Kind, Place, Tokenizer,
+    specials::{self, Role, Specials},
+    templates::Templates,
+};
+use crate::{info::LoadError, job::TokenId, profile::Profile};
 
 /// Names in tokenizer_config.json that chat templates read as variables.
 const CHAT_NAMES: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
+
+/// A tokenizer.json, as it is and without the blank that some put before every text.
+pub(super) struct Hf {
+    whole: tokenizers::Tokenizer,
+    /// `None`: there is no such blank.
+    bare: Option<tokenizers::Tokenizer>,
+    /// The blank is put before every text between special tokens, not only before the first.
+    is_always: bool,
+}
 
 pub(super) fn load(dir: &Path, eos: &[TokenId]) -> Result<Tokenizer, LoadError> {
     let path = dir.join("tokenizer.json");
@@ -17,54 +30,135 @@ pub(super) fn load(dir: &Path, eos: &[TokenId]) -> Result<Tokenizer, LoadError> 
     let wrong = |reason: String| LoadError::Tokenizer { path: path.clone(), reason };
     let mut json: Value =
         serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-    mark_special(&mut json);
+    let roles = mark_special(&mut json);
     let is_byte_level = names_type(&json["decoder"], "ByteLevel")
         || names_type(&json["pre_tokenizer"], "ByteLevel");
-    let mut hf: tokenizers::Tokenizer =
-        serde_json::from_value(json).map_err(|error| wrong(error.to_string()))?;
-    hf.set_encode_special_tokens(true);
-    let specials: BTreeMap<String, TokenId> =
-        hf.get_added_tokens_decoder().into_iter().map(|(id, token)| (token.content, id)).collect();
-    let bytes = token_bytes(&hf, &specials, is_byte_level);
+    let read = |json: Value| -> Result<tokenizers::Tokenizer, LoadError> {
+        let mut hf: tokenizers::Tokenizer =
+            serde_json::from_value(json).map_err(|error| wrong(error.to_string()))?;
+        hf.set_encode_special_tokens(true);
+        Ok(hf)
+    };
+    let without = without_prefix(&json);
+    let bare = match without {
+        Some((bare, is_always)) => Some((read(bare)?, is_always)),
+        None => None,
+    };
+    let whole = read(json)?;
+    let added = whole.get_added_tokens_decoder();
+    let role = |name: &str| roles.get(name).copied().unwrap_or(Role::Control);
+    let named: BTreeMap<String, Role> =
+        added.values().map(|token| (token.content.clone(), role(&token.content))).collect();
+    let bytes = token_bytes(&whole, &named, is_byte_level);
+    let tokens = added.iter().map(|(id, token)| (token.content.clone(), *id, role(&token.content)));
+    let mut specials = Specials::new(tokens, bytes.len());
+    for (id, token) in &added {
+        specials.set_takes(*id, token.lstrip, token.rstrip);
+    }
 
     let config = read_json(&dir.join("tokenizer_config.json"))?;
+    let profile = Profile::of(dir)?;
     let chat_names: Vec<(String, String)> = CHAT_NAMES
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), token_name(&config[*name])?)))
         .collect();
     let mut all_eos = eos.to_vec();
-    all_eos.extend(token_name(&config["eos_token"]).and_then(|name| specials.get(&name).copied()));
+    all_eos.extend(token_name(&config["eos_token"]).and_then(|name| specials.get(&name)));
+    all_eos.extend(profile.ends().filter_map(|name| specials.get(name)));
     all_eos.sort_unstable();
     all_eos.dedup();
-    let fim = FimTokens::find(&specials, config["fim_suffix_first"] == true);
-    let chat_template = chat_template(dir, &config)?;
+    let fim = FimTokens::find(|name| specials.get(name), config["fim_suffix_first"] == true);
+    let mut templates = Templates::find(dir, &config)?;
+    if templates.is_empty()
+        && let Some((name, source)) = profile.fallback_template()
+    {
+        templates = Templates::built_in(name, source);
+    }
+    let (bare, is_always) = bare.map_or((None, false), |(bare, is_always)| (Some(bare), is_always));
     Ok(Tokenizer {
-        kind: Kind::Hf(Box::new(hf)),
+        kind: Kind::Hf(Box::new(Hf { whole, bare, is_always })),
         bytes,
         specials,
         eos: all_eos,
         fim,
-        chat_template,
+        templates,
         chat_names,
+        profile,
     })
 }
 
-pub(super) fn encode(hf: &tokenizers::Tokenizer, text: &str) -> Vec<TokenId> {
-    // Encoding fails only where a pre-tokenizer's regular expression gives up; the bytes are still better than nothing.
-    match hf.encode_fast(text, false) {
-        Ok(encoding) => encoding.get_ids().to_vec(),
-        Err(error) => {
-            tracing::error!("the tokenizer failed on {} bytes: {error}", text.len());
-            Vec::new()
+impl Hf {
+    /// The tokens of a text. `place`: whether text or special tokens stand before it in its prompt.
+    pub(super) fn encode(&self, text: &str, place: Place) -> Vec<TokenId> {
+        let is_prefixed = match place {
+            Place::Within => false,
+            Place::First => true,
+            Place::AfterSpecial => self.is_always,
+        };
+        let hf = self.bare.as_ref().filter(|_| !is_prefixed).unwrap_or(&self.whole);
+        // Encoding fails only where a pre-tokenizer's regular expression gives up; the bytes are still better than nothing.
+        match hf.encode_fast(text, false) {
+            Ok(encoding) => encoding.get_ids().to_vec(),
+            Err(error) => {
+                tracing::error!("the tokenizer failed on {} bytes: {error}", text.len());
+                Vec::new()
+            }
         }
     }
 }
 
-/// Qwen lists its fill-in-the-middle tokens as not special, which would let a user's file contain them.
-fn mark_special(json: &mut Value) {
+/// Qwen lists its fill-in-the-middle tokens as not special, which would let a user's file contain them. What each added token
+/// was declared to be, and is taken for.
+fn mark_special(json: &mut Value) -> BTreeMap<String, Role> {
+    let mut roles = BTreeMap::new();
     let added = json.get_mut("added_tokens").and_then(Value::as_array_mut);
     for token in added.into_iter().flatten() {
-        token["special"] = Value::Bool(true);
+        let name = token["content"].as_str().unwrap_or_default().to_owned();
+        let role = match (token["special"] == true, specials::is_mark(&name)) {
+            (true, _) => Role::Control,
+            (false, true) => Role::Mark,
+            (false, false) => Role::Text,
+        };
+        token["special"] = Value::Bool(role != Role::Text);
+        roles.insert(name, role);
+    }
+    roles
+}
+
+/// The same without the blank before texts, and whether it stands before every text. `None`: there is none.
+fn without_prefix(json: &Value) -> Option<(Value, bool)> {
+    let mut bare = json.clone();
+    let mut schemes = Vec::new();
+    for part in ["normalizer", "pre_tokenizer"] {
+        strip_prefix(&mut bare[part], &mut schemes);
+    }
+    (!schemes.is_empty()).then(|| (bare, schemes.contains(&true)))
+}
+
+fn strip_prefix(component: &mut Value, schemes: &mut Vec<bool>) {
+    for key in ["normalizers", "pretokenizers"] {
+        if let Some(parts) = component.get_mut(key).and_then(Value::as_array_mut) {
+            parts.iter_mut().for_each(|part| strip_prefix(part, schemes));
+            let is_blank = |part: &Value| part["type"] == "Prepend";
+            schemes.extend(parts.iter().any(is_blank).then_some(true));
+            parts.retain(|part| !is_blank(part));
+        }
+    }
+    let scheme = component["prepend_scheme"].as_str().map(str::to_owned);
+    match component["type"].as_str() {
+        Some("Metaspace") if scheme.as_deref() != Some("never") => {
+            schemes.push(scheme.as_deref() != Some("first"));
+            component["prepend_scheme"] = Value::from("never");
+        }
+        Some("ByteLevel") if component["add_prefix_space"] == true => {
+            schemes.push(true);
+            component["add_prefix_space"] = Value::Bool(false);
+        }
+        Some("Prepend") => {
+            schemes.push(true);
+            *component = Value::Null;
+        }
+        _ => {}
     }
 }
 
@@ -78,7 +172,7 @@ fn names_type(component: &Value, name: &str) -> bool {
 /// The bytes behind every id.
 fn token_bytes(
     hf: &tokenizers::Tokenizer,
-    specials: &BTreeMap<String, TokenId>,
+    added: &BTreeMap<String, Role>,
     is_byte_level: bool,
 ) -> Vec<Box<[u8]>> {
     let vocabulary = hf.get_vocab(true);
@@ -86,7 +180,7 @@ fn token_bytes(
     let bytes_of_chars = byte_level_chars();
     let mut bytes: Vec<Box<[u8]>> = vec![Box::default(); len];
     for (token, id) in vocabulary {
-        bytes[id as usize] = if specials.contains_key(&token) {
+        bytes[id as usize] = if added.contains_key(&token) {
             token.into_bytes().into()
         } else if is_byte_level {
             token
@@ -128,28 +222,13 @@ fn sentence_piece_bytes(token: &str) -> Box<[u8]> {
     }
 }
 
-fn chat_template(dir: &Path, config: &Value) -> Result<Option<String>, LoadError> {
-    let path = dir.join("chat_template.jinja");
-    if path.exists() {
-        let text = fs::read_to_string(&path);
-        return text.map(Some).map_err(|error| LoadError::File { path, reason: error.to_string() });
-    }
-    let template = &config["chat_template"];
-    let named =
-        template.as_array().and_then(|all| all.iter().find(|entry| entry["name"] == "default"));
-    Ok(template
-        .as_str()
-        .or_else(|| named.and_then(|entry| entry["template"].as_str()))
-        .map(str::to_owned))
-}
-
 /// A token is named by a string, or by an object with its `content`.
 fn token_name(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
 }
 
 /// `Null` when the file is not there.
-fn read_json(path: &Path) -> Result<Value, LoadError> {
+pub(crate) fn read_json(path: &Path) -> Result<Value, LoadError> {
     let wrong = |reason: String| LoadError::Tokenizer { path: path.to_owned(), reason };
     match fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|error| wrong(error.to_string())),

@@ -289,7 +289,7 @@ mod tests {
             "hoverProvider": true,
         });
         let expected = [
-            r#"textDocument/completion {"documentSelector":null,"triggerCharacters":["."]}"#,
+            r#"textDocument/completion {"triggerCharacters":["."],"documentSelector":null}"#,
             r#"textDocument/hover {"documentSelector":null}"#,
             r#"workspace/executeCommand {"commands":["demolish:b:x"]}"#,
         ];

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use engine::{Engine, LoadOptions, MemoryPlan, ModelInfo, Survey};
+use engine::{Engine, LoadOptions, MemoryPlan, ModelInfo, Profile, Survey};
 
 use super::super::{Exit, Failure, Outcome, clock, print, print_json};
 use super::{Which, settings};
@@ -20,20 +20,25 @@ pub(super) fn run(
         kv_bits: kv_bits.or(asked.kv_bits),
         ..asked
     };
-    let survey = Engine::survey(&which.dir()?, options)
-        .map_err(|error| which.failed(model::refused(which.dir().ok().as_deref(), &error)))?;
+    let dir = which.dir()?;
+    let refused = |error| which.failed(model::refused(Some(&dir), &error));
+    let survey = Engine::survey(&dir, options).map_err(refused)?;
+    let profile = Profile::of(&dir).map_err(refused)?;
     if json {
-        print_json(&serde_json::to_value(&survey).map_err(Failure::bad)?);
+        let mut object = serde_json::to_value(&survey).map_err(Failure::bad)?;
+        object["profile"] = profile.described();
+        print_json(&object);
     } else {
-        print(&told(&survey));
+        print(&told(&survey, profile));
     }
     Ok(Exit::Done)
 }
 
-fn told(survey: &Survey) -> String {
+fn told(survey: &Survey, profile: Profile) -> String {
     let Survey { info, memory } = survey;
     let mut text = String::new();
     facts(&mut text, info);
+    asked(&mut text, profile);
     table(&mut text, memory);
     for advice in &memory.advice {
         let _ = writeln!(text, "           it would help: {advice}");
@@ -55,6 +60,34 @@ fn facts(text: &mut String, info: &ModelInfo) {
     let _ = writeln!(text, "context    {context_max} tokens out of a vocabulary of {vocabulary}");
     if !info.config_unknown.is_empty() {
         let _ = writeln!(text, "ignored    {} of config.json", info.config_unknown.join(", "));
+    }
+}
+
+/// How the model is best asked.
+fn asked(text: &mut String, profile: Profile) {
+    let what = profile.described();
+    let sampling = &what["sampling"];
+    let _ = write!(text, "profile    {}: thinking {}", profile.id(), profile.thinking().word());
+    for (key, word) in
+        [("temperature", "temperature"), ("top_p", "top-p"), ("top_k", "top-k"), ("min_p", "min-p")]
+    {
+        if let Some(number) = sampling[key].as_f64() {
+            let _ = write!(text, ", {word} {}", (number * 1e4).round() / 1e4);
+        }
+    }
+    if let Some(amount) = sampling["repetition"]["amount"].as_f64() {
+        let window = &sampling["repetition"]["window"];
+        let _ = write!(text, ", repetition {} over {window} tokens", (amount * 1e4).round() / 1e4);
+    }
+    if let Some(tokens) = profile.context_useful() {
+        let _ = write!(text, ", useful up to {tokens} tokens");
+    }
+    let _ = match profile.toolcall() {
+        Some(format) => writeln!(text, ", tool calls {format}"),
+        None => writeln!(text),
+    };
+    if let Some(notes) = profile.notes() {
+        let _ = writeln!(text, "           {notes}");
     }
 }
 
