@@ -38,6 +38,7 @@ pub struct Script {
     rule: Option<Rule>,
     delay: Duration,
     panic_after: Option<usize>,
+    shortage: Arc<AtomicU64>,
     rigid: bool,
     fed: Arc<AtomicUsize>,
     busy: Arc<AtomicU64>,
@@ -89,6 +90,11 @@ impl Script {
     pub fn panic_after(mut self, tokens: usize) -> Self {
         self.panic_after = Some(tokens);
         self
+    }
+
+    /// The number of bytes that the system is said to be short of memory; a test may change it while the model runs.
+    pub fn shortage(&self) -> Arc<AtomicU64> {
+        self.shortage.clone()
     }
 
     /// Caches can be cut back only to places where the engine made a checkpoint, like those of recurrent models.
@@ -263,6 +269,10 @@ impl Backend for Scripted {
 
     fn chunk_len_max(&self, _seen: usize) -> usize {
         CHUNK_LEN_MAX
+    }
+
+    fn shortage(&mut self) -> u64 {
+        self.script.shortage.load(Ordering::SeqCst)
     }
 
     fn bytes(&self, states: &[&Seen]) -> u64 {
