@@ -13,7 +13,7 @@ use std::{
     fs,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -124,6 +124,18 @@ async fn a_dropped_sequence_stops_within_one_token() {
     assert!(drawn.load(Ordering::SeqCst) <= at_drop + 1);
 }
 
+/// Notes at each of its own draws how many another job has had.
+struct Compare {
+    other: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Constraint for Compare {
+    fn apply(&mut self, _: &[TokenId], _: &mut [f32]) {
+        self.seen.lock().unwrap().push(self.other.load(Ordering::SeqCst));
+    }
+}
+
 #[tokio::test]
 async fn typing_goes_before_the_agent() {
     let checkpoint = fixture("qwen3_moe-q4");
@@ -135,10 +147,14 @@ async fn typing_goes_before_the_agent() {
     slow.constraint = Some(Box::new(Count(drawn.clone())));
     let mut agent = engine.submit(slow).unwrap();
     agent.next().await.unwrap();
-    let mut typing = engine.submit(job(&checkpoint.prompt[..20], 5)).unwrap();
-    let before = drawn.load(Ordering::SeqCst);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let mut typing = job(&checkpoint.prompt[..20], 5);
+    typing.limits.ahead_max = 5;
+    typing.constraint = Some(Box::new(Compare { other: drawn.clone(), seen: seen.clone() }));
+    let mut typing = engine.submit(typing).unwrap();
     assert_eq!(take(&mut typing, 5).await.len(), 5);
-    assert!(drawn.load(Ordering::SeqCst) <= before + 2, "the agent waits while somebody types");
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen, [seen[0]; 5], "the agent waits while somebody types");
     assert!(take(&mut agent, 30).await.len() >= 4, "and goes on afterwards");
 }
 
