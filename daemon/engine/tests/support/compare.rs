@@ -48,7 +48,7 @@ pub(crate) fn is_half(checkpoint: &Checkpoint) -> bool {
 pub(crate) fn is_comparable(checkpoint: &Checkpoint) -> bool {
     // It rounds keys and scores to 4 bits: the last bit of a sum decides which way, and a step of that size is no error.
     let rounds = checkpoint.architecture().starts_with("deepseek_v41");
-    !rounds && !is_half(checkpoint) && checkpoint.is_clear()
+    !rounds && !is_half(checkpoint) && checkpoint.is_clear(tolerance(checkpoint, Compute::Fast))
 }
 
 /// What arithmetic other than the reference's may differ by.
