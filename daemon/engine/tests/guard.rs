@@ -1,5 +1,9 @@
 //! The collapse guard through the whole engine, on the scripted backend.
 
+#[cfg(feature = "mlx")]
+#[path = "support/checkpoint.rs"]
+mod checkpoint;
+
 use std::{
     sync::{
         Arc, Mutex,
@@ -152,5 +156,48 @@ async fn a_caller_who_goes_back_before_it_knows_of_a_cut_is_told_afterwards() {
         let step = sequence.next().await.unwrap().unwrap();
         assert_eq!((step.position, step.rewound_to), (8, Some(8)));
         assert_eq!(step.token, u32::from(b'w'));
+    }
+}
+
+/// With real weights: caches that can be cut anywhere, that hold a window, and that have to be fed again.
+#[cfg(feature = "mlx")]
+#[tokio::test]
+async fn after_a_cut_the_model_computes_what_it_computes_without() {
+    struct Insist(Vec<TokenId>);
+    impl Constraint for Insist {
+        fn apply(&mut self, tape: &[TokenId], logits: &mut [f32]) {
+            // Round and round; what the guard has banned stays banned.
+            logits[self.0[tape.len() % self.0.len()] as usize] += 100.0;
+        }
+    }
+    // The others take seconds unoptimised.
+    let names = ["qwen3_moe-f32", "gpt_oss-mxfp4", "qwen3_next-q4"];
+    let count = if checkpoint::is_slow() { names.len() } else { 1 };
+    for name in &names[..count] {
+        let checkpoint = checkpoint::fixture(name);
+        let engine = Engine::load(&checkpoint.dir, engine::LoadOptions::AUTO).unwrap();
+        let prompt = checkpoint.prompt[..20].to_vec();
+        let round = engine.tokenizer().encode("go\n");
+        let job = Job {
+            prompt: prompt.clone(),
+            constraint: Some(Box::new(Insist(round))),
+            ..job(&engine, Class::Agent)
+        };
+        let mut sequence = engine.submit(job).unwrap();
+        let (mut logprobs, mut tape, mut cuts) = (Vec::new(), Vec::new(), 0);
+        while let Some(step) = sequence.next().await.unwrap() {
+            if let Some(len) = step.rewound_to {
+                tape.truncate(len);
+                logprobs.truncate(len);
+                cuts += 1;
+            }
+            tape.push(step.token);
+            logprobs.push(step.logprob);
+        }
+        assert_eq!(cuts, 2, "{name}");
+        let scores = engine.score(prompt, vec![tape.clone()], Class::Fix).await.unwrap();
+        for (position, (ours, alone)) in logprobs.iter().zip(&scores[0]).enumerate() {
+            assert!((ours - alone).abs() < 2e-3, "{name} at {position}: {ours} and {alone}");
+        }
     }
 }
