@@ -63,8 +63,8 @@ def glm_51(args, **extra):
 
 def glm_52(args, **extra):
     shared = dict(
-        num_hidden_layers=5, num_attention_heads=2, num_key_value_heads=2, first_k_dense_replace=2, moe_router_dtype="float32",
-        mlp_layer_types=["dense"] * 2 + ["sparse"] * 3, indexer_types=["full", "full", "shared", "full", "shared"],
+        num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=2, first_k_dense_replace=2, moe_router_dtype="float32",
+        mlp_layer_types=["dense"] * 2 + ["sparse"] * 2, indexer_types=["full", "full", "shared", "shared"],
         rope_parameters=dict(rope_theta=8000000.0, rope_type="default"),
     )
     return glm_51(args, **{**shared, **extra})
@@ -248,8 +248,8 @@ def cases(args):
     dense = dict(n_routed_experts=None, n_shared_experts=None)
     absent = dict.fromkeys(["routed_scaling_factor", "num_experts_per_tok", "norm_topk_prob", "topk_group", "n_group", "n_routed_experts"])
     made |= axes("deepseek_v3-dense", deepseek_v3(args, **dense), only=("bf16",))
-    derived = glm_52(args, indexer_types=None, mlp_layer_types=None, index_topk_freq=3, index_skip_topk_offset=2)
-    patterned = glm_52(args, indexer_types=None, index_topk_pattern="FSFSS")
+    derived = glm_52(args, indexer_types=None, mlp_layer_types=None, index_topk_freq=2, index_skip_topk_offset=1)
+    patterned = glm_52(args, indexer_types=None, index_topk_pattern="FSSF")
     affine = dict(AFFINE4, quant_predicate=high_ends)
     return made | {
         "deepseek_v3-whole-query": Case(deepseek_v3(args, q_lora_rank=None, attention_bias=True, n_group=2, topk_group=1, moe_layer_freq=2)),
@@ -263,7 +263,7 @@ def cases(args):
             kimi_k25(args, num_hidden_layers=2), layout=lambda weights: published(weights, "language_model.") | {"vision_tower.patch.weight": mx.zeros((4, 4))}
         ),
         "deepseek_v3-plain-rope": Case(deepseek_v3(args, rope_scaling=None), AFFINE4),
-        "glm_moe_dsa_52-demolition": Case(glm_52(args, num_hidden_layers=4, n_routed_experts=59, num_experts_per_tok=8), affine, **glm52),
+        "glm_moe_dsa_52-demolition": Case(glm_52(args, n_routed_experts=59, num_experts_per_tok=8), affine, **glm52),
         "glm_moe_dsa_52-q3a4": Case(glm_52(args), dict(AFFINE4, quant_predicate=experts_3bit), **glm52),
         "glm_moe_dsa_52-q3": Case(glm_52(args), dict(group_size=32, bits=3), **glm52),
         "glm_moe_dsa_52-q8": Case(glm_52(args), dict(group_size=32, bits=8), **glm52),
