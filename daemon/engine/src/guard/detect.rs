@@ -4,7 +4,7 @@
 //! place where its last four tokens stood gives the next distance to try. An exact loop is found this way as soon as its second
 //! round has four tokens.
 //!
-//! How long a repetition has to be was measured on 180 MB of code, tables and logs of this machine's packages (docs/benchmarks.md): code
+//! How long a repetition has to be was measured on 180 MB of code, tables and logs of this machine's packages (docs/architecture.md): code
 //! repeats itself honestly. What reads like a table with a running number, or like a passage that is copied with small changes, is
 //! found in honest code as long as one likes, so no rule here looks for it. Nor does one look at the model's entropy: the loops of a small
 //! model have 0.2 to 1.4 nats per token, and an honest copy by a large one has none.
