@@ -97,10 +97,10 @@ struct Chat {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Draw {
-    temperature: Option<f32>,
-    top_p: Option<f32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
     top_k: Option<u32>,
-    min_p: Option<f32>,
+    min_p: Option<f64>,
     repetition: Option<Repetition>,
     /// Names of tokens that the penalty leaves alone.
     #[serde(default)]
@@ -113,7 +113,7 @@ struct Draw {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Repetition {
-    amount: f32,
+    amount: f64,
     window: u32,
 }
 
@@ -261,15 +261,15 @@ impl Profile {
         let draw = &self.0.sampling;
         let usual = Sampling { temperature: 1.0, ..Sampling::GREEDY };
         let repetition = draw.repetition.as_ref().map_or(usual.repetition, |repetition| Penalty {
-            amount: repetition.amount,
+            amount: repetition.amount as f32,
             window: repetition.window,
             with_prompt: false,
         });
         Sampling {
-            temperature: draw.temperature.unwrap_or(usual.temperature),
-            top_p: draw.top_p.unwrap_or(usual.top_p),
+            temperature: draw.temperature.map_or(usual.temperature, |number| number as f32),
+            top_p: draw.top_p.map_or(usual.top_p, |number| number as f32),
             top_k: draw.top_k.unwrap_or(usual.top_k),
-            min_p: draw.min_p.unwrap_or(usual.min_p),
+            min_p: draw.min_p.map_or(usual.min_p, |number| number as f32),
             repetition,
             exempt: draw.exempt(tokenizer).map(Arc::new),
             ..usual

@@ -72,12 +72,12 @@ fn asked(text: &mut String, profile: Profile) {
         [("temperature", "temperature"), ("top_p", "top-p"), ("top_k", "top-k"), ("min_p", "min-p")]
     {
         if let Some(number) = sampling[key].as_f64() {
-            let _ = write!(text, ", {word} {}", (number * 1e4).round() / 1e4);
+            let _ = write!(text, ", {word} {}", number);
         }
     }
     if let Some(amount) = sampling["repetition"]["amount"].as_f64() {
         let window = &sampling["repetition"]["window"];
-        let _ = write!(text, ", repetition {} over {window} tokens", (amount * 1e4).round() / 1e4);
+        let _ = write!(text, ", repetition {} over {window} tokens", amount);
     }
     if let Some(tokens) = profile.context_useful() {
         let _ = write!(text, ", useful up to {tokens} tokens");
