@@ -92,7 +92,8 @@ impl Script {
         self
     }
 
-    /// The number of bytes that the system is said to be short of memory; a test may change it while the model runs.
+    /// The number of bytes that the system is said to be short of memory when the engine looks the next time; a test sets it while the
+    /// model runs.
     pub fn shortage(&self) -> Arc<AtomicU64> {
         self.shortage.clone()
     }
@@ -272,7 +273,7 @@ impl Backend for Scripted {
     }
 
     fn shortage(&mut self) -> u64 {
-        self.script.shortage.load(Ordering::SeqCst)
+        self.script.shortage.swap(0, Ordering::SeqCst)
     }
 
     fn bytes(&self, states: &[&Seen]) -> u64 {
