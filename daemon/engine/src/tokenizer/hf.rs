@@ -138,10 +138,10 @@ fn without_prefix(json: &Value) -> Option<(Value, bool)> {
 fn strip_prefix(component: &mut Value, schemes: &mut Vec<bool>) {
     for key in ["normalizers", "pretokenizers"] {
         if let Some(parts) = component.get_mut(key).and_then(Value::as_array_mut) {
-            parts.iter_mut().for_each(|part| strip_prefix(part, schemes));
             let is_blank = |part: &Value| part["type"] == "Prepend";
             schemes.extend(parts.iter().any(is_blank).then_some(true));
             parts.retain(|part| !is_blank(part));
+            parts.iter_mut().for_each(|part| strip_prefix(part, schemes));
         }
     }
     let scheme = component["prepend_scheme"].as_str().map(str::to_owned);

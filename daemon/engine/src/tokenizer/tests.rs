@@ -428,6 +428,17 @@ fn a_blank_before_texts_is_put_where_transformers_puts_it() {
     check("first", "ab<s>cd", " ab<s>cd");
     check("first", "<s>cd", "<s>cd");
     check("never", "ab<s>cd", "ab<s>cd");
+    // The older spelling of `always`: a normalizer.
+    let mut json = sentence_piece(&[("<s>", true)], "never");
+    json["pre_tokenizer"] = Value::Null;
+    json["normalizer"] = json!({"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]});
+    let tokenizer = load(&[], &json);
+    let prompt = tokenizer.encode_prompt("a b<s>c");
+    let bytes: Vec<u8> =
+        prompt.iter().flat_map(|token| tokenizer.token_bytes(*token)).copied().collect();
+    assert_eq!(String::from_utf8(bytes).unwrap(), " a b<s> c");
+    assert_eq!(tokenizer.decode(&tokenizer.encode("a b")), "a b");
 }
 
 proptest! {
