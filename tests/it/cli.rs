@@ -342,6 +342,21 @@ fn logits_of_tokens_from_a_file_and_with_an_adapter() {
     );
 }
 
+/// The engine's thread frees memory of libraries that the end of the process takes down.
+#[test]
+fn a_program_that_used_a_model_ends_well_every_time() {
+    let mut house = House::new();
+    let file = house.dir.path().join("cart.py");
+    std::fs::write(&file, "def total(items):\n    return sum(\n").unwrap();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../nano/model");
+    house.env.insert("DEMOLISH_MODEL".into(), model.into());
+    let place = format!("{}:2:16", file.display());
+    for round in 0..8 {
+        let said = run(&house, &["complete", &place, "--json", "--no-daemon"]);
+        assert!(said.starts_with("exit 0\n"), "round {round}: {said}");
+    }
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let house = House::new();

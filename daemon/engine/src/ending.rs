@@ -34,7 +34,7 @@ pub fn end_all(patience: Duration) -> bool {
     }
     let until = Instant::now() + patience;
     threads.iter().all(|shared| {
-        while shared.lock().down.is_none() {
+        while !shared.lock().gone {
             if Instant::now() >= until {
                 return false;
             }

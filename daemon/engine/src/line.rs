@@ -70,6 +70,8 @@ pub(crate) struct Board {
     pub(crate) exiting: bool,
     /// Set when the thread has ended; the reason.
     pub(crate) down: Option<String>,
+    /// Set when the thread has freed what it had, or never will.
+    pub(crate) gone: bool,
     pub(crate) stats: Stats,
 }
 
@@ -423,11 +425,17 @@ impl Shared {
         board.closed = true;
         board.exiting = true;
         self.bell.notify_all();
-        let stopped = self.bell.wait_timeout_while(board, patience, |board| board.down.is_none());
+        let stopped = self.bell.wait_timeout_while(board, patience, |board| !board.gone);
         drop(stopped);
     }
 
-    /// The thread is gone: everyone who waits is told, and everyone who comes later.
+    /// The thread touches nothing of the backend any more.
+    pub(crate) fn leave(&self) {
+        self.lock().gone = true;
+        self.bell.notify_all();
+    }
+
+    /// The thread is about to go: everyone who waits is told, and everyone who comes later.
     pub(crate) fn take_down(&self, reason: &str) {
         let mut board = self.lock();
         board.down = Some(reason.to_owned());

@@ -92,14 +92,19 @@ where
             Err(panic) => panicked(panic.as_ref()),
         };
         // Before the runner goes, and the questions in it: whoever waits for them asks for the reason.
-        runner.shared.take_down(&reason);
-        if runner.shared.lock().exiting {
-            // Freeing would race with what the C++ side destroys at exit.
+        let shared = runner.shared.clone();
+        shared.take_down(&reason);
+        if shared.lock().exiting {
+            // Freeing may take longer than the exit waits.
             std::mem::forget(runner);
+            shared.leave();
             loop {
                 thread::park();
             }
         }
+        // What it frees belongs to libraries that an exit takes down: whoever exits waits for the end of this.
+        drop(runner);
+        shared.leave();
     });
     line.thread = Some(spawned.map_err(|error| E::from(format!("no thread: {error}")))?);
     let extra = wait.recv().unwrap_or_else(|_| Err(E::from("its thread is gone".to_owned())))?;
