@@ -44,11 +44,19 @@ pub(crate) fn is_half(checkpoint: &Checkpoint) -> bool {
     checkpoint.name.ends_with("f16")
 }
 
+/// Whether keys and scores are rounded to 4 bits: the last bit of a sum decides which way, and a step of that size is no error.
+pub(crate) fn rounds_its_values(checkpoint: &Checkpoint) -> bool {
+    checkpoint.architecture().starts_with("deepseek_v41")
+}
+
+/// Whether a sum in another order has to come close to the reference's.
+pub(crate) fn is_fine(checkpoint: &Checkpoint) -> bool {
+    !is_half(checkpoint) && !rounds_its_values(checkpoint)
+}
+
 /// Whether arithmetic other than the reference's has to come close to it.
 pub(crate) fn is_comparable(checkpoint: &Checkpoint) -> bool {
-    // It rounds keys and scores to 4 bits: the last bit of a sum decides which way, and a step of that size is no error.
-    let rounds = checkpoint.architecture().starts_with("deepseek_v41");
-    !rounds && !is_half(checkpoint) && checkpoint.is_clear(tolerance(checkpoint, Compute::Fast))
+    is_fine(checkpoint) && checkpoint.is_clear(tolerance(checkpoint, Compute::Fast))
 }
 
 /// What arithmetic other than the reference's may differ by.
