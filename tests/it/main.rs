@@ -30,3 +30,4 @@ mod peers;
 mod observe;
 mod watch;
 mod merge;
+mod toolcall;
