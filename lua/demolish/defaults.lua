@@ -28,7 +28,7 @@
 ---@field agent_path? string The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
 ---@field memory_max_gib? number The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
 ---@field context_max? integer The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
----@field kv_bits? integer Pack keys and values of the cache into 8 or 4 bits, where the architecture allows it: long contexts take less memory, and are read less exactly. `0`: they are not packed.
+---@field kv_bits? 0|4|8 Pack keys and values of the cache into 8 or 4 bits, where the architecture allows it: long contexts take less memory, and are read less exactly. `0`: they are not packed.
 ---@field idle_unload_min? integer A model that nobody has used for this many minutes is unloaded, and loaded again when somebody needs it. `0`: it stays.
 ---@field disk_cache_gib? number The most disk space that caches of long prompts may take, in GiB, for each model; they lie below the state's folder, readable for the user alone, and spare the agent from reading its conversation again after a restart. `0`: caches end with the daemon.
 
@@ -38,7 +38,7 @@
 ---@field agent_path? string The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
 ---@field memory_max_gib number The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
 ---@field context_max integer The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
----@field kv_bits integer Pack keys and values of the cache into 8 or 4 bits, where the architecture allows it: long contexts take less memory, and are read less exactly. `0`: they are not packed.
+---@field kv_bits 0|4|8 Pack keys and values of the cache into 8 or 4 bits, where the architecture allows it: long contexts take less memory, and are read less exactly. `0`: they are not packed.
 ---@field idle_unload_min integer A model that nobody has used for this many minutes is unloaded, and loaded again when somebody needs it. `0`: it stays.
 ---@field disk_cache_gib number The most disk space that caches of long prompts may take, in GiB, for each model; they lie below the state's folder, readable for the user alone, and spare the agent from reading its conversation again after a restart. `0`: caches end with the daemon.
 

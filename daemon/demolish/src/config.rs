@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use serde_json::Value as Json;
 
 pub use read::{Layers, Loaded, Problem};
-pub use value::{Kind, LogLevel, Speculation, Value};
+pub use value::{Kind, KvBits, LogLevel, Speculation, Value};
 
 /// Who may set a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,7 @@ settings! {
         /// The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
         user context_max: u32 = 0, 0..=16777216;
         /// Pack keys and values of the cache into 8 or 4 bits, where the architecture allows it: long contexts take less memory, and are read less exactly. `0`: they are not packed.
-        user kv_bits: u32 = 0, 0..=8;
+        user kv_bits: KvBits = KvBits::Unpacked;
         /// A model that nobody has used for this many minutes is unloaded, and loaded again when somebody needs it. `0`: it stays.
         user idle_unload_min: u32 = 60, 0..=10080;
         /// The most disk space that caches of long prompts may take, in GiB, for each model; they lie below the state's folder, readable for the user alone, and spare the agent from reading its conversation again after a restart. `0`: caches end with the daemon.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value as Json, json};
 
-use super::{Kind, SECTIONS, Scope, Setting, settings};
+use super::{Kind, SECTIONS, Scope, Setting, settings, value::list};
 use crate::env_vars;
 
 /// The files: path below the repository's root, and content. `cargo xtask gen` writes them, a test compares them.
@@ -137,6 +137,7 @@ fn field_schema(setting: &Setting) -> Json {
         Kind::Number => json!({"type": "number"}),
         Kind::Text | Kind::Path => json!({"type": "string"}),
         Kind::Choice(words) => json!({"type": "string", "enum": words}),
+        Kind::Numbers(numbers) => json!({"type": "integer", "enum": numbers}),
         Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
         Kind::TextsByName => json!({
             "type": "object",
@@ -211,6 +212,7 @@ fn lua_type(kind: Kind) -> String {
         Kind::Choice(words) => {
             words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join("|")
         }
+        Kind::Numbers(numbers) => list(numbers, "|"),
         Kind::Texts => "string[]".to_owned(),
         Kind::TextsByName => "table<string, string[]>".to_owned(),
     }

@@ -20,6 +20,8 @@ pub enum Kind {
     Path,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// One of these whole numbers.
+    Numbers(&'static [u8]),
     /// A list of texts.
     Texts,
     /// A table of lists of texts.
@@ -37,10 +39,17 @@ impl Kind {
             Kind::Text => "a text".to_owned(),
             Kind::Path => "a path (a text)".to_owned(),
             Kind::Choice(words) => format!("one of {}", words.join(", ")),
+            Kind::Numbers(numbers) => format!("one of {}", list(numbers, ", ")),
             Kind::Texts => "a list of texts".to_owned(),
             Kind::TextsByName => "a table of lists of texts".to_owned(),
         }
     }
+}
+
+/// Numbers with something between them.
+pub(super) fn list(numbers: &[u8], between: &str) -> String {
+    let words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    words.join(between)
 }
 
 /// A type that a setting can have.
@@ -212,5 +221,47 @@ impl Value for Speculation {
     }
     fn write(&self) -> Json {
         Json::from(SPECULATIONS[*self as usize])
+    }
+}
+
+/// Into how many bits keys and values of caches are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvBits {
+    /// They are not packed.
+    Unpacked,
+    /// 4 bits.
+    Four,
+    /// 8 bits.
+    Eight,
+}
+
+const KV_BITS: &[u8] = &[0, 4, 8];
+
+impl KvBits {
+    /// As the engine is told it.
+    #[must_use]
+    pub fn bits(self) -> Option<u8> {
+        match self {
+            KvBits::Unpacked => None,
+            KvBits::Four => Some(4),
+            KvBits::Eight => Some(8),
+        }
+    }
+}
+
+impl Value for KvBits {
+    fn kind() -> Kind {
+        Kind::Numbers(KV_BITS)
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        match json.as_u64() {
+            Some(0) => Ok(KvBits::Unpacked),
+            Some(4) => Ok(KvBits::Four),
+            Some(8) => Ok(KvBits::Eight),
+            _ => Err(expected::<Self>()),
+        }
+    }
+    fn write(&self) -> Json {
+        Json::from(self.bits().unwrap_or(0))
     }
 }

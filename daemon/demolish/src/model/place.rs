@@ -25,7 +25,7 @@ pub(crate) fn options(settings: &config::Model) -> LoadOptions {
     LoadOptions {
         memory_max: (bytes > 0).then_some(bytes),
         context_max: (context > 0).then_some(context),
-        kv_bits: u8::try_from(settings.kv_bits).ok().filter(|&bits| bits > 0),
+        kv_bits: settings.kv_bits.bits(),
         ..LoadOptions::AUTO
     }
 }
