@@ -57,7 +57,7 @@ pub struct ModePlan {
     pub weights: u64,
     /// Cache of 1000 tokens of a long sequence: what every further thousand takes.
     pub cache_per_1k: u64,
-    /// Cache that a sequence takes however long it is, and each place that it can come back to once more.
+    /// The most cache that a sequence takes however long it is, with all places that it can come back to.
     pub cache_fixed: u64,
     /// Cache of a sequence of the whole context.
     pub cache_context: u64,

@@ -30,17 +30,20 @@ pub enum Thinking {
     On,
     /// It should not: answers get worse by it.
     Off,
+    /// It does where it is told to.
+    IfAsked,
     /// It was not trained to.
     #[default]
     Never,
 }
 
 impl Thinking {
-    /// As profiles write it.
+    /// As people say it.
     pub fn word(self) -> &'static str {
         match self {
             Thinking::On => "on",
             Thinking::Off => "off",
+            Thinking::IfAsked => "if asked",
             Thinking::Never => "never",
         }
     }

@@ -35,7 +35,7 @@ enum What {
     /// How long each language server takes to judge a candidate, as a twin and as a lease of the user's own instance
     #[command(after_help = "Example:\n  demolish bench speculate --json")]
     Speculate(Form),
-    /// How fast the model reads and writes, and how soon it stops
+    /// The engine: speed, batches, a keystroke's wait, kept prompts, rewinding, forks, the guard against loops
     #[command(after_help = "Example:\n  DEMOLISH_MODEL=~/models/other demolish bench engine")]
     Engine(Form),
     /// The rules of a transparent proxy, against any stdio language-server proxy

@@ -123,7 +123,7 @@ fn table(text: &mut String, memory: &MemoryPlan) {
             let fixed = clock::bytes(mode.cache_fixed);
             let _ = writeln!(
                 text,
-                "             and {fixed} of cache for each sequence and each place to come back to"
+                "             and at most {fixed} of cache for each sequence, with all places that it can come back to"
             );
         }
     }
