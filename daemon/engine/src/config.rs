@@ -206,7 +206,7 @@ impl ModelConfig {
             architecture,
         };
         check_sizes(&[config.vocabulary, config.hidden, config.context_max])?;
-        if config.norm_eps < 0.0 {
+        if !config.norm_eps.is_finite() || config.norm_eps < 0.0 {
             return Err(Wrong::Key(format!("rms_norm_eps is {}", config.norm_eps)));
         }
         Ok(config)
@@ -222,6 +222,23 @@ fn check_sizes(sizes: &[usize]) -> Result<(), Wrong> {
         return Err(Wrong::Key("a size is beyond 2³¹".to_owned()));
     }
     Ok(())
+}
+
+/// A size that is so many others together.
+fn product(one: usize, other: usize) -> Result<usize, Wrong> {
+    let product = one.checked_mul(other).filter(|&product| product <= i32::MAX as usize);
+    product.ok_or_else(|| Wrong::Key("a size is beyond 2³¹".to_owned()))
+}
+
+/// How far back layers look: at least at one token, and twice as far is still a number that arrays have.
+fn check_windows<'w>(windows: impl IntoIterator<Item = &'w usize>) -> Result<(), Wrong> {
+    let most = i32::MAX as usize / 2;
+    match windows.into_iter().find(|&&window| window == 0 || window > most) {
+        Some(window) => {
+            Err(Wrong::Key(format!("sliding_window is {window}, and may be 1 to {most}")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The number of layers, or `default` where the configuration may leave it out.

@@ -1,10 +1,13 @@
 //! DeepSeek-V4.1: hyper-connections, a window beside compressed keys and values, an indexer, grouped outputs.
 
 use super::{
-    Wrong, check_sizes, layer_count,
+    Wrong, check_sizes, check_windows, layer_count, product,
     read::Reader,
-    rope::{Rope, Scaling, Yarn},
+    rope::{self, Rope, Scaling, Yarn},
 };
+
+/// More rounds of Sinkhorn's iteration than any model has: a larger number is a broken file, and every round is computed for every token.
+const ITERATIONS_MAX: usize = 1000;
 
 /// What such a decoder is made of, beside what all families have.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,14 +96,17 @@ impl DeepseekV41 {
                 "layers {engram:?} use engram memory, which is not supported"
             )));
         }
+        reader.refuse_biases(&["attention_bias", "mlp_bias"])?;
         let context_max: usize = reader.optional(&["max_position_embeddings"])?.unwrap_or(1 << 20);
         let rope_dims = reader.optional(&["qk_rope_head_dim"])?.unwrap_or(64);
-        let base = reader.optional::<f64>(&["rope_theta"])?.unwrap_or(1e4);
-        let compressed = reader.optional::<f64>(&["compress_rope_theta"])?.unwrap_or(160_000.0);
+        let base = reader.rope_key::<f64>("rope_theta")?.unwrap_or(1e4);
+        let compressed = reader.rope_key::<f64>("compress_rope_theta")?.unwrap_or(160_000.0);
         let yarn = |base: f64, is_scaled: bool| -> Result<Rope, Wrong> {
+            // Whether a head has so many is asked below, of the indexer's heads too.
+            let rope = Rope::new((rope_dims, rope_dims), true, base)?;
             let number = |key: &str, default: f64| -> Result<f64, Wrong> {
                 let scaling = if is_scaled { reader.rope_key(key)? } else { None };
-                Ok(scaling.unwrap_or(default))
+                rope::finite(key, scaling.unwrap_or(default))
             };
             let original = number(
                 "original_max_position_embeddings",
@@ -109,8 +115,11 @@ impl DeepseekV41 {
             let turns = (number("beta_fast", 32.0)?, number("beta_slow", 1.0)?);
             let ramp = Yarn::ramp(rope_dims, base, original, turns, true);
             let factor = number("factor", 1.0)?;
+            if factor <= 0.0 {
+                return Err(Wrong::Key(format!("the rope scaling has a factor of {factor}")));
+            }
             let scaling = Scaling::Yarn(Yarn { factor, ramp, input: 1.0, attention: 1.0 });
-            Ok(Rope { dims: rope_dims, interleaved: true, base, scaling })
+            Ok(Rope { scaling, ..rope })
         };
         let config = DeepseekV41 {
             heads: reader.optional(&["num_attention_heads"])?.unwrap_or(64),
@@ -160,7 +169,27 @@ impl DeepseekV41 {
             self.streams.iterations,
             self.layers.len(),
         ])?;
+        for (heads, dim) in [
+            (self.heads, self.head_dim),
+            (self.output_groups, self.output_rank),
+            (self.indexer.heads, self.indexer.head_dim),
+            (self.indexer.blocks, self.indexer.block),
+            (self.streams.count, self.streams.count),
+        ] {
+            product(heads, dim)?;
+        }
+        check_windows([&self.window])?;
         let wrong = |reason: String| Err(Wrong::Key(reason));
+        if self.streams.iterations > ITERATIONS_MAX {
+            return wrong(format!(
+                "hc_sinkhorn_iters is {}, more than {ITERATIONS_MAX}",
+                self.streams.iterations
+            ));
+        }
+        let ratio_max = i32::MAX as usize / 2;
+        if let Some(layer) = self.layers.iter().find(|layer| layer.ratio > ratio_max) {
+            return wrong(format!("compress_ratios has {}, more than {ratio_max}", layer.ratio));
+        }
         if self.rope_dims > self.head_dim.min(self.indexer.head_dim) {
             return wrong(format!("qk_rope_head_dim is {}, more than a head has", self.rope_dims));
         }

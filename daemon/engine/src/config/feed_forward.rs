@@ -1,6 +1,6 @@
 //! The feed-forward part of a layer: dense, or a mixture of experts. All families share these words.
 
-use super::Wrong;
+use super::{Wrong, check_sizes};
 
 /// The feed-forward part of a layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +47,7 @@ impl FeedForward {
     /// What the arithmetic takes for granted.
     pub(super) fn check(&self) -> Result<(), Wrong> {
         match self {
-            FeedForward::Dense { .. } => Ok(()),
+            FeedForward::Dense { inner } => check_sizes(&[*inner]),
             FeedForward::Experts(experts) => experts.check(),
         }
     }
@@ -60,6 +60,10 @@ impl FeedForward {
 
 impl Experts {
     fn check(&self) -> Result<(), Wrong> {
+        check_sizes(&[self.count, self.inner])?;
+        if let Some(Shared::Plain { inner } | Shared::Gated { inner }) = self.shared {
+            check_sizes(&[inner])?;
+        }
         if self.per_token == 0 || self.per_token > self.count {
             return Err(Wrong::Key(format!(
                 "{} of {} experts per token",
@@ -70,7 +74,9 @@ impl Experts {
             && (groups == 0
                 || groups_kept == 0
                 || groups_kept > groups
-                || !self.count.is_multiple_of(groups))
+                || !self.count.is_multiple_of(groups)
+                // Groups are judged by their two best experts.
+                || (groups_kept < groups && self.count / groups < 2))
         {
             return Err(Wrong::Key(format!(
                 "{groups_kept} of {groups} groups of {} experts",

@@ -101,6 +101,7 @@ impl Attention {
             let reason = "attention without a gate (attn_output_gate) is not supported";
             return Err(Wrong::Key(reason.to_owned()));
         }
+        reader.refuse_biases(&["mlp_bias"])?;
         let heads: usize = reader.need(&["num_attention_heads"])?;
         let head_dim = reader.optional(&["head_dim"])?.unwrap_or(hidden / heads.max(1));
         let base = if architecture == "qwen3_next" { 1e4 } else { 1e5 };
@@ -110,13 +111,14 @@ impl Attention {
             heads,
             kv_heads: reader.optional(&["num_key_value_heads"])?.unwrap_or(heads),
             head_dim,
-            rope: Rope::plain(reader, dims, false, base)?.scaled(reader)?,
+            rope: Rope::plain(reader, (dims, head_dim), false, base)?.scaled(reader)?,
             bias: reader.optional(&["attention_bias"])?.unwrap_or(false),
         })
     }
 
     fn check(&self) -> Result<(), Wrong> {
         super::check_sizes(&[self.heads, self.kv_heads, self.head_dim, self.rope.dims])?;
+        super::product(self.heads, self.head_dim)?;
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(Wrong::Key(format!(
                 "{} heads cannot share {} key-value heads",
@@ -147,6 +149,9 @@ impl Delta {
     fn check(&self) -> Result<(), Wrong> {
         let Delta { key_heads, value_heads, key_dim, value_dim, kernel, .. } = *self;
         super::check_sizes(&[key_heads, value_heads, key_dim, value_dim, kernel])?;
+        let (keys, values) =
+            (super::product(key_heads, key_dim)?, super::product(value_heads, value_dim)?);
+        super::check_sizes(&[2 * keys + values])?;
         if !value_heads.is_multiple_of(key_heads) {
             return Err(Wrong::Key(format!(
                 "{value_heads} value heads cannot share {key_heads} key heads (linear_num_*_heads)"

@@ -22,15 +22,17 @@ pub(super) fn parse(reader: &Reader<'_>) -> Result<Gqa, Wrong> {
         shared: None,
         router: Router::SoftmaxOfChosen,
     };
+    let has_biases = reader.optional(&["attention_bias"])?.unwrap_or(true);
+    reader.refuse_biases(&["mlp_bias"])?;
     let count = layer_count(reader, None)?;
     let has_kinds = reader.optional::<Vec<String>>(&["layer_types"])?.is_some();
     let gqa = Gqa {
         heads,
         kv_heads: reader.optional(&["num_key_value_heads"])?.unwrap_or(heads),
         head_dim,
-        rope: Rope::plain(reader, head_dim, false, 150_000.0)?.scaled(reader)?,
-        qkv_bias: true,
-        output_bias: true,
+        rope: Rope::plain(reader, (head_dim, head_dim), false, 150_000.0)?.scaled(reader)?,
+        qkv_bias: has_biases,
+        output_bias: has_biases,
         mlp_bias: false,
         key_norm: KeyNorm::None,
         sinks: true,

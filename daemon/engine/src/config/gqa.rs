@@ -1,9 +1,9 @@
 //! Decoders with grouped-query attention: llama, mistral, qwen2, qwen3, qwen3_moe, glm4_moe.
 
 use super::{
-    KvPacking, Wrong,
+    KvPacking, Wrong, check_sizes, check_windows,
     feed_forward::{Experts, FeedForward, Router, Shared},
-    layer_count,
+    layer_count, product,
     read::Reader,
     rope::Rope,
 };
@@ -63,6 +63,10 @@ impl Gqa {
         let is_glm = architecture == "glm4_moe";
         let is_qwen2 = architecture == "qwen2";
         let is_llama = matches!(architecture, "llama" | "mistral");
+        let is_qwen3 = matches!(architecture, "qwen3" | "qwen3_moe");
+        if !is_llama {
+            reader.refuse_biases(&["mlp_bias"])?;
+        }
         let heads: usize = reader.need(&["num_attention_heads"])?;
         // mlx-lm does not ask Qwen 2 for it.
         let head_dim =
@@ -74,11 +78,12 @@ impl Gqa {
             kv_heads: reader.optional(&["num_key_value_heads"])?.unwrap_or(heads),
             head_dim,
             rope: rope(reader, architecture, head_dim)?,
-            qkv_bias: is_qwen2 || ((is_llama || is_glm) && attention_bias),
-            output_bias: is_llama && attention_bias,
-            mlp_bias: reader.optional(&["mlp_bias"])?.unwrap_or(false) && is_llama,
+            qkv_bias: is_qwen2 || ((is_llama || is_glm || is_qwen3) && attention_bias),
+            // GLM has none there. Qwen 3's are those of transformers; mlx-lm gives it none at all.
+            output_bias: (is_llama || is_qwen3) && attention_bias,
+            mlp_bias: reader.optional(&["mlp_bias"])?.unwrap_or(false),
             key_norm: match architecture {
-                "qwen3" | "qwen3_moe" => KeyNorm::Head,
+                _ if is_qwen3 => KeyNorm::Head,
                 "glm4_moe" if reader.optional(&["use_qk_norm"])?.unwrap_or(false) => KeyNorm::Head,
                 _ => KeyNorm::None,
             },
@@ -98,7 +103,9 @@ impl Gqa {
     }
 
     pub(super) fn check(&self) -> Result<(), Wrong> {
-        super::check_sizes(&[self.heads, self.kv_heads, self.head_dim, self.layers.len()])?;
+        check_sizes(&[self.heads, self.kv_heads, self.head_dim, self.layers.len()])?;
+        product(self.heads, self.head_dim)?;
+        check_windows(self.windows.iter().flatten())?;
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(Wrong::Key(format!(
                 "{} heads cannot share {} key-value heads",
@@ -114,7 +121,7 @@ fn rope(reader: &Reader<'_>, architecture: &str, head_dim: usize) -> Result<Rope
     let partial = reader.rope_key::<f64>("partial_rotary_factor")?.unwrap_or(1.0);
     let interleaved = reader.optional(&["rope_traditional"])?.unwrap_or(false);
     let dims = (head_dim as f64 * partial) as usize;
-    Rope::plain(reader, dims, interleaved, default_base)?.scaled(reader)
+    Rope::plain(reader, (dims, head_dim), interleaved, default_base)?.scaled(reader)
 }
 
 fn layers(reader: &mut Reader<'_>, architecture: &str) -> Result<Vec<FeedForward>, Wrong> {
@@ -147,7 +154,8 @@ fn layers(reader: &mut Reader<'_>, architecture: &str) -> Result<Vec<FeedForward
                 per_token: reader.need(&["num_experts_per_tok"])?,
                 inner: each,
                 shared: shared
-                    .map(|shared| each * shared)
+                    .map(|shared| product(each, shared))
+                    .transpose()?
                     .filter(|&inner| inner > 0)
                     .map(|inner| Shared::Plain { inner }),
                 router: Router::Sigmoid {

@@ -14,6 +14,7 @@ pub(super) fn parse(reader: &Reader<'_>, hidden: usize) -> Result<Gqa, Wrong> {
     if kinds.contains(&0) {
         return Err(Wrong::Key("layers of lightning attention are not supported".to_owned()));
     }
+    reader.refuse_biases(&["attention_bias", "mlp_bias"])?;
     let heads: usize = reader.need(&["num_attention_heads"])?;
     let head_dim = reader.optional(&["head_dim"])?.unwrap_or(hidden / heads.max(1));
     let rotated = match reader.optional(&["rotary_dim"])? {
@@ -36,7 +37,7 @@ pub(super) fn parse(reader: &Reader<'_>, hidden: usize) -> Result<Gqa, Wrong> {
         heads,
         kv_heads: reader.optional(&["num_key_value_heads"])?.unwrap_or(heads),
         head_dim,
-        rope: Rope::plain(reader, rotated, false, 5e6)?.scaled(reader)?,
+        rope: Rope::plain(reader, (rotated, head_dim), false, 5e6)?.scaled(reader)?,
         qkv_bias: false,
         output_bias: false,
         mlp_bias: false,

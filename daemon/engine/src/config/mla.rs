@@ -4,8 +4,9 @@
 use serde_json::Value;
 
 use super::{
-    LAYERS_MAX, Wrong,
+    LAYERS_MAX, Wrong, check_sizes,
     feed_forward::{Experts, FeedForward, Router, Shared},
+    product,
     read::Reader,
     rope::Rope,
 };
@@ -89,23 +90,22 @@ impl Mla {
         for key in WITHOUT_EFFECT {
             reader.optional::<Value>(&[key])?;
         }
-        if reader.optional(&["mlp_bias"])?.unwrap_or(false) {
-            return Err(Wrong::Key("mlp_bias is not supported here".to_owned()));
-        }
+        reader.refuse_biases(&["mlp_bias"])?;
         let is_lite = architecture == "glm4_moe_lite";
         let (plain, rotated): (usize, usize) =
             (reader.need(&["qk_nope_head_dim"])?, reader.need(&["qk_rope_head_dim"])?);
         let named_eps = reader.optional::<f64>(&["rms_norm_eps"])?.map(|eps| eps as f32);
         let base = if is_lite { 1e6 } else { 1e4 };
         let interleaved = reader.optional(&["rope_interleave"])?.unwrap_or(true);
-        let rope = Rope::plain(reader, rotated, interleaved, base)?.scaled(reader)?;
+        let head_dim = plain.saturating_add(rotated);
+        let rope = Rope::plain(reader, (rotated, head_dim), interleaved, base)?.scaled(reader)?;
         let mla = Mla {
             heads: reader.need(&["num_attention_heads"])?,
             query_rank: reader.optional(&["q_lora_rank"])?,
             latent: reader.need(&["kv_lora_rank"])?,
             plain,
             value: reader.need(&["v_head_dim"])?,
-            scale: ((plain + rotated) as f64).powf(-0.5) * rope.attention(),
+            scale: (head_dim as f64).powf(-0.5) * rope.attention(),
             // transformers has 1e-6 here too; mlx-lm and others take the other norms' epsilon.
             latent_eps: named_eps.filter(|_| is_lite).unwrap_or(LATENT_EPS),
             bias: reader.optional(&["attention_bias"])?.unwrap_or(false),
@@ -129,12 +129,15 @@ impl Mla {
 
     fn check(&self) -> Result<(), Wrong> {
         let sizes = [self.heads, self.latent, self.plain, self.value, self.layers.len()];
-        super::check_sizes(&sizes)?;
+        check_sizes(&sizes)?;
+        product(self.heads, self.plain + self.rope.dims)?;
+        product(self.heads, self.plain + self.value)?;
         if let Some(rank) = self.query_rank {
-            super::check_sizes(&[rank])?;
+            check_sizes(&[rank])?;
         }
         if let Some(indexer) = &self.indexer {
-            super::check_sizes(&[indexer.heads, indexer.dim, indexer.kept])?;
+            check_sizes(&[indexer.heads, indexer.dim, indexer.kept])?;
+            product(indexer.heads, indexer.dim)?;
             if indexer.dim < self.rope.dims {
                 return Err(Wrong::Key(format!(
                     "index_head_dim is {}, less than the {} dimensions that are rotated",
@@ -183,13 +186,30 @@ fn feed_forward(reader: &Reader<'_>, count: usize) -> Result<Vec<FeedForward>, W
     let first: usize = reader.optional(&["first_k_dense_replace"])?.unwrap_or(0);
     let step: usize = reader.optional(&["moe_layer_freq"])?.unwrap_or(1).max(1);
     let kinds: Option<Vec<String>> = reader.optional(&["mlp_layer_types"])?;
-    let is_sparse = |layer: usize| match kinds.as_ref().and_then(|kinds| kinds.get(layer)) {
-        Some(kind) => kind == "sparse",
+    let kinds = kinds.map(|kinds| sparse(&kinds, count)).transpose()?;
+    let is_sparse = |layer: usize| match &kinds {
+        Some(kinds) => kinds[layer],
         None => layer >= first && layer.is_multiple_of(step),
     };
     let dense = FeedForward::Dense { inner };
     let Some(experts) = experts(reader)? else { return Ok(vec![dense; count]) };
     Ok((0..count).map(|layer| FeedForward::choose(is_sparse(layer), &experts, inner)).collect())
+}
+
+/// `["dense", "sparse"]`, one word per layer; words more are those of the layers that predict several tokens.
+fn sparse(kinds: &[String], count: usize) -> Result<Vec<bool>, Wrong> {
+    if kinds.len() < count {
+        return Err(Wrong::Key(format!(
+            "mlp_layer_types has {} entries for {count} layers",
+            kinds.len()
+        )));
+    }
+    let is_sparse = |kind: &String| match kind.as_str() {
+        "dense" => Ok(false),
+        "sparse" => Ok(true),
+        other => Err(Wrong::Key(format!("mlp_layer_types has {other:?}"))),
+    };
+    kinds.iter().map(is_sparse).collect()
 }
 
 fn experts(reader: &Reader<'_>) -> Result<Option<Experts>, Wrong> {
@@ -208,7 +228,8 @@ fn experts(reader: &Reader<'_>) -> Result<Option<Experts>, Wrong> {
         per_token: reader.need(&["num_experts_per_tok"])?,
         inner,
         shared: shared
-            .map(|shared| inner * shared)
+            .map(|shared| product(inner, shared))
+            .transpose()?
             .filter(|&inner| inner > 0)
             .map(|inner| Shared::Plain { inner }),
         router: Router::Sigmoid {

@@ -213,6 +213,16 @@ impl<'j> Reader<'j> {
         Ok(())
     }
 
+    /// Biases that models of this architecture do not have, in the reference implementation either.
+    pub(super) fn refuse_biases(&self, keys: &[&str]) -> Result<(), Wrong> {
+        for key in keys {
+            if self.optional(&[key])?.unwrap_or(false) {
+                return Err(Wrong::Key(format!("{key} is not supported here")));
+            }
+        }
+        Ok(())
+    }
+
     /// The packing in which gpt-oss is published: of every module that has scales.
     pub(super) fn is_published_mxfp4(&self) -> bool {
         let published = self.get("quantization").is_none().then(|| self.get("quantization_config"));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Wrong, read::Reader};
+use super::{Wrong, check_sizes, read::Reader};
 
 /// Rotary position embedding.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,20 +87,36 @@ impl Yarn {
 const KINDS: &str = "default, linear, dynamic, llama3, yarn, longrope, mrope";
 
 impl Rope {
-    /// `dims` of a head are rotated; `base` is that of configurations that name none.
+    /// `dims` of a head of `head_dim` are rotated; `base` is that of configurations that name none.
     pub(super) fn plain(
         reader: &Reader<'_>,
-        dims: usize,
+        (dims, head_dim): (usize, usize),
         interleaved: bool,
         base: f64,
     ) -> Result<Rope, Wrong> {
         let base = reader.rope_key("rope_theta")?.unwrap_or(base);
-        if base <= 0.0 {
+        Rope::new((dims, head_dim), interleaved, base)
+    }
+
+    /// The same of a base that is known.
+    pub(super) fn new(
+        (dims, head_dim): (usize, usize),
+        interleaved: bool,
+        base: f64,
+    ) -> Result<Rope, Wrong> {
+        if base.is_nan() || base <= 0.0 {
             return Err(Wrong::Key(format!("rope_theta is {base}, it must be positive")));
+        }
+        if base.is_infinite() {
+            return Err(Wrong::Key("rope_theta is infinite".to_owned()));
         }
         if dims == 0 || !dims.is_multiple_of(2) {
             return Err(Wrong::Key(format!("rope rotates {dims} dimensions, not pairs")));
         }
+        if dims > head_dim {
+            return Err(Wrong::Key(format!("rope rotates {dims} dimensions of {head_dim}")));
+        }
+        check_sizes(&[dims, head_dim])?;
         Ok(Rope { dims, interleaved, base, scaling: Scaling::None })
     }
 
@@ -143,7 +159,7 @@ impl Rope {
         let factor = factor(reader)?;
         let original = context_original(reader)?.unwrap_or(4096.0);
         let number = |key: &str, default: f64| -> Result<f64, Wrong> {
-            Ok(reader.rope_key(key)?.unwrap_or(default))
+            finite(key, reader.rope_key(key)?.unwrap_or(default))
         };
         let turns = (number("beta_fast", 32.0)?, number("beta_slow", 1.0)?);
         let truncate = reader.rope_key("truncate")?.unwrap_or(true);
@@ -152,7 +168,7 @@ impl Rope {
             |weight: f64| if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 };
         let all_dims = number("mscale_all_dim", 0.0)?;
         let input = match reader.rope_key("attention_factor")? {
-            Some(input) => input,
+            Some(input) => finite("attention_factor", input)?,
             None => stretch(number("mscale", 1.0)?) / stretch(all_dims),
         };
         let attention = stretch(all_dims).powi(2);
@@ -188,7 +204,7 @@ pub(super) fn context_max(reader: &Reader<'_>) -> Result<usize, Wrong> {
 fn factor(reader: &Reader<'_>) -> Result<f64, Wrong> {
     match reader.rope_key("factor")? {
         None => Err(Wrong::Key("the rope scaling has no factor".to_owned())),
-        Some(factor) if factor > 0.0 => Ok(factor),
+        Some(factor) if factor > 0.0 && f64::is_finite(factor) => Ok(factor),
         Some(factor) => Err(Wrong::Key(format!("the rope scaling has a factor of {factor}"))),
     }
 }
@@ -197,9 +213,16 @@ fn context(reader: &Reader<'_>) -> Result<f64, Wrong> {
     reader.need(&["max_position_embeddings"])
 }
 
+pub(super) fn finite(key: &str, number: f64) -> Result<f64, Wrong> {
+    match number.is_finite() {
+        true => Ok(number),
+        false => Err(Wrong::Key(format!("{key} is {number}, not a number"))),
+    }
+}
+
 fn context_original(reader: &Reader<'_>) -> Result<Option<f64>, Wrong> {
     match reader.rope_key("original_max_position_embeddings")? {
-        Some(original) if original <= 1.0 => {
+        Some(original) if !f64::is_finite(original) || original <= 1.0 => {
             Err(Wrong::Key(format!("original_max_position_embeddings is {original}")))
         }
         original => Ok(original),

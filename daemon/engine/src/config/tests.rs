@@ -232,3 +232,95 @@ fn understands_every_scaling_of_positions() {
     );
     assert_eq!(scaling(json!({"type": "ntk"})), unknown);
 }
+
+fn mla() -> Value {
+    json!({
+        "model_type": "deepseek_v3", "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 100, "num_hidden_layers": 2,
+        "intermediate_size": 128, "moe_intermediate_size": 32, "n_routed_experts": 8, "n_shared_experts": 1,
+        "num_experts_per_tok": 2, "kv_lora_rank": 32, "qk_nope_head_dim": 24, "qk_rope_head_dim": 8, "v_head_dim": 32,
+    })
+}
+
+fn gpt_oss() -> Value {
+    json!({
+        "model_type": "gpt_oss", "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 100, "num_hidden_layers": 2,
+        "intermediate_size": 128, "num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": 8,
+    })
+}
+
+#[test]
+fn sizes_that_no_arithmetic_can_take_are_refused() {
+    let huge = u64::MAX / 2;
+    let v41 = || json!({"model_type": "deepseek_v41", "hidden_size": 64, "vocab_size": 100});
+    for json in [qwen3_moe(), mla(), gpt_oss(), v41()] {
+        parse(json).unwrap();
+    }
+    let (zero, beyond) = ("a size is 0", "a size is beyond 2³¹");
+    let nan = || json!({"__float__": "NaN"});
+    let cases: Vec<(Value, &str, Value, &str)> = vec![
+        (qwen3_moe(), "intermediate_size", json!(0), zero),
+        (qwen3_moe(), "moe_intermediate_size", json!(0), zero),
+        (qwen3_moe(), "num_experts", json!(huge), beyond),
+        (qwen3_moe(), "num_attention_heads", json!(1 << 30), beyond),
+        (qwen3_moe(), "rope_theta", nan(), "rope_theta is NaN, it must be positive"),
+        (qwen3_moe(), "rms_norm_eps", nan(), "rms_norm_eps is NaN"),
+        (qwen3_moe(), "partial_rotary_factor", json!(2), "rope rotates 32 dimensions of 16"),
+        (qwen3_moe(), "partial_rotary_factor", nan(), "rope rotates 0 dimensions, not pairs"),
+        (qwen3_moe(), "head_dim", json!(1_u64 << 40), beyond),
+        (qwen3_moe(), "mlp_bias", json!(true), "mlp_bias is not supported here"),
+        (mla(), "n_shared_experts", json!(huge), beyond),
+        (mla(), "qk_nope_head_dim", json!(u64::MAX), beyond),
+        (mla(), "qk_rope_head_dim", json!(1_u64 << 40), beyond),
+        (mla(), "n_group", json!(8), "1 of 8 groups of 8 experts"),
+        (mla(), "mlp_layer_types", json!(["dense"]), "mlp_layer_types has 1 entries for 2 layers"),
+        (mla(), "mlp_layer_types", json!(["dense", "odd"]), "mlp_layer_types has \"odd\""),
+        (gpt_oss(), "sliding_window", json!(0), "sliding_window is 0, and may be 1 to 1073741823"),
+        (
+            gpt_oss(),
+            "sliding_window",
+            json!(1_u64 << 31),
+            "sliding_window is 2147483648, and may be 1 to 1073741823",
+        ),
+        (v41(), "rope_theta", nan(), "rope_theta is NaN, it must be positive"),
+        (v41(), "qk_rope_head_dim", json!(7), "rope rotates 7 dimensions, not pairs"),
+        (
+            v41(),
+            "compress_ratios",
+            json!([1_u64 << 31]),
+            "compress_ratios has 2147483648, more than 1073741823",
+        ),
+        (v41(), "candidate_topk_blocks", json!(huge), beyond),
+        (v41(), "hc_sinkhorn_iters", json!(4000), "hc_sinkhorn_iters is 4000, more than 1000"),
+        (v41(), "rope_scaling", json!({"factor": 0}), "the rope scaling has a factor of 0"),
+    ];
+    for (mut json, key, value, expected) in cases {
+        json[key] = value;
+        assert_eq!(parse(json).unwrap_err(), Wrong::Key(expected.to_owned()), "{key}");
+    }
+}
+
+#[test]
+fn biases_of_attention_are_those_that_the_configuration_names() {
+    let biases = |mut json: Value, named: Option<bool>| {
+        json["attention_bias"] = json!(named);
+        let Family::Gqa(gqa) = parse(json).unwrap().family else { panic!("another family") };
+        (gqa.qkv_bias, gqa.output_bias)
+    };
+    let of = |architecture: &str| {
+        let mut json = qwen3_moe();
+        json["model_type"] = json!(architecture);
+        json
+    };
+    for architecture in ["qwen3", "qwen3_moe", "llama"] {
+        assert_eq!(biases(of(architecture), Some(true)), (true, true), "{architecture}");
+        assert_eq!(biases(of(architecture), None), (false, false), "{architecture}");
+    }
+    assert_eq!(biases(of("glm4_moe"), Some(true)), (true, false));
+    assert_eq!(biases(of("qwen2"), None), (true, false));
+    assert_eq!(biases(gpt_oss(), None), (true, true));
+    assert_eq!(biases(gpt_oss(), Some(false)), (false, false));
+    let mut minimax = of("minimax_m2");
+    minimax["attention_bias"] = json!(true);
+    let refused = Wrong::Key("attention_bias is not supported here".to_owned());
+    assert_eq!(parse(minimax).unwrap_err(), refused);
+}
