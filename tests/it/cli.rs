@@ -313,6 +313,16 @@ fn a_model_is_described_without_being_loaded() {
     let modes = info["memory"]["modes"].as_array().unwrap();
     assert!(modes.iter().all(|mode| mode["cache_per_1k"].as_u64() > Some(0)), "{info}");
     assert!(run(&house, &["model", "info", "/nowhere"]).starts_with("exit 2\n"));
+    let told = run(&house, &["model", "info", &dir, "--context", "0"]);
+    assert!(told.starts_with("exit 0") && !told.contains("asked for"), "{told}");
+    let told = run(&house, &["model", "info", &dir, "--context", "999999999"]);
+    assert!(told.contains("; 999999999 were asked for, the model has no more"), "{told}");
+    let told = run(&house, &["model", "info", &dir, "--kv-bits", "8"]);
+    let expected =
+        "model.kv_bits = 8: the cache of this architecture cannot be packed; set it to 0";
+    assert!(told.starts_with("exit 2") && told.ends_with(&format!("{expected}\n")), "{told}");
+    let told = run(&house, &["model", "logits", &dir]);
+    assert!(told.starts_with("exit 2") && told.contains("--from"), "{told}");
 }
 
 #[test]

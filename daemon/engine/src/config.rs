@@ -125,15 +125,15 @@ impl Family {
     }
 
     /// How keys and values are packed into so many bits.
-    fn kv_packing(&self, bits: u8) -> Result<KvPacking, Wrong> {
+    fn kv_packing(&self, bits: u8) -> Result<KvPacking, String> {
         match self {
             Family::Gqa(gqa) if gqa.windows.iter().all(Option::is_some) => {
-                Err(Wrong::Key(KvPacking::WINDOWS.to_owned()))
+                Err(KvPacking::refused(bits, KvPacking::WINDOWS))
             }
             Family::Gqa(gqa) => KvPacking::new(bits, gqa.head_dim),
             Family::Gdn(gdn) => KvPacking::new(bits, gdn.attention.head_dim),
             Family::DeepseekV41(_) | Family::Mla(_) => {
-                Err(Wrong::Key(KvPacking::REFUSED.to_owned()))
+                Err(KvPacking::refused(bits, KvPacking::OTHER))
             }
         }
     }
@@ -155,16 +155,9 @@ impl ModelConfig {
     }
 
     /// The same with a cache of `bits` per number, if any are given.
-    pub(crate) fn with_kv_bits(
-        mut self,
-        bits: Option<u8>,
-        dir: &Path,
-    ) -> Result<ModelConfig, LoadError> {
+    pub(crate) fn with_kv_bits(mut self, bits: Option<u8>) -> Result<ModelConfig, LoadError> {
         let packing = bits.map(|bits| self.family.kv_packing(bits)).transpose();
-        self.kv = packing.map_err(|error| match error {
-            Wrong::Architecture(found) => unknown_architecture(found),
-            Wrong::Key(reason) => LoadError::Config { path: dir.join("config.json"), reason },
-        })?;
+        self.kv = packing.map_err(LoadError::Options)?;
         Ok(self)
     }
 

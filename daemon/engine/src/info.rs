@@ -152,6 +152,9 @@ pub enum LoadError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What was asked for does not go with the model: the setting, its value, the reason and the remedy.
+    #[error("{0}")]
+    Options(String),
     /// The backend could not be started.
     #[error("the engine cannot start: {0}")]
     Backend(String),

@@ -18,6 +18,7 @@ mod config;
 mod ending;
 mod engine;
 mod fair;
+mod files;
 mod guard;
 mod info;
 mod job;

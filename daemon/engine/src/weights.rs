@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::info::LoadError;
+use crate::{files, info::LoadError};
 pub(crate) use header::Entry;
 
 /// All tensors of a directory, by name.
@@ -70,16 +70,19 @@ impl Shards {
 
     /// The tensor, or the error that it is missing.
     pub(crate) fn need(&self, name: &str) -> Result<&Entry, LoadError> {
-        self.get(name).ok_or_else(|| {
-            let path =
-                self.index.get(name).map_or_else(|| self.dir.clone(), |file| self.dir.join(file));
-            let place = if self.files.contains(&path) || path == self.dir {
-                ""
-            } else {
-                " (the file is not there)"
-            };
-            LoadError::Weights { path, reason: format!("tensor {name} is missing{place}") }
-        })
+        self.get(name).ok_or_else(|| self.missing(name, ""))
+    }
+
+    /// The error that a tensor is missing, with `note` where its file is there.
+    pub(crate) fn missing(&self, name: &str, note: &str) -> LoadError {
+        let path =
+            self.index.get(name).map_or_else(|| self.dir.clone(), |file| self.dir.join(file));
+        let note = if self.files.contains(&path) || path == self.dir {
+            note
+        } else {
+            " (the file is not there)"
+        };
+        LoadError::Weights { path, reason: format!("tensor {name} is missing{note}") }
     }
 
     /// An error about a tensor that is there.
@@ -101,7 +104,7 @@ pub(crate) fn normal_name(name: &str) -> String {
 
 /// Only used to name the file of a missing tensor, so a broken index is no error.
 fn index(dir: &Path) -> BTreeMap<String, String> {
-    let text = fs::read(dir.join("model.safetensors.index.json")).unwrap_or_default();
+    let text = files::read(&dir.join("model.safetensors.index.json")).unwrap_or_default();
     let json: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     let files: BTreeMap<String, String> =
         serde_json::from_value(json["weight_map"].clone()).unwrap_or_default();

@@ -185,6 +185,11 @@ fn damaged_models_are_refused() {
     check(&|| fs::write(&file, &whole[..500]).unwrap(), &["truncated: the header has"]);
     check(&|| fs::write(&file, "hello, this is not a model").unwrap(), &["not a safetensors file"]);
     check(&|| edit_tensors(&file, |name, _, _| name != down), &[down, "is missing"]);
+    let scales = "model.layers.0.self_attn.q_proj.scales";
+    check(
+        &|| edit_tensors(&file, |name, _, _| name != scales),
+        &[&format!("tensor {scales} is missing (the weight is packed)")],
+    );
     let reshape = |name: &str, entry: &mut Value, bytes: &mut Vec<u8>| {
         if name == "model.norm.weight" {
             entry["shape"] = json!([63]);
@@ -194,6 +199,21 @@ fn damaged_models_are_refused() {
     };
     check(&|| edit_tensors(&file, reshape), &["model.norm.weight", "has shape [63], not [64]"]);
     check(&|| fs::remove_file(&file).unwrap(), &["no model*.safetensors"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_a_folder_is_refused_and_not_waited_for() {
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        for make in ["mkfifo", "mkdir"] {
+            let (_, dir) = scratch("qwen3_moe-q4");
+            let file = dir.path().join(name);
+            let _ = fs::remove_file(&file);
+            assert!(std::process::Command::new(make).arg(&file).status().unwrap().success());
+            let message = refusal(dir.path());
+            assert!(message.ends_with(&format!("{name}: not a regular file")), "{message}");
+        }
+    }
 }
 
 #[test]

@@ -211,22 +211,25 @@ fn a_cache_that_cannot_be_packed_is_refused() {
     let refusal = |name: &str, bits: u8| {
         let options = LoadOptions { kv_bits: Some(bits), ..LoadOptions::PARITY };
         match Bare::load(&fixture(name).dir, options).err() {
-            Some(LoadError::Config { reason, .. }) => reason,
+            Some(LoadError::Options(said)) => said,
             other => panic!("{name}: {:?}", other.map(|error| error.to_string())),
         }
     };
-    assert_eq!(refusal("llama-packed", 3), "a cache of 3 bits is not supported (8 and 4 are)");
+    assert_eq!(
+        refusal("llama-packed", 3),
+        "model.kv_bits = 3: a cache can be packed into 8 or 4 bits; set it to 0, 4 or 8"
+    );
     assert_eq!(
         refusal("minimax-q4", 8),
-        "heads of 16 cannot be packed in groups of 64 or 32; load without kv_bits"
+        "model.kv_bits = 8: heads of 16 cannot be packed in groups of 64 or 32; set it to 0"
     );
     assert_eq!(
         refusal("mistral-q4", 8),
-        "every layer has a window, and windows are not packed; load without kv_bits"
+        "model.kv_bits = 8: every layer has a window, and windows are not packed; set it to 0"
     );
     assert_eq!(
         refusal("deepseek_v3-q4", 8),
-        "the cache of this architecture cannot be packed; load it without kv_bits"
+        "model.kv_bits = 8: the cache of this architecture cannot be packed; set it to 0"
     );
 }
 

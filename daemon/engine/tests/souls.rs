@@ -178,6 +178,7 @@ async fn an_adapter_that_does_not_fit_is_refused_by_name() {
     let gate = "model.layers.1.mlp.switch_mlp.gate_proj";
     let zeros = |shape: &[usize]| (shape.to_vec(), vec![0; 4 * shape.iter().product::<usize>()]);
     let query = "model.layers.1.self_attn.q_proj";
+    let other = "; the adapter was made for another model";
     let mut says = BTreeMap::new();
     for (half, shape, expected) in [
         (
@@ -194,7 +195,8 @@ async fn an_adapter_that_does_not_fit_is_refused_by_name() {
     ] {
         let name = format!("model.layers.1.mlp.{half}");
         changed(&soul, &dir, |tensors| drop(tensors.insert(name.clone(), zeros(shape))));
-        says.insert(format!("{name} {expected}"), refusal(&engine, &dir).await);
+        let remedy = if expected.contains("rank 5") { "" } else { other };
+        says.insert(format!("{name} {expected}{remedy}"), refusal(&engine, &dir).await);
     }
     for (expected, said) in says {
         assert_eq!(said, expected);
@@ -203,7 +205,7 @@ async fn an_adapter_that_does_not_fit_is_refused_by_name() {
         drop(tensors.insert(format!("{query}.lora_a"), zeros(&[32, 3])))
     });
     let said = refusal(&engine, &dir).await;
-    assert_eq!(said, format!("{query}.lora_a is made for 32 inputs, the model has 64"));
+    assert_eq!(said, format!("{query}.lora_a is made for 32 inputs, the model has 64{other}"));
     changed(&soul, &dir, |tensors| drop(tensors.remove(&format!("{gate}.lora_b"))));
     assert_eq!(refusal(&engine, &dir).await, format!("{gate}.lora_b is missing"));
     changed(&soul, &dir, |tensors| {
@@ -213,7 +215,7 @@ async fn an_adapter_that_does_not_fit_is_refused_by_name() {
         }
     });
     let said = refusal(&engine, &dir).await;
-    assert_eq!(said, "the model has no linear map model.layers.9.self_attn.q_proj");
+    assert_eq!(said, format!("the model has no linear map model.layers.9.self_attn.q_proj{other}"));
     changed(&soul, &dir, |tensors| {
         let (_, bytes) = tensors.get_mut(&format!("{query}.lora_a")).unwrap();
         bytes[40..44].copy_from_slice(&f32::NAN.to_le_bytes());
@@ -237,7 +239,13 @@ async fn an_adapter_of_another_kind_is_refused_with_its_place() {
     let engine = Engine::load(&fixture("glm4_moe-f32").dir, LoadOptions::PARITY).unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
-    assert!(refusal(&engine, &dir.join("none")).await.contains("No such file"));
+    let said = refusal(&engine, &dir.join("none")).await;
+    let remedy = "; an adapter is a folder with adapter_config.json and adapters.safetensors";
+    assert!(said.contains("No such file") && said.ends_with(remedy), "{said}");
+    fs::create_dir(dir.join("adapters.safetensors")).unwrap();
+    fs::copy(soul.dir.join("adapter_config.json"), dir.join("adapter_config.json")).unwrap();
+    assert_eq!(refusal(&engine, dir).await, format!("not a regular file{remedy}"));
+    fs::remove_dir(dir.join("adapters.safetensors")).unwrap();
     changed(&soul, dir, |_| {});
     let config =
         |json: Value| fs::write(dir.join("adapter_config.json"), json.to_string()).unwrap();

@@ -6,7 +6,7 @@ mod logits;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 use engine::{Compute, TokenId};
 use serde_json::{Value as Json, json};
 
@@ -40,10 +40,10 @@ enum What {
     Info {
         #[command(flatten)]
         which: Which,
-        /// Plan for a context of so many tokens [default: the model's own]
+        /// Plan for a context of so many tokens; 0: the model's own [default: `model.context_max`]
         #[arg(long, value_name = "TOKENS")]
         context: Option<usize>,
-        /// Plan with keys and values packed into 8 or 4 bits
+        /// Plan with keys and values packed into 8 or 4 bits; 0: not packed [default: `model.kv_bits`]
         #[arg(long, value_name = "BITS")]
         kv_bits: Option<u8>,
         /// Print an object
@@ -52,22 +52,17 @@ enum What {
     },
     /// Print the logits of the position after the tokens, computed in mlx-lm's order of operations
     #[command(
+        group = ArgGroup::new("prompt").required(true),
         after_help = "Examples:\n  demolish model logits --model DIR --tokens 1,2,3 --json | jq '.logits | length'\n  demolish model logits DIR --from prompt.txt --adapter ADAPTER"
     )]
     Logits {
         #[command(flatten)]
         which: Which,
         /// The tokens' numbers, separated by commas
-        #[arg(
-            long,
-            value_delimiter = ',',
-            required_unless_present = "from",
-            conflicts_with = "from",
-            value_name = "1,2,3"
-        )]
+        #[arg(long, value_delimiter = ',', group = "prompt", value_name = "1,2,3")]
         tokens: Vec<TokenId>,
         /// A file with the tokens' numbers, separated by commas or blanks; `-` is the standard input
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, group = "prompt", value_name = "FILE")]
         from: Option<PathBuf>,
         /// Lay this LoRA adapter over the model
         #[arg(long, value_name = "DIR")]
@@ -170,8 +165,13 @@ fn list(json: bool) -> Outcome {
 
 /// What can be said of a model's folder without loading it.
 fn described(dir: &Path, role: Option<&str>) -> Json {
-    let config =
-        std::fs::read_to_string(dir.join("config.json")).map_err(|error| error.to_string());
+    let path = dir.join("config.json");
+    // A pipe would have the verb wait for ever.
+    let config = if path.exists() && !path.is_file() {
+        Err("not a regular file".to_owned())
+    } else {
+        std::fs::read_to_string(path).map_err(|error| error.to_string())
+    };
     let config = config
         .and_then(|text| serde_json::from_str::<Json>(&text).map_err(|error| error.to_string()));
     let bytes: u64 = std::fs::read_dir(dir)

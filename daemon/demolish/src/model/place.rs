@@ -40,15 +40,7 @@ pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, String> {
 
 /// One sentence with the place, the reason and the remedy.
 pub(crate) fn refused(dir: Option<&Path>, error: &engine::LoadError) -> String {
-    let remedy = match error {
-        engine::LoadError::File { .. } => {
-            "; a model is a folder with config.json, *.safetensors and tokenizer.json"
-        }
-        engine::LoadError::Weights { .. }
-        | engine::LoadError::Config { .. }
-        | engine::LoadError::Tokenizer { .. } => "; copy or convert the model again",
-        _ => "",
-    };
+    let remedy = remedy(error);
     let place = dir.map(|dir| dir.display().to_string()).unwrap_or_default();
     let message = error.to_string();
     let message = message.trim_end_matches('.');
@@ -56,6 +48,29 @@ pub(crate) fn refused(dir: Option<&Path>, error: &engine::LoadError) -> String {
         format!("cannot load the model: {message}{remedy}")
     } else {
         format!("cannot load the model {place}: {message}{remedy}")
+    }
+}
+
+/// What would help, unless the error says it itself.
+fn remedy(error: &engine::LoadError) -> &'static str {
+    use engine::LoadError::{Config, File, Tokenizer, Weights};
+    let (File { reason, .. }
+    | Config { reason, .. }
+    | Weights { reason, .. }
+    | Tokenizer { reason, .. }) = error
+    else {
+        return "";
+    };
+    if reason.contains("Permission denied") {
+        "; make it readable"
+    } else if matches!(error, File { .. }) || reason == "not a regular file" {
+        "; a model is a folder with config.json, *.safetensors and tokenizer.json"
+    } else if reason.contains("; ") {
+        ""
+    } else if reason.contains("not supported") {
+        "; use another model, or convert this one with mlx-lm"
+    } else {
+        "; copy or convert the model again"
     }
 }
 
@@ -121,5 +136,41 @@ fn expanded(path: &Path) -> PathBuf {
     match (path.strip_prefix("~"), crate::env_vars::home()) {
         (Ok(rest), Some(home)) => home.join(rest),
         _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::LoadError;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_ends_with_what_helps() {
+        let path = || PathBuf::from("/m/config.json");
+        let config = |reason: &str| LoadError::Config { path: path(), reason: reason.to_owned() };
+        let weights = |reason: &str| LoadError::Weights { path: path(), reason: reason.to_owned() };
+        let file = |reason: &str| LoadError::File { path: path(), reason: reason.to_owned() };
+        for (error, remedy) in [
+            (config("not JSON (EOF)"), "(EOF); copy or convert the model again"),
+            (weights("tensor x holds NaN"), "NaN; copy or convert the model again"),
+            (
+                config("hidden_act \"gelu\" is not supported (silu is)"),
+                "(silu is); use another model, or convert this one with mlx-lm",
+            ),
+            (
+                config("\"awq\" is not supported; convert with mlx-lm"),
+                "supported; convert with mlx-lm",
+            ),
+            (file("Permission denied (os error 13)"), "(os error 13); make it readable"),
+            (file("not a regular file"), "*.safetensors and tokenizer.json"),
+            (
+                LoadError::Options("model.kv_bits = 8: no; set it to 0".to_owned()),
+                "no; set it to 0",
+            ),
+        ] {
+            let said = refused(Some(Path::new("/m")), &error);
+            assert!(said.ends_with(remedy), "{said}");
+        }
     }
 }

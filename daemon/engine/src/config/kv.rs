@@ -1,7 +1,5 @@
 //! How the keys and values of a cache are packed, where loading is asked to.
 
-use super::Wrong;
-
 /// Packed keys and values: `bits` each, groups of them with a scale and a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KvPacking {
@@ -10,26 +8,30 @@ pub(crate) struct KvPacking {
 }
 
 impl KvPacking {
-    /// The error of architectures whose caches hold something else than keys and values.
-    pub(super) const REFUSED: &str =
-        "the cache of this architecture cannot be packed; load it without kv_bits";
+    /// Why caches that hold something else than keys and values are refused.
+    pub(super) const OTHER: &str = "the cache of this architecture cannot be packed";
 
-    /// The error of models without a layer that keeps all tokens.
-    pub(super) const WINDOWS: &str =
-        "every layer has a window, and windows are not packed; load without kv_bits";
+    /// Why models without a layer that keeps all tokens are refused.
+    pub(super) const WINDOWS: &str = "every layer has a window, and windows are not packed";
+
+    /// The error of a model whose cache cannot be packed.
+    pub(super) fn refused(bits: u8, why: &str) -> String {
+        format!("model.kv_bits = {bits}: {why}; set it to 0")
+    }
 
     /// For heads of `head_dim`.
-    pub(super) fn new(bits: u8, head_dim: usize) -> Result<KvPacking, Wrong> {
+    pub(super) fn new(bits: u8, head_dim: usize) -> Result<KvPacking, String> {
         if ![4, 8].contains(&bits) {
-            return Err(Wrong::Key(format!(
-                "a cache of {bits} bits is not supported (8 and 4 are)"
-            )));
+            return Err(format!(
+                "model.kv_bits = {bits}: a cache can be packed into 8 or 4 bits; set it to 0, 4 or 8"
+            ));
         }
         match [64, 32].into_iter().find(|&group| head_dim.is_multiple_of(group)) {
             Some(group) => Ok(KvPacking { bits: i32::from(bits), group: group as i32 }),
-            None => Err(Wrong::Key(format!(
-                "heads of {head_dim} cannot be packed in groups of 64 or 32; load without kv_bits"
-            ))),
+            None => {
+                let why = format!("heads of {head_dim} cannot be packed in groups of 64 or 32");
+                Err(KvPacking::refused(bits, &why))
+            }
         }
     }
 

@@ -1,12 +1,12 @@
 //! Typed access to config.json that remembers which keys were asked for.
 
-use std::{cell::RefCell, collections::BTreeSet, fs, path::Path};
+use std::{cell::RefCell, collections::BTreeSet, path::Path};
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value, json};
 
 use super::Wrong;
-use crate::{info::LoadError, job::TokenId};
+use crate::{files, info::LoadError, job::TokenId};
 
 /// Keys that say nothing about the arithmetic of the supported architectures.
 const HARMLESS: [&str; 45] = [
@@ -86,7 +86,7 @@ pub(super) struct Reader<'j> {
 
 /// Reads and parses a JSON file.
 pub(super) fn file(path: &Path) -> Result<Value, LoadError> {
-    let text = fs::read(path)
+    let text = files::read(path)
         .map_err(|error| LoadError::File { path: path.to_owned(), reason: error.to_string() })?;
     serde_json::from_slice(&text).map_err(|error| LoadError::Config {
         path: path.to_owned(),

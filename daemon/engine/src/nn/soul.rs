@@ -24,6 +24,9 @@ use crate::{
 /// How many souls may be mounted at once.
 pub(crate) const SOULS_MAX: usize = 64;
 
+/// The remedy where shapes or names differ.
+const OTHER_MODEL: &str = "; the adapter was made for another model";
+
 /// The soul that the pass under way wears.
 type Worn = Rc<Cell<Option<SoulId>>>;
 
@@ -99,10 +102,12 @@ impl Site {
     fn check(&self, [a, b]: [&[usize]; 2], rank: usize) -> std::result::Result<(), String> {
         let differ = |half: &str, made: usize, what: &str, has: usize| {
             let path = &self.path;
-            Err(format!("{path}.lora_{half} is made for {made} {what}, the model has {has}"))
+            Err(format!(
+                "{path}.lora_{half} is made for {made} {what}, the model has {has}{OTHER_MODEL}"
+            ))
         };
         let odd = |half: &str, shape: &[usize], wanted: &str| {
-            Err(format!("{}.lora_{half} has shape {shape:?}, not {wanted}", self.path))
+            Err(format!("{}.lora_{half} has shape {shape:?}, not {wanted}{OTHER_MODEL}", self.path))
         };
         let (a_inner, a_rank, b_rank, b_out) = match (self.count, a, b) {
             (None, &[a_inner, a_rank], &[b_rank, b_out]) => (a_inner, a_rank, b_rank, b_out),
@@ -211,8 +216,9 @@ impl Souls {
         }
         for (module, [a, b]) in &pairs {
             let site = self.sites.get(module);
-            let site =
-                site.ok_or_else(|| wrong(format!("the model has no linear map {module}")))?;
+            let site = site.ok_or_else(|| {
+                wrong(format!("the model has no linear map {module}{OTHER_MODEL}"))
+            })?;
             site.check([a, b], rank).map_err(wrong)?;
         }
         let mut made = Vec::with_capacity(pairs.len());

@@ -1,6 +1,6 @@
 //! tokenizer.json, through the tokenizers crate.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use super::{
     specials::{self, Role, Specials},
     templates::Templates,
 };
-use crate::{info::LoadError, job::TokenId, profile::Profile};
+use crate::{files, info::LoadError, job::TokenId, profile::Profile};
 
 /// Names in tokenizer_config.json that chat templates read as variables.
 const CHAT_NAMES: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
@@ -25,7 +25,7 @@ pub(super) struct Hf {
 
 pub(super) fn load(dir: &Path, eos: &[TokenId]) -> Result<Tokenizer, LoadError> {
     let path = dir.join("tokenizer.json");
-    let text = fs::read(&path)
+    let text = files::read(&path)
         .map_err(|error| LoadError::File { path: path.clone(), reason: error.to_string() })?;
     let wrong = |reason: String| LoadError::Tokenizer { path: path.clone(), reason };
     let mut json: Value =
@@ -230,7 +230,7 @@ fn token_name(value: &Value) -> Option<String> {
 /// `Null` when the file is not there.
 pub(crate) fn read_json(path: &Path) -> Result<Value, LoadError> {
     let wrong = |reason: String| LoadError::Tokenizer { path: path.to_owned(), reason };
-    match fs::read(path) {
+    match files::read(path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|error| wrong(error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
         Err(error) => Err(wrong(error.to_string())),

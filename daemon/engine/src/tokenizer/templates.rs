@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{chat::Template, hf::read_json};
-use crate::info::LoadError;
+use crate::{files, info::LoadError};
 
 /// The template for conversations with tools, where a model has several.
 const TOOL_USE: &str = "tool_use";
@@ -67,7 +67,7 @@ impl Templates {
     }
 
     fn add_file(&mut self, path: PathBuf, name: &str) -> Result<(), LoadError> {
-        match fs::read_to_string(&path) {
+        match files::read_text(&path) {
             Ok(source) => self
                 .0
                 .push((name.to_owned(), Template { file: path.display().to_string(), source })),

@@ -5,14 +5,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
 
 use super::{Entry, header, normal_name};
-use crate::info::{LoadError, MountError};
+use crate::{
+    files,
+    info::{LoadError, MountError},
+};
 
 /// An adapter, as far as its files tell without their data.
 #[derive(Debug)]
@@ -31,8 +33,9 @@ impl Adapter {
         let (rank, scale) = parameters(&dir.join("adapter_config.json"))?;
         let path = dir.join("adapters.safetensors");
         let entries = header::read(&path, 0).map_err(|error| match error {
-            LoadError::File { path, reason } | LoadError::Weights { path, reason } => {
-                MountError { path, reason }
+            LoadError::File { path, reason } => MountError { path, reason: unreadable(&reason) },
+            LoadError::Weights { path, reason } => {
+                MountError { path, reason: format!("{reason}; copy the adapter again") }
             }
             other => MountError { path: path.clone(), reason: other.to_string() },
         })?;
@@ -69,12 +72,22 @@ impl Adapter {
     }
 }
 
+/// What the system says of a file, with what would help.
+fn unreadable(said: &str) -> String {
+    let remedy = if said.contains("Permission denied") {
+        "make it readable"
+    } else {
+        "an adapter is a folder with adapter_config.json and adapters.safetensors"
+    };
+    format!("{said}; {remedy}")
+}
+
 /// Rank and scale.
 fn parameters(path: &Path) -> Result<(usize, f32), MountError> {
     let wrong = |reason: String| MountError { path: path.to_owned(), reason };
-    let text = fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let json: Value =
-        serde_json::from_slice(&text).map_err(|error| wrong(format!("not JSON ({error})")))?;
+    let text = files::read(path).map_err(|error| wrong(unreadable(&error.to_string())))?;
+    let json: Value = serde_json::from_slice(&text)
+        .map_err(|error| wrong(format!("not JSON ({error}); copy the adapter again")))?;
     match json["fine_tune_type"].as_str().unwrap_or("lora") {
         "lora" => {}
         "full" => {

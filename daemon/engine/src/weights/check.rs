@@ -182,7 +182,13 @@ impl<'s> Checker<'s> {
         let named = self.quantization.overrides.get(&matrix.path);
         match (self.shards.get(scales), named) {
             (None, Some(Some(_))) => self.shards.need(scales).map(|_| None),
-            (None, _) => Ok(None),
+            (None, _) => {
+                let weight = self.shards.get(&matrix.names("weight")[0]);
+                if weight.is_some_and(|weight| weight.dtype == "U32") {
+                    return Err(self.shards.missing(scales, " (the weight is packed)"));
+                }
+                Ok(None)
+            }
             (Some(_), Some(None)) => {
                 Err(self.shards.wrong(scales, "contradicts config.json, which says unquantized"))
             }

@@ -1,11 +1,11 @@
 //! The header of a safetensors file: 8 bytes of length, then JSON that names every tensor with its type, shape and place.
 
-use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
+use std::{collections::BTreeMap, io::Read, path::Path};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::info::LoadError;
+use crate::{files, info::LoadError};
 
 /// The format's own limit.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path, file: usize) -> Result<BTreeMap<String, Entry>, 
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let mut source = File::open(path).map_err(unreadable)?;
+    let mut source = files::open(path).map_err(unreadable)?;
     let file_bytes = source.metadata().map_err(unreadable)?.len();
     let mut len = [0; 8];
     if file_bytes < 8 {

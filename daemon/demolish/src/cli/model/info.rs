@@ -16,8 +16,9 @@ pub(super) fn run(
 ) -> Outcome {
     let asked = model::options(&settings());
     let options = LoadOptions {
-        context_max: context.or(asked.context_max),
-        kv_bits: kv_bits.or(asked.kv_bits),
+        // 0 is what it is in the settings: the model's own, and not packed.
+        context_max: context.map_or(asked.context_max, |tokens| Some(tokens).filter(|&n| n > 0)),
+        kv_bits: kv_bits.map_or(asked.kv_bits, |bits| Some(bits).filter(|&n| n > 0)),
         ..asked
     };
     let dir = which.dir()?;
@@ -29,15 +30,15 @@ pub(super) fn run(
         object["profile"] = profile.described();
         print_json(&object);
     } else {
-        print(&told(&survey, profile));
+        print(&told(&survey, profile, options));
     }
     Ok(Exit::Done)
 }
 
-fn told(survey: &Survey, profile: Profile) -> String {
+fn told(survey: &Survey, profile: Profile, options: LoadOptions) -> String {
     let Survey { info, memory } = survey;
     let mut text = String::new();
-    facts(&mut text, info);
+    facts(&mut text, info, options);
     asked(&mut text, profile);
     table(&mut text, memory);
     for advice in &memory.advice {
@@ -46,7 +47,7 @@ fn told(survey: &Survey, profile: Profile) -> String {
     text
 }
 
-fn facts(text: &mut String, info: &ModelInfo) {
+fn facts(text: &mut String, info: &ModelInfo, options: LoadOptions) {
     let ModelInfo { parameters, parameters_active, context_max, vocabulary, .. } = info;
     let packing = info.quantization.as_deref().unwrap_or("unquantized");
     let _ = writeln!(text, "name       {}, {}, {packing}", info.name, info.architecture);
@@ -57,7 +58,11 @@ fn facts(text: &mut String, info: &ModelInfo) {
         counted(*parameters),
         counted(*parameters_active)
     );
-    let _ = writeln!(text, "context    {context_max} tokens out of a vocabulary of {vocabulary}");
+    let _ = write!(text, "context    {context_max} tokens out of a vocabulary of {vocabulary}");
+    let _ = match options.context_max.filter(|asked| asked > context_max) {
+        Some(asked) => writeln!(text, "; {asked} were asked for, the model has no more"),
+        None => writeln!(text),
+    };
     if !info.config_unknown.is_empty() {
         let _ = writeln!(text, "ignored    {} of config.json", info.config_unknown.join(", "));
     }

@@ -41,7 +41,10 @@ pub(super) fn tokens(given: &[TokenId], from: Option<&Path>) -> Result<Vec<Token
             .and_then(|file| file.take(TOKENS_BYTES_MAX).read_to_string(&mut text))
     };
     let wrong = |reason: String| Failure::bad(format!("{}: {reason}", path.display()));
-    read.map_err(|error| wrong(error.to_string()))?;
+    read.map_err(|error| {
+        let is_forbidden = error.kind() == std::io::ErrorKind::PermissionDenied;
+        wrong(format!("{error}{}", if is_forbidden { "; make it readable" } else { "" }))
+    })?;
     // An array of JSON is a list, too.
     let list = text.trim().trim_start_matches('[').trim_end_matches(']');
     let words = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
@@ -66,6 +69,7 @@ pub(super) fn last(asked: &Asked<'_>, json: bool) -> Outcome {
         };
         engine.logits_with(soul, asked.tokens.to_vec()).await.map_err(Failure::bad)
     })??;
+    numbers(&logits, asked.tokens.len().saturating_sub(1))?;
     if json {
         print_json(&json!({"logits": logits}));
         return Ok(Exit::Done);
@@ -83,6 +87,15 @@ pub(super) fn last(asked: &Asked<'_>, json: bool) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// JSON has no word for what is no number, and nobody could compare it.
+fn numbers(logits: &[f32], position: usize) -> Result<(), Failure> {
+    if logits.iter().all(|logit| logit.is_finite()) {
+        Ok(())
+    } else {
+        Err(Failure::bad(format!("the model's logits at position {position} are not numbers")))
+    }
+}
+
 #[cfg(not(feature = "mlx"))]
 pub(super) fn all(_: &Asked<'_>, _: bool) -> Outcome {
     Err(Failure::missing("this build has no MLX backend"))
@@ -98,6 +111,7 @@ pub(super) fn all(asked: &Asked<'_>, json: bool) -> Outcome {
     }
     let logits = model.feed(asked.tokens).map_err(Failure::bad)?;
     let rows: Vec<&[f32]> = logits.chunks(model.vocabulary()).collect();
+    rows.iter().enumerate().try_for_each(|(position, row)| numbers(row, position))?;
     if json {
         print_json(&json!({"logits": rows}));
         return Ok(Exit::Done);
@@ -116,6 +130,15 @@ pub(super) fn all(asked: &Asked<'_>, json: bool) -> Outcome {
 #[allow(clippy::disallowed_methods, reason = "the test writes a file")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logits_that_are_no_numbers_are_refused_with_their_position() {
+        assert!(numbers(&[0.0, -1e30], 0).is_ok());
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let said = numbers(&[0.0, wrong], 7).map_err(|failure| failure.message);
+            assert_eq!(said.unwrap_err(), "the model's logits at position 7 are not numbers");
+        }
+    }
 
     #[test]
     fn tokens_come_from_lists_of_any_kind() {
