@@ -89,7 +89,8 @@ impl Engine {
     pub fn submit(&self, job: Job) -> Result<Sequence, SubmitError> {
         self.check(&job.prompt)?;
         job.sampling.check(self.inner.info.vocabulary)?;
-        self.check_room(&job)?;
+        let end = job.prompt.len() + job.limits.tokens_max as usize;
+        self.check_room(end.min(self.inner.info.context_max))?;
         let id = self.inner.line.submit(job)?;
         Ok(Sequence::new(self.inner.clone(), id))
     }
@@ -106,6 +107,7 @@ impl Engine {
         tokens: Vec<TokenId>,
     ) -> Result<Vec<f32>, EngineError> {
         self.check(&tokens).map_err(refused)?;
+        self.check_room(tokens.len()).map_err(refused)?;
         let (reply, answer) = tokio::sync::oneshot::channel();
         let ask = Ask::Logits { tokens, soul, reply };
         self.inner.line.ask(Class::Fix, ask).map_err(refused)?;
@@ -120,9 +122,12 @@ impl Engine {
         class: Class,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         self.check(&prompt).map_err(refused)?;
+        self.check_room(prompt.len()).map_err(refused)?;
         for continuation in &continuations {
             self.check_vocabulary(continuation).map_err(refused)?;
-            self.check_len(prompt.len() + continuation.len()).map_err(refused)?;
+            let end = prompt.len() + continuation.len();
+            self.check_len(end).map_err(refused)?;
+            self.check_room(end).map_err(refused)?;
         }
         let (reply, answer) = tokio::sync::oneshot::channel();
         let ask = Ask::Score { prompt, continuations, reply };
@@ -193,10 +198,9 @@ impl Engine {
         }
     }
 
-    /// Whether memory holds the job to its end.
-    fn check_room(&self, job: &Job) -> Result<(), SubmitError> {
+    /// Whether memory holds a sequence of so many tokens.
+    fn check_room(&self, tokens: usize) -> Result<(), SubmitError> {
         let info = &self.inner.info;
-        let tokens = (job.prompt.len() + job.limits.tokens_max as usize).min(info.context_max);
         if tokens <= info.context_fits {
             return Ok(());
         }

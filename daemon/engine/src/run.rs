@@ -116,7 +116,9 @@ impl<S> Run<S> {
     /// What its next turn does.
     pub(crate) fn phase(&self) -> Phase {
         match &self.work {
-            Work::Decode(decode) if self.fed >= decode.read_len() => Phase::Write,
+            Work::Decode(decode) if !self.restoring && self.fed >= decode.read_len() => {
+                Phase::Write
+            }
             _ => Phase::Read,
         }
     }

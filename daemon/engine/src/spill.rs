@@ -198,7 +198,8 @@ impl Files {
     ) -> Option<Writing<T>> {
         let bytes: u64 = tensors.iter().map(|(head, _)| head.bytes).sum();
         let now = seconds();
-        self.lately.retain(|&(at, _)| at + DAY_S > now);
+        // What says that it was written later than now says nothing.
+        self.lately.retain(|&(at, _)| at <= now && at.saturating_add(DAY_S) > now);
         let written: u64 = self.lately.iter().map(|(_, bytes)| bytes).sum();
         if bytes > self.settings.bytes_max || written + bytes > self.settings.day_bytes_max {
             return None;

@@ -9,6 +9,9 @@ use crate::ops::{slice, slice_update};
 
 /// Room is made for so many tokens at a time.
 const GROWTH: i32 = 256;
+/// An array with more room than this, and than as much again as is used, is not written to: a copy of it may be what is shared with a
+/// far longer sequence, and would cost all of that one's room.
+const SPARE_MAX: i32 = 1024;
 
 /// Keys and values, `[1, heads, tokens, dim]`; the two may have different dimensions.
 #[derive(Clone, Default)]
@@ -49,6 +52,11 @@ impl Full {
         self.keys.load(take("keys"));
         self.values.load(take("values"));
     }
+}
+
+/// Whether `array` is written to, if `end` tokens are to be in it.
+pub(super) fn has_room(array: &Array, end: i32) -> bool {
+    (end..=end + end.max(SPARE_MAX)).contains(&array.dim(2))
 }
 
 /// An array with room for `end` tokens that begins with the first `len` of `old`.

@@ -4,7 +4,7 @@
 
 use mlx_rs::{Array, error::Exception, ops::quantize};
 
-use super::full::{first, grown, written};
+use super::full::{first, grown, has_room, written};
 use crate::config::KvPacking;
 
 /// Packed weights, scales and biases, `[1, heads, capacity, …]`.
@@ -47,7 +47,7 @@ impl Quantized {
             let mut parts = Vec::with_capacity(3);
             for new in [weight, scales, biases] {
                 let old = match old.next() {
-                    Some(old) if old.dim(2) >= end => old,
+                    Some(old) if has_room(&old, end) => old,
                     old => grown(old, &new, len, end)?,
                 };
                 parts.push(written(old, &new, len, end)?);

@@ -2,7 +2,7 @@
 
 use mlx_rs::{Array, error::Exception, ops::concatenate};
 
-use super::full::{first, grown, written};
+use super::full::{first, grown, has_room, written};
 
 /// A sequence that has gone on for so many tokens behind what it shares gets an array of its own: to join the two for every token
 /// costs more in time than it saves in memory then. Candidate lines are shorter.
@@ -37,7 +37,7 @@ impl Rows {
         }
         let (len, end) = (len - self.shared_len(), end - self.shared_len());
         let own = match self.own.take() {
-            Some(own) if own.dim(2) >= end => own,
+            Some(own) if has_room(&own, end) => own,
             own => grown(own, rows, len, end)?,
         };
         let own = written(own, rows, len, end)?;
@@ -163,6 +163,20 @@ mod tests {
                 prop_assert_eq!(&numbers(&held.save(told.len() as i32).unwrap().unwrap()), told);
             }
         }
+    }
+
+    #[test]
+    fn a_short_fork_of_a_long_sequence_does_not_copy_its_room() {
+        let mut one = Rows::default();
+        one.append(0, &rows(&[1.0; 9000])).unwrap();
+        let mut fork = one.clone();
+        let all = fork.append(100, &rows(&[2.0])).unwrap();
+        assert_eq!(numbers(&all)[99..], [1.0, 2.0]);
+        let room = |rows: &Rows| rows.own.as_ref().map_or(0, |own| own.dim(2));
+        assert!(room(&fork) < 1000, "{}", room(&fork));
+        // Whoever goes back a little keeps the array.
+        one.append(8000, &rows(&[3.0])).unwrap();
+        assert!(room(&one) >= 9000);
     }
 
     #[test]

@@ -286,7 +286,7 @@ impl<T> Reading<T> {
         sum.update(blank.ok_or_else(|| damaged("no checksum"))?.as_bytes());
         let mut heads = heads(&header).ok_or_else(|| damaged("the header names no tensors"))?;
         let end: u64 = heads.iter().map(|head| head.bytes).sum();
-        if 8 + len + end != whole {
+        if end.checked_add(8 + len) != Some(whole) {
             return Err(damaged("the file has another length than its tensors"));
         }
         let first = heads.remove(0);

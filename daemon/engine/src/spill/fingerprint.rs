@@ -49,8 +49,11 @@ fn add(path: &Path, sum: &mut crc32fast::Hasher) -> io::Result<u64> {
     Ok(metadata.len())
 }
 
-/// The folder of a model's files: its name, and enough of its place that two of one name do not meet.
+/// The folder of a model's files: its name, enough of its place that two of one name do not meet, and the arithmetic and form of its
+/// caches, so that who tries another one does not delete the files.
 pub(crate) fn folder(info: &ModelInfo) -> String {
     let name: String = info.name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-    format!("{name}-{:08x}", crc32fast::hash(info.path.as_os_str().as_encoded_bytes()))
+    let place = crc32fast::hash(info.path.as_os_str().as_encoded_bytes());
+    let compute = format!("{:?}", info.compute).to_lowercase();
+    format!("{name}-{place:08x}-{compute}-{}", info.bytes_per_token)
 }

@@ -130,8 +130,10 @@ impl<B: Backend> Runner<B> {
             return;
         }
         let mut tokens = run.tokens();
-        tokens.truncate(run.fed);
         if let Some(mut state) = run.state {
+            // A question that was given up within a continuation has fed more than its prompt.
+            self.backend.truncate(&mut state, run.fed.min(tokens.len()));
+            tokens.truncate(self.backend.len(&state));
             self.backend.rest(&mut state);
             let bytes = self.backend.bytes(&[&state]);
             let kept = Kept { soul: run.soul, tokens, state, bytes };

@@ -288,7 +288,9 @@ impl<B: Backend> Runner<B> {
         });
         match state {
             Ok(mut state) => {
-                backend.truncate(&mut state, len);
+                // A course may have cut the tape while the cache was read; the last token is fed for its logits.
+                let fed_max = run.tokens().len().saturating_sub(1);
+                backend.truncate(&mut state, len.min(fed_max));
                 run.fed = backend.len(&state);
                 run.state = Some(state);
                 stats.tokens_reused += run.fed as u64;

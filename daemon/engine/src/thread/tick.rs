@@ -76,6 +76,10 @@ impl<B: Backend> Runner<B> {
 
     /// Gives the next reader its cache, and if there is nothing left to read, the one after it: they can write in this very tick.
     fn begin_next(&mut self, class: usize) {
+        // One-token prompts have nothing to read.
+        let fresh = self.waiting(class, Phase::Write).filter(|(_, run)| run.state.is_none());
+        let fresh: Vec<usize> = fresh.map(|(index, _)| index).collect();
+        fresh.into_iter().for_each(|index| self.begin(index));
         while let Some(index) = self.next_reader(class) {
             if self.runs[index].has_begun() {
                 return;
@@ -85,10 +89,6 @@ impl<B: Backend> Runner<B> {
                 return;
             }
         }
-        // One-token prompts have nothing to read.
-        let fresh = self.waiting(class, Phase::Write).filter(|(_, run)| run.state.is_none());
-        let fresh: Vec<usize> = fresh.map(|(index, _)| index).collect();
-        fresh.into_iter().for_each(|index| self.begin(index));
     }
 
     /// The run that was served least of those that read.
