@@ -66,6 +66,14 @@ pub(crate) enum Verdict {
     End,
 }
 
+/// How a token is drawn after a loop was taken back.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Remedy {
+    pub(crate) sampling: Sampling,
+    /// The token that began the repetition: not drawn again here, unless nothing else is allowed.
+    pub(crate) banned: Option<TokenId>,
+}
+
 /// The guard of one sequence.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch {
@@ -121,7 +129,7 @@ impl Watch {
     }
 
     /// How the next token is drawn because of what was taken back; `None` where that is as the job says.
-    pub(crate) fn remedy(&self, sampling: &Sampling, position: usize) -> Option<Sampling> {
+    pub(crate) fn remedy(&self, sampling: &Sampling, position: usize) -> Option<Remedy> {
         let (at, token) = self.cut?;
         let since = position.checked_sub(at)?;
         let (is_warm, is_costly) = (since < WARM_LEN, self.rung > 1 && since < COSTLY_LEN);
@@ -133,12 +141,27 @@ impl Watch {
             remedy.temperature = remedy.temperature.max(0.0) + WARMTH;
         }
         if is_costly {
-            remedy.dry = Dry { breakers: sampling.dry.breakers.clone(), ..COSTLY };
+            remedy.dry = costlier(&sampling.dry);
         }
-        if since == 0 {
-            remedy.bias.push((token, f32::NEG_INFINITY));
-        }
-        Some(remedy)
+        Some(Remedy { sampling: remedy, banned: (since == 0).then_some(token) })
+    }
+}
+
+/// The job's own DRY, nowhere less costly than [`COSTLY`].
+fn costlier(own: &Dry) -> Dry {
+    let breakers = own.breakers.clone();
+    if own.multiplier <= 0.0 {
+        return Dry { breakers, ..COSTLY };
+    }
+    Dry {
+        multiplier: own.multiplier.max(COSTLY.multiplier),
+        base: own.base.max(COSTLY.base),
+        allowed_len: own.allowed_len.min(COSTLY.allowed_len),
+        // 0 means all.
+        window: if own.window == 0 { 0 } else { own.window.max(COSTLY.window) },
+        with_prompt: own.with_prompt || COSTLY.with_prompt,
+        cap: own.cap.max(COSTLY.cap),
+        breakers,
     }
 }
 

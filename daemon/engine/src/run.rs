@@ -306,7 +306,7 @@ impl Decode {
             .ok_or(EngineError::NotANumber { position })?;
         std::mem::replace(&mut self.prepared, Ok(()))?;
         let remedy = self.watch.as_ref().and_then(|watch| watch.remedy(&self.sampling, position));
-        let sampling = remedy.as_ref().unwrap_or(&self.sampling);
+        let sampling = remedy.as_ref().map_or(&self.sampling, |remedy| &remedy.sampling);
         let is_changed = self.constraint.is_some() || sampling.adjusts();
         if is_changed {
             self.sampler.remember(&logits);
@@ -316,10 +316,18 @@ impl Decode {
         if let Some(constraint) = &mut self.constraint {
             caught(|| constraint.apply(&self.tape, &mut logits))?;
         }
-        let token = self
-            .sampler
-            .draw(&logits, sampling, position, self.retry)
-            .ok_or(EngineError::NothingAllowed { position })?;
+        // Behind the constraint, which may leave nothing else.
+        let banned = remedy.as_ref().and_then(|remedy| remedy.banned);
+        let spared = banned.and_then(|token| {
+            let logit = logits.get_mut(token as usize)?;
+            Some((token, std::mem::replace(logit, f32::NEG_INFINITY)))
+        });
+        let mut drawn = self.sampler.draw(&logits, sampling, position, self.retry);
+        if let (None, Some((token, logit))) = (drawn, spared) {
+            logits[token as usize] = logit;
+            drawn = self.sampler.draw(&logits, sampling, position, self.retry);
+        }
+        let token = drawn.ok_or(EngineError::NothingAllowed { position })?;
         let raw = self.sampler.raw(token).filter(|_| is_changed);
         let logprob = raw.unwrap_or(logits[token as usize]) - outlook.normaliser;
         self.tape.push(token);

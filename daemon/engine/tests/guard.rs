@@ -130,6 +130,26 @@ async fn a_model_that_cannot_but_loop_ends_with_collapse() {
 }
 
 #[tokio::test]
+async fn what_a_constraint_leaves_no_choice_about_is_drawn_though_it_began_a_loop() {
+    struct Only(&'static [u8]);
+    impl Constraint for Only {
+        fn apply(&mut self, tape: &[TokenId], logits: &mut [f32]) {
+            let next = usize::from(self.0[tape.len() % self.0.len()]);
+            let bans = logits.iter_mut().enumerate().filter(|(token, _)| *token != next);
+            bans.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+        }
+    }
+    let engine = Engine::scripted(stuck("well, something else"));
+    let mut job = job(&engine, Class::Agent);
+    job.limits.tokens_max = 5000;
+    job.constraint = Some(Box::new(Only(b"go\n")));
+    let (text, _, steps) = read(&engine, &mut engine.submit(job).unwrap()).await;
+    assert!(text.starts_with("go\ngo\ngo\n"));
+    assert_eq!(steps.iter().filter(|step| step.rewound_to.is_some()).count(), 2);
+    assert_eq!(steps.last().unwrap().finish, Some(Finish::Collapse));
+}
+
+#[tokio::test]
 async fn a_caller_who_goes_back_before_it_knows_of_a_cut_is_told_afterwards() {
     let log = Arc::new(Mutex::new(Vec::new()));
     struct Noting(Arc<Mutex<Vec<usize>>>);

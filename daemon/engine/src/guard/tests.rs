@@ -70,9 +70,9 @@ fn a_loop_is_taken_back_twice_and_then_ends() {
         assert_eq!(verdict, Some(Verdict::Back(55)));
         watch.rewound(&tape[..55]);
         let remedy = watch.remedy(&sampling, 55).unwrap();
-        assert_eq!((remedy.temperature, &remedy.bias[..]), (0.3, &[(2000, f32::NEG_INFINITY)][..]));
-        assert_eq!(remedy.dry.multiplier > 0.0, rung == 2);
-        assert!(watch.remedy(&sampling, 56).unwrap().bias.is_empty());
+        assert_eq!((remedy.sampling.temperature, remedy.banned), (0.3, Some(2000)));
+        assert_eq!(remedy.sampling.dry.multiplier > 0.0, rung == 2);
+        assert!(watch.remedy(&sampling, 56).unwrap().banned.is_none());
         assert_eq!(watch.remedy(&sampling, 100).is_some(), rung == 2);
         assert_eq!(watch.remedy(&sampling, 400), None);
         watch.rewound(&[]);
@@ -81,6 +81,15 @@ fn a_loop_is_taken_back_twice_and_then_ends() {
     let ends = (1..=tape.len()).map(|len| watch.look(&tape[..len])).find(|it| *it == Verdict::End);
     assert!(ends.is_some());
     assert_eq!(watch.settled(), 55);
+}
+
+#[test]
+fn a_job_that_makes_repetition_costlier_keeps_what_it_says() {
+    assert_eq!(costlier(&Dry::OFF), COSTLY);
+    let own = Dry { multiplier: 3.0, allowed_len: 2, window: 0, with_prompt: true, ..COSTLY };
+    assert_eq!(costlier(&own), own);
+    let weak = Dry { multiplier: 0.1, base: 1.1, allowed_len: 9, window: 7, cap: 1.0, ..COSTLY };
+    assert_eq!(costlier(&Dry { breakers: vec![5], ..weak }), Dry { breakers: vec![5], ..COSTLY });
 }
 
 proptest! {
