@@ -67,11 +67,11 @@ pub(crate) fn to_bytes(array: &Array) -> Result<Vec<u8>> {
 /// An array of bytes that [`to_bytes`] gave.
 pub(crate) fn from_bytes(bytes: &[u8], shape: &[usize], dtype: &str) -> Result<Array> {
     let dtype = dtype_of(dtype)?;
-    let count: usize = shape.iter().product();
-    let dims: Vec<i32> = shape.iter().map(|&dim| dim as i32).collect();
-    if count.checked_mul(dtype_bytes(dtype)) != Some(bytes.len()) {
+    let size = shape.iter().try_fold(dtype_bytes(dtype), |size, &dim| size.checked_mul(dim));
+    let dims: Option<Vec<i32>> = shape.iter().map(|&dim| i32::try_from(dim).ok()).collect();
+    let Some(dims) = dims.filter(|_| size == Some(bytes.len())) else {
         return Err(Exception::custom("a tensor's shape and size disagree"));
-    }
+    };
     // SAFETY: see the module. The callee copies as many bytes as shape and type say, which were just compared with what there is.
     unsafe {
         Ok(Array::from_ptr(mlx_sys::mlx_array_new_data(

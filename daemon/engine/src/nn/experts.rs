@@ -39,19 +39,19 @@ impl Router {
 
     /// Experts and their weights for every token, both `[1, tokens, per_token]`.
     pub(crate) fn choose(&self, x: &Array) -> Result<(Array, Array)> {
-        if self.kind == config::Router::SigmoidOfSingle {
-            return self.by_sigmoid_of_single(x);
-        }
-        let gates = self.gate.forward(x)?;
         match &self.kind {
             config::Router::SoftmaxOfChosen => {
+                let gates = self.gate.forward(x)?;
                 let experts = self.greatest(&gates)?;
                 let scores = softmax_axis(gates.take_along_axis(&experts, -1)?, -1, true)?;
                 Ok((experts, scores))
             }
             config::Router::SigmoidOfSingle => self.by_sigmoid_of_single(x),
-            config::Router::Softmax { renormalise } => self.by_softmax(&gates, *renormalise),
+            config::Router::Softmax { renormalise } => {
+                self.by_softmax(&self.gate.forward(x)?, *renormalise)
+            }
             config::Router::Sigmoid { groups, groups_kept, scaling, renormalise } => {
+                let gates = self.gate.forward(x)?;
                 let dropped = (groups - groups_kept) as i32;
                 self.by_sigmoid(&gates, *groups as i32, dropped, *scaling, *renormalise)
             }

@@ -13,6 +13,8 @@ use crate::{
 const NEVER: f32 = 32.0;
 /// Tokens e⁻¹⁶ times as likely as the likeliest are looked at only where the others do not decide.
 const NEAR: f32 = 16.0;
+/// Lower temperatures draw as this one does, so that no difference of logits divided by them is infinite.
+const COLDEST: f32 = 1e-6;
 /// Logits that are looked at together.
 const BLOCK: usize = 64;
 /// Levels that [`Pool::keep_best`] sorts the tokens into.
@@ -73,7 +75,8 @@ impl Pool {
                     Stage::MinP => -sampling.min_p.ln() <= NEAR,
                     _ => {
                         let is_warm = stages.iter().take_while(|stage| **stage != cut).count() > 0;
-                        let scale = if is_warm { 1.0 / sampling.temperature } else { 1.0 };
+                        let scale =
+                            if is_warm { 1.0 / sampling.temperature.max(COLDEST) } else { 1.0 };
                         self.top_p(sampling.top_p, exp::tail(logits, least, max, scale))
                     }
                 };
@@ -142,7 +145,7 @@ impl Pool {
     }
 
     fn temper(&mut self, temperature: f32) {
-        let warmth = temperature.max(f32::MIN_POSITIVE);
+        let warmth = temperature.max(COLDEST);
         self.logits.iter_mut().for_each(|logit| *logit /= warmth);
     }
 

@@ -143,6 +143,16 @@ fn bans_hold() {
     assert_eq!(draw(&[1.0, 2.0], &Sampling { temperature: f32::NAN, ..plain() }, 0, 0), Some(1));
 }
 
+#[test]
+fn the_coldest_draw_is_the_likeliest_token() {
+    for temperature in [f32::from_bits(1), f32::MIN_POSITIVE, 1e-30, 1e-6] {
+        for top_p in [1.0, 0.5] {
+            let cold = Sampling { temperature, top_p, ..plain() };
+            assert_eq!(draw(&[1.0, 3.0, 2.0, -4.0], &cold, 0, 0), Some(1), "{temperature:e}");
+        }
+    }
+}
+
 fn order() -> impl Strategy<Value = Order> {
     Just(Order::USUAL.0.to_vec()).prop_shuffle().prop_map(|stages| {
         Order([stages[0], stages[1], stages[2], stages[3], stages[4], stages[5]])
