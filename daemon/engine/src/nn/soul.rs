@@ -153,6 +153,10 @@ impl Site {
             Floats::Single | Floats::Dense => array.as_dtype(Dtype::Float32),
         };
         let (mut fall, mut rise) = (cast(a)?, cast(b)?);
+        // Products with one of stacked matrices per row: MLX's CPU has them of fp32 alone.
+        if self.count.is_some() && cfg!(not(target_os = "macos")) {
+            (fall, rise) = (fall.as_dtype(Dtype::Float32)?, rise.as_dtype(Dtype::Float32)?);
+        }
         if let Some(count) = self.count {
             fall = fall.reshape(&[count as i32, -1, self.inner as i32])?.swap_axes(-1, -2)?;
             rise = rise.swap_axes(-1, -2)?;
@@ -257,5 +261,30 @@ impl Souls {
             site.overlays.borrow_mut().remove(&soul);
         }
         self.mounted.remove(&soul).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlays_of_stacked_maps_are_added_in_every_type() {
+        for dtype in [Dtype::Float32, Dtype::Bfloat16, Dtype::Float16] {
+            let ones = |shape: &[i32]| mlx_rs::ops::ones_dtype(shape, dtype);
+            let mut souls = Souls::default();
+            let site = souls.site("experts", Some(2), [3, 4]);
+            let (a, b) = (ones(&[2, 1, 4]).unwrap(), ones(&[2, 3, 1]).unwrap());
+            let overlay = site.made(&a, &b, 0.5, Floats::Stored).unwrap();
+            site.overlays.borrow_mut().insert(SoulId(0), overlay);
+            site.worn.set(Some(SoulId(0)));
+            let (x, y) = (ones(&[1, 1, 1, 1, 4]).unwrap(), ones(&[1, 1, 2, 1, 3]).unwrap());
+            let indices = Array::from_slice(&[0u32, 1], &[1, 1, 2]);
+            let sum = site.with_gathered(&x, y, &indices, false).unwrap();
+            assert_eq!(sum.dtype(), dtype);
+            let sum = sum.as_dtype(Dtype::Float32).unwrap();
+            eval([&sum]).unwrap();
+            assert_eq!(sum.try_as_slice::<f32>().unwrap(), [3.0; 6]);
+        }
     }
 }
