@@ -23,6 +23,8 @@ pub(crate) use header::Entry;
 pub(crate) struct Shards {
     pub(crate) dir: PathBuf,
     pub(crate) files: Vec<PathBuf>,
+    /// It may be in the layout in which gpt-oss is published.
+    pub(crate) is_gpt_oss: bool,
     tensors: BTreeMap<String, Entry>,
     /// Where the index, if there is one, says that tensors are.
     index: BTreeMap<String, String>,
@@ -30,7 +32,7 @@ pub(crate) struct Shards {
 
 impl Shards {
     /// Reads the headers of all `model*.safetensors` in `dir`, like mlx-lm: the index is not needed.
-    pub(crate) fn open(dir: &Path) -> Result<Shards, LoadError> {
+    pub(crate) fn open(dir: &Path, architecture: &str) -> Result<Shards, LoadError> {
         let unreadable = |error: std::io::Error| LoadError::File {
             path: dir.to_owned(),
             reason: error.to_string(),
@@ -59,9 +61,15 @@ impl Shards {
                 }
             }
         }
-        interleaved::rename(&mut tensors);
+        let is_gpt_oss = architecture == "gpt_oss";
+        if is_gpt_oss {
+            interleaved::rename(&mut tensors).map_err(|(entry, reason)| LoadError::Weights {
+                path: files[entry.file].clone(),
+                reason,
+            })?;
+        }
         compressed::rename(&mut tensors);
-        Ok(Shards { dir: dir.to_owned(), files, tensors, index: index(dir) })
+        Ok(Shards { dir: dir.to_owned(), files, is_gpt_oss, tensors, index: index(dir) })
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {

@@ -97,7 +97,7 @@ impl Directory {
     /// Reads the configuration and the headers, and checks every tensor that the model needs.
     fn read(dir: &Path, options: LoadOptions) -> Result<Directory, LoadError> {
         let config = ModelConfig::load(dir)?.with_kv_bits(options.kv_bits)?;
-        let shards = Shards::open(dir)?;
+        let shards = Shards::open(dir, &config.architecture)?;
         let mut builder = Builder::check(&shards, &config.quantization);
         let pair_bytes = models::build(&config, &mut builder)?.pair_bytes();
         let cost = *builder.cost();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mlx_rs::{Array, Dtype};
+use mlx_rs::{Array, Dtype, error::Exception};
 
 use super::Result;
 use crate::{
@@ -16,6 +16,9 @@ pub(super) fn rename(arrays: &mut HashMap<String, Array>) -> Result<()> {
         let Some(array) = arrays.remove(&source) else { continue };
         let array = match form {
             Form::Same => array,
+            Form::Blocks if array.ndim() != 4 => {
+                return Err(Exception::custom(format!("{source} does not lie in blocks")));
+            }
             Form::Blocks => {
                 let words = array.view_dtype(Dtype::Uint32)?;
                 let (experts, rows) = (words.dim(0), words.dim(1));
@@ -37,7 +40,11 @@ pub(super) fn rename(arrays: &mut HashMap<String, Array>) -> Result<()> {
 /// The even or odd rows of `[experts, rows, ..]`.
 fn every_second(array: &Array, row: i32) -> Result<Array> {
     let mut shape = array.shape().to_vec();
-    shape[1] /= 2;
+    // The headers were looked at, but the file may be another by now.
+    match shape.get_mut(1) {
+        Some(rows) if *rows % 2 == 0 => *rows /= 2,
+        _ => return Err(Exception::custom(format!("rows of gate and up in turn: {shape:?}"))),
+    }
     let mut pairs = shape.clone();
     pairs.insert(2, 2);
     let (mut start, mut stop) = (vec![0; pairs.len()], pairs.clone());

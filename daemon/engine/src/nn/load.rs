@@ -63,7 +63,8 @@ impl Arrays {
             let named = loaded.into_iter().map(|(name, array)| (normal_name(&name), array));
             arrays.extend(named);
         }
-        interleaved::rename(&mut arrays)
+        let layout = if shards.is_gpt_oss { interleaved::rename(&mut arrays) } else { Ok(()) };
+        layout
             .and_then(|()| compressed::rename(&mut arrays))
             .map_err(|error| error.what().to_owned())?;
         Ok(Arrays { arrays, floats, broken: None })

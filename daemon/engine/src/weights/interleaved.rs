@@ -52,27 +52,43 @@ fn of_experts(path: &str) -> Vec<Piece> {
     kinds.into_iter().flat_map(piece).collect()
 }
 
-/// Gives the headers of a model published so the names and shapes of mlx-lm.
-pub(super) fn rename(tensors: &mut BTreeMap<String, Entry>) {
+/// Gives the headers of a model published so the names and shapes of mlx-lm; or the tensor that does not lie so, and how it should.
+pub(super) fn rename(tensors: &mut BTreeMap<String, Entry>) -> Result<(), (Entry, String)> {
     for Piece { source, form, targets } in pieces(tensors.keys()) {
-        let Some(mut entry) = tensors.remove(&source) else { continue };
-        match (form, entry.shape.as_mut_slice()) {
+        let Some(published) = tensors.remove(&source) else { continue };
+        let mut entry = published.clone();
+        let is_paired = targets.iter().any(|(_, row)| row.is_some());
+        let wanted = match (form, entry.shape.as_mut_slice()) {
             (Form::Blocks, &mut [experts, rows, groups, 16]) if entry.dtype == "U8" => {
-                entry.shape = vec![experts, rows, 4 * groups];
+                entry.shape = vec![experts, rows, groups.saturating_mul(4)];
                 entry.dtype = "U32".to_owned();
+                None
             }
-            (Form::Turned, [_, inner, rows]) => std::mem::swap(inner, rows),
-            _ => {}
+            (Form::Blocks, _) => Some("U8 [experts, rows, groups, 16]"),
+            (Form::Turned, [_, inner, rows]) => {
+                std::mem::swap(inner, rows);
+                None
+            }
+            (Form::Turned, _) => Some("[experts, in, rows]"),
+            (Form::Same, [_, _, ..]) => None,
+            (Form::Same, _) => Some("[experts, rows, ..]"),
+        };
+        let is_odd = is_paired && entry.shape.get(1).is_some_and(|rows| !rows.is_multiple_of(2));
+        if let Some(wanted) = wanted.or(is_odd.then_some("rows of gate and up in turn")) {
+            let Entry { dtype, shape, .. } = &published;
+            let reason = format!("tensor {source} is {dtype} {shape:?}, not {wanted}");
+            return Err((published, reason));
         }
         for (target, row) in targets {
             let mut entry = entry.clone();
-            if let (Some(_), [_, rows, ..]) = (row, entry.shape.as_mut_slice()) {
-                *rows /= 2;
+            if row.is_some() {
+                entry.shape[1] /= 2;
                 entry.bytes /= 2;
             }
             tensors.insert(target, entry);
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -94,7 +110,7 @@ mod tests {
         ];
         let mut tensors: BTreeMap<String, Entry> =
             published.into_iter().map(|(name, entry)| (name.to_owned(), entry)).collect();
-        rename(&mut tensors);
+        rename(&mut tensors).unwrap();
         let expected = [
             ("a.experts.down_proj.weight", entry("F32", &[4, 64, 32], 32768)),
             ("a.experts.gate_proj.bias", entry("BF16", &[4, 32], 256)),
@@ -109,5 +125,23 @@ mod tests {
         let found: Vec<(&str, Entry)> =
             tensors.iter().map(|(name, entry)| (name.as_str(), entry.clone())).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn names_the_tensor_that_lies_otherwise() {
+        for (name, dtype, shape, wanted) in [
+            ("gate_up_proj_bias", "BF16", &[64][..], "[experts, rows, ..]"),
+            ("gate_up_proj_bias", "BF16", &[4, 63], "rows of gate and up in turn"),
+            ("gate_up_proj", "BF16", &[4, 32], "[experts, in, rows]"),
+            ("gate_up_proj", "BF16", &[4, 32, 63], "rows of gate and up in turn"),
+            ("down_proj_blocks", "U8", &[4, 64, 2], "U8 [experts, rows, groups, 16]"),
+            ("down_proj_blocks", "F32", &[4, 64, 2, 16], "U8 [experts, rows, groups, 16]"),
+        ] {
+            let mut tensors = BTreeMap::new();
+            tensors.insert("a.gate_up_proj_bias".to_owned(), entry("BF16", &[4, 64], 512));
+            tensors.insert(format!("a.{name}"), entry(dtype, shape, 512));
+            let (_, reason) = rename(&mut tensors).unwrap_err();
+            assert_eq!(reason, format!("tensor a.{name} is {dtype} {shape:?}, not {wanted}"));
+        }
     }
 }
