@@ -231,8 +231,10 @@ impl LayerCache {
 
     fn rest(&mut self) {
         // Other kinds remember less at a place than at a token, or nothing.
-        if let LayerCache::Recurrent(recurrent) = self {
-            recurrent.rest();
+        match self {
+            LayerCache::Recurrent(recurrent) => recurrent.rest(),
+            LayerCache::Compressed(compressed) => compressed.rest(),
+            _ => {}
         }
     }
 

@@ -176,6 +176,9 @@ pub enum EngineError {
         /// Position on the tape.
         position: usize,
     },
+    /// The caller's constraint panicked. The sequence can be rewound.
+    #[error("the constraint panicked: {0}")]
+    Constraint(String),
     /// The backend refused an operation; this job is over, others are not.
     #[error("the model could not be run: {0}")]
     Backend(String),

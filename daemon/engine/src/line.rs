@@ -1,7 +1,8 @@
 //! What callers and the engine thread share: one lock over a bounded inbox and one mailbox per sequence.
 //!
-//! There are no channels between them. Every change of the board is one critical section of microseconds, so a rewind and the
-//! step that it makes void can never be seen in the wrong order.
+//! There are no channels between them. Every change of the board is one critical section, so a rewind and the step that it makes
+//! void can never be seen in the wrong order. Callers hold the lock for microseconds; the thread also cuts and shares caches under
+//! it, and tells constraints of rewinds.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -227,6 +228,12 @@ impl Line {
         let ids = board.reserve(forks.len())?;
         let (first, at) = (ids.start, board.stats.ticks);
         let cut = board.mailboxes.get(&from).and_then(|mailbox| mailbox.cut);
+        // Their callers do not know of it either.
+        if let Some(cut) = cut.filter(|&cut| cut < len) {
+            for id in ids.clone() {
+                board.mailboxes.entry(id).or_default().cut = Some(cut);
+            }
+        }
         let len = cut.map_or(len, |cut| len.min(cut));
         board.inbox.push_back(Request::Fork { from, len, first, at, forks });
         drop(board);
@@ -386,7 +393,8 @@ impl Board {
 
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Board> {
-        // No caller's code runs under the lock, so a poisoned board is still whole.
+        // The only caller's code that runs under the lock is a constraint told of a rewind, and its panic is caught; what panics on
+        // the thread beside it ends the engine, which answers everyone from the board as it is.
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

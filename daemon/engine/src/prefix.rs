@@ -59,6 +59,11 @@ impl<S> Prefixes<S> {
         self.bytes
     }
 
+    /// The most bytes that it keeps.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
     /// The caches themselves.
     pub(crate) fn states(&self) -> impl Iterator<Item = &S> {
         self.entries.values().map(|entry| &entry.kept.state)

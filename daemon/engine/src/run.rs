@@ -374,8 +374,6 @@ impl Decode {
 
 /// Runs a caller's constraint, which must not take the engine down.
 fn caught(call: impl FnOnce()) -> Result<(), EngineError> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
-        let message = panic_message(panic.as_ref());
-        EngineError::Backend(format!("the constraint panicked: {message}"))
-    })
+    catch_unwind(AssertUnwindSafe(call))
+        .map_err(|panic| EngineError::Constraint(panic_message(panic.as_ref())))
 }

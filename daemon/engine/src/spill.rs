@@ -136,6 +136,11 @@ impl Files {
         (self.settings.tokens_min / 4).max(1)
     }
 
+    /// A larger cache is never written.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.settings.bytes_max
+    }
+
     pub(crate) fn patience(&self) -> Duration {
         self.settings.patience
     }

@@ -208,7 +208,7 @@ impl<B: Backend> Runner<B> {
                     let away = self.prefixes.keep_within(bytes_max);
                     self.evict(away);
                 }
-                Request::Shrink { bytes } => drop(self.prefixes.shrink_to(bytes)),
+                Request::Shrink { bytes } => self.give_up(bytes),
                 // Whoever asked may be gone; the soul stays, and is found again by mounting it anew.
                 Request::Mount { dir, reply } => drop(reply.send(self.backend.mount(&dir))),
                 Request::Unmount { soul } => {
@@ -256,10 +256,15 @@ impl<B: Backend> Runner<B> {
                 continue;
             };
             let decode = decode.fork(id, len, fork);
-            if decode.finished
-                && let Some(mailbox) = board.mailboxes.get_mut(&id)
-            {
-                mailbox.end();
+            if let Some(mailbox) = board.mailboxes.get_mut(&id) {
+                // The guard cut the tape after the caller had asked.
+                let tape_len = decode.len() - decode.read_len() - 1;
+                if tape_len < len {
+                    mailbox.cut(tape_len);
+                }
+                if decode.finished {
+                    mailbox.end();
+                }
             }
             // While the prompt is being read, they wait for that instead of reading it too.
             let state = state.as_mut().filter(|_| *fed >= decode.read_len());

@@ -109,6 +109,11 @@ impl Compressed {
         all.flat_map(Rows::arrays).flatten().collect()
     }
 
+    /// The sequence rests.
+    pub(crate) fn rest(&mut self) {
+        self.places.rest();
+    }
+
     pub(crate) fn checkpoint(&mut self, len: i32) {
         self.places.remember(len, self.rows.clone());
     }

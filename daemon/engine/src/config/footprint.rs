@@ -2,15 +2,9 @@
 
 use super::{Family, FeedForward, KvPacking, Mixer, ModelConfig, Shared};
 use crate::{
-    cache::{
-        places::{OLDER_PLACES_MAX, RECENT_PLACES_MAX},
-        recurrent_bytes_max, ring,
-    },
+    cache::{recurrent_bytes_max, ring},
     models::gdn::BLOCK_LEN,
 };
-
-/// A checkpoint is made about as often, in tokens, up to the number that is kept.
-const PLACE_EVERY: u64 = 1024;
 
 /// Counted in numbers, whose width depends on the arithmetic; only what is packed has bytes of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,8 +15,6 @@ pub(crate) struct Footprint {
     pub(crate) packed: u64,
     /// Layers that keep only the latest tokens: numbers for each, and how many.
     pub(crate) windows: Vec<(u64, u64)>,
-    /// However long the sequence is; and once more for every place that it can come back to.
-    pub(crate) fixed: u64,
     /// Bytes that a sequence takes at most however long it is, with all places that it can come back to, whatever the arithmetic.
     pub(crate) state: u64,
     /// Scores that one layer computes at once for each pair of a token of the pass and a token seen.
@@ -36,12 +28,9 @@ pub(crate) struct Footprint {
 impl Footprint {
     /// Bytes that a sequence of `tokens` keeps, if a number takes `width`.
     pub(crate) fn bytes(&self, tokens: u64, width: u64) -> u64 {
-        let places = (tokens / PLACE_EVERY + 1).min((RECENT_PLACES_MAX + OLDER_PLACES_MAX) as u64);
         let kept = |&(each, window): &(u64, u64)| each * window.min(tokens);
         let windows: u64 = self.windows.iter().map(kept).sum();
-        (self.fixed * (1 + places) + self.per_token * tokens + windows) * width
-            + self.packed * tokens
-            + self.state
+        (self.per_token * tokens + windows) * width + self.packed * tokens + self.state
     }
 }
 

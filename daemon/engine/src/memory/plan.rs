@@ -166,7 +166,7 @@ impl<'m> Needs<'m> {
             weights: self.weights(floats),
             cache_per_1k: ((self.footprint.per_token + windows) * width + self.footprint.packed)
                 * 1000,
-            cache_fixed: self.footprint.fixed * width + self.footprint.state,
+            cache_fixed: self.footprint.state,
             cache_context: self.cache(floats, self.context),
             scratch: self.scratch(floats, self.context),
             least: self.all(floats, self.least),

@@ -87,6 +87,7 @@ impl<B: Backend> Runner<B> {
                 self.prefixes.get(id).map_or(0, |kept| kept.tokens.len().saturating_sub(reached));
             if left_behind <= LEFT_BEHIND_MAX {
                 drop(self.prefixes.take(id));
+                self.stop_writing_stale();
             } else {
                 self.prefixes.touch(id);
             }
@@ -150,7 +151,8 @@ impl<B: Backend> Runner<B> {
     /// Bytes of all caches, shared ones counted once.
     pub(super) fn cache_bytes(&self) -> u64 {
         let running = self.runs.iter().filter_map(|run| run.state.as_ref());
-        let states: Vec<&B::State> = running.chain(self.prefixes.states()).collect();
+        let states: Vec<&B::State> =
+            running.chain(self.prefixes.states()).chain(self.evicted()).collect();
         self.backend.bytes(&states)
     }
 }

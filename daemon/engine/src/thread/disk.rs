@@ -17,13 +17,13 @@ use crate::{
     backend::Backend,
     job::TokenId,
     line::{Request, Shared},
-    prefix::Kept,
+    prefix::{Kept, PREFIX_BYTES_MAX},
     run::Run,
     spill::{Cut, Files, Label, Output, Reading, UNLOAD_PATIENCE, Writing},
 };
 
 /// How many caches that had to make room wait for their turn to be written. A further one takes the place of the last of them, whose
-/// tokens are read again when they are needed.
+/// tokens are read again when they are needed. Together they hold no more bytes than kept caches may, or [`PREFIX_BYTES_MAX`].
 const EVICTED_MAX: usize = 2;
 
 /// What the thread has to do with the disk.
@@ -189,8 +189,40 @@ impl<B: Backend> Runner<B> {
         }
     }
 
+    /// The caches that wait to be written although they had to make room.
+    pub(super) fn evicted(&self) -> impl Iterator<Item = &B::State> {
+        self.disk.iter().flat_map(|disk| disk.evicted.iter().map(|kept| &kept.state))
+    }
+
+    pub(super) fn has_evicted(&self) -> bool {
+        self.evicted().next().is_some()
+    }
+
+    /// Memory is short: kept caches go until they hold no more than `bytes`, and what only waits to be written goes at once.
+    pub(super) fn give_up(&mut self, bytes: u64) {
+        drop(self.prefixes.shrink_to(bytes));
+        if let Some(disk) = &mut self.disk {
+            disk.evicted.clear();
+        }
+        self.stop_writing_stale();
+    }
+
+    /// A file whose cache is gone from memory is not finished: what is left of it would hold the cache's arrays.
+    pub(super) fn stop_writing_stale(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        let is_stale = disk.writing.as_ref().is_some_and(|(source, _)| match source {
+            Source::Kept(id) => self.prefixes.get(*id).is_none(),
+            Source::Evicted => disk.evicted.is_empty(),
+        });
+        if is_stale {
+            disk.writing = None; // Dropping it deletes the file.
+        }
+    }
+
     /// A cache had to make room in memory.
     pub(super) fn evict(&mut self, away: Vec<Kept<B::State>>) {
+        self.stop_writing_stale();
+        let bytes_max = self.prefixes.bytes_max().max(PREFIX_BYTES_MAX);
         let Some(disk) = &mut self.disk else { return };
         for kept in away {
             if kept.soul.is_some() || !disk.files.wants(&kept.tokens, false) {
@@ -200,7 +232,10 @@ impl<B: Backend> Runner<B> {
             if disk.evicted.len() >= EVICTED_MAX {
                 disk.evicted.pop_back();
             }
-            disk.evicted.push_back(kept);
+            let waiting: u64 = disk.evicted.iter().map(|kept| kept.bytes).sum();
+            if kept.bytes <= disk.files.bytes_max() && waiting + kept.bytes <= bytes_max {
+                disk.evicted.push_back(kept);
+            }
         }
     }
 

@@ -45,12 +45,12 @@ impl<B: Backend> Runner<B> {
     /// Gives kept caches up where the system runs short of memory.
     fn give_back(&mut self) {
         let shortage = self.backend.shortage();
-        if shortage > 0 && self.prefixes.bytes() > 0 {
+        if shortage > 0 && (self.prefixes.bytes() > 0 || self.has_evicted()) {
             tracing::info!(
                 bytes = shortage,
                 "kept caches are given up: the system runs short of memory"
             );
-            drop(self.prefixes.shrink_to(self.prefixes.bytes().saturating_sub(shortage)));
+            self.give_up(self.prefixes.bytes().saturating_sub(shortage));
         }
     }
 
@@ -232,8 +232,8 @@ impl<B: Backend> Runner<B> {
         let (mut wakers, mut answered) = (Vec::new(), Vec::new());
         for (index, turn) in turns {
             let run = &mut self.runs[index];
-            if let Turn::Failed(EngineError::Backend(_)) = turn {
-                // Nobody knows what the cache holds now.
+            if let Turn::Failed(EngineError::Backend(_) | EngineError::NotANumber { .. }) = turn {
+                // Nobody knows what the cache holds now, or what is no number may be in it.
                 (run.state, run.fed) = (None, 0);
             }
             match &mut run.work {
