@@ -264,3 +264,27 @@ async fn an_adapter_of_another_kind_is_refused_with_its_place() {
     fs::write(dir.join("adapters.safetensors"), &whole[..whole.len() / 2]).unwrap();
     assert!(refusal(&engine, dir).await.starts_with("truncated"));
 }
+
+#[tokio::test]
+async fn an_adapter_that_memory_cannot_hold_is_refused_with_numbers() {
+    let soul = soul("glm4_moe-f32");
+    let dir = fixture("glm4_moe-f32").dir;
+    let options = LoadOptions { context_max: Some(256), ..LoadOptions::PARITY };
+    let survey = Engine::survey(&dir, options).unwrap().memory;
+    let least = survey.modes.iter().find(|mode| mode.compute == Compute::Parity).unwrap().least;
+    let load = |bytes| {
+        let options = LoadOptions { memory_max: Some(bytes), ..options };
+        Engine::load(&dir, options).unwrap()
+    };
+    let engine = load(least);
+    let said = refusal(&engine, &soul.dir).await;
+    assert!(said.starts_with("it takes ") && said.contains("and 0 bytes are allowed;"), "{said}");
+    drop(engine);
+    // One takes 55 KiB.
+    let engine = load(least + (80 << 10));
+    let mounted = engine.mount(&soul.dir).await.unwrap();
+    let said = refusal(&engine, &soul.dir).await;
+    assert!(said.contains("unmount another adapter"), "{said}");
+    engine.unmount(mounted).unwrap();
+    assert!(engine.mount(&soul.dir).await.is_ok(), "what was unmounted takes no memory");
+}

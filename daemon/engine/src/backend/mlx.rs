@@ -60,6 +60,7 @@ struct Admitted {
     mode: ModePlan,
     floats: Floats,
     chunk: Chunk,
+    options: LoadOptions,
     /// What it was promised; goes with the weights.
     reservation: Reservation,
 }
@@ -128,7 +129,7 @@ impl Directory {
             }
         })?;
         let chunk = needs.chunk(floats);
-        Ok(Admitted { directory: self, plan, mode, floats, chunk, reservation })
+        Ok(Admitted { directory: self, plan, mode, floats, chunk, options, reservation })
     }
 
     fn info(&self, mode: &ModePlan, options: LoadOptions) -> ModelInfo {
@@ -157,7 +158,7 @@ impl Directory {
 impl Admitted {
     /// Loads the weights, on the thread that will run them.
     fn open(self) -> Result<Mlx, LoadError> {
-        let Admitted { directory, plan, floats, chunk, reservation, .. } = self;
+        let Admitted { directory, plan, floats, chunk, options, reservation, .. } = self;
         let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
         mlx_rs::memory::set_cache_limit(MLX_CACHE_BYTES_MAX).map_err(failed)?;
         keep_resident();
@@ -174,7 +175,7 @@ impl Admitted {
         mlx_rs::memory::clear_cache().map_err(failed)?;
         tracing::debug!(limit = plan.limit, available = plan.available, "the model was admitted");
         let (pressure, leftovers) = (Pressure::new(), Leftovers);
-        Ok(Mlx { model, stream, chunk, floats, souls, pressure, reservation, leftovers })
+        Ok(Mlx { model, stream, chunk, floats, souls, options, pressure, reservation, leftovers })
     }
 }
 

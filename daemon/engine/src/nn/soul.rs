@@ -15,8 +15,9 @@ use mlx_rs::{Array, Dtype, ops::matmul, transforms::eval};
 
 use super::{Floats, Result, finite::is_without_nan};
 use crate::{
-    info::MountError,
+    info::{LoadOptions, MountError},
     job::SoulId,
+    memory::{Reservation, admit, plan::Room, words},
     ops::{gather_mm, like, slice},
     weights::{adapter::Adapter, normal_name},
 };
@@ -181,8 +182,8 @@ fn one(stack: &Array, index: i32) -> Result<Array> {
 pub(crate) struct Souls {
     worn: Worn,
     sites: BTreeMap<String, Rc<Site>>,
-    /// With the bytes that each takes.
-    mounted: BTreeMap<SoulId, u64>,
+    /// With its share of memory.
+    mounted: BTreeMap<SoulId, Reservation>,
     next: u32,
 }
 
@@ -212,6 +213,7 @@ impl Souls {
         &mut self,
         dir: &Path,
         floats: Floats,
+        options: LoadOptions,
     ) -> std::result::Result<SoulId, MountError> {
         let Adapter { path, rank, scale, pairs } = Adapter::open(dir)?;
         let wrong = |reason: String| MountError { path: path.clone(), reason };
@@ -225,12 +227,12 @@ impl Souls {
             })?;
             site.check([a, b], rank).map_err(wrong)?;
         }
+        let share = share(pairs.values().flatten(), options).map_err(wrong)?;
         let mut made = Vec::with_capacity(pairs.len());
         let computed = |error: mlx_rs::error::Exception| wrong(error.what().to_owned());
         let arrays = Array::load_safetensors(&path).map_err(|error| wrong(error.to_string()))?;
         let arrays: BTreeMap<String, Array> =
             arrays.into_iter().map(|(name, array)| (normal_name(&name), array)).collect();
-        let mut bytes = 0;
         for module in pairs.keys() {
             let half = |half: &str| {
                 let name = format!("{module}.lora_{half}");
@@ -243,7 +245,6 @@ impl Souls {
             };
             let site = &self.sites[module];
             let overlay = site.made(half("a")?, half("b")?, scale, floats).map_err(computed)?;
-            bytes += (overlay.fall.nbytes() + overlay.rise.nbytes()) as u64;
             made.push((site.clone(), overlay));
         }
         let soul = SoulId(self.next);
@@ -251,7 +252,7 @@ impl Souls {
         for (site, overlay) in made {
             site.overlays.borrow_mut().insert(soul, overlay);
         }
-        self.mounted.insert(soul, bytes);
+        self.mounted.insert(soul, share);
         Ok(soul)
     }
 
@@ -262,6 +263,29 @@ impl Souls {
         }
         self.mounted.remove(&soul).is_some()
     }
+}
+
+/// Promises memory to matrices of these shapes, or says why there is none. Each number is counted as fp32, which is the most that
+/// becomes of it.
+fn share<'s>(
+    shapes: impl Iterator<Item = &'s Vec<usize>>,
+    options: LoadOptions,
+) -> std::result::Result<Reservation, String> {
+    let numbers: usize = shapes.map(|shape| shape.iter().product::<usize>()).sum();
+    let bytes = (numbers * size_of::<f32>()) as u64;
+    let (share, ()) = admit(|promised| {
+        let room = Room::now(options, promised);
+        match room.bytes {
+            Some(left) if left < bytes => Err(format!(
+                "it takes {}, and {} are {}; unmount another adapter or load the model with a shorter context",
+                words(bytes),
+                words(left),
+                room.limit
+            )),
+            _ => Ok((bytes, ())),
+        }
+    })?;
+    Ok(share)
 }
 
 #[cfg(test)]

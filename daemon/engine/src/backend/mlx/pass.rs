@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     cache::Cache,
-    info::MountError,
+    info::{LoadOptions, MountError},
     job::{EngineError, SoulId, TokenId},
     memory::{Reservation, pressure::Pressure},
     models::{Model, Sequences, tokens},
@@ -35,6 +35,8 @@ pub(crate) struct Mlx {
     pub(super) chunk: Chunk,
     pub(super) floats: Floats,
     pub(super) souls: Souls,
+    /// What souls may take, too.
+    pub(super) options: LoadOptions,
     pub(super) pressure: Pressure,
     /// Its share of memory.
     #[allow(dead_code, reason = "held until the weights go")]
@@ -185,7 +187,7 @@ impl Backend for Mlx {
     }
 
     fn mount(&mut self, dir: &Path) -> Result<SoulId, MountError> {
-        with_stream(&self.stream, || self.souls.mount(dir, self.floats))
+        with_stream(&self.stream, || self.souls.mount(dir, self.floats, self.options))
     }
 
     fn unmount(&mut self, soul: SoulId) -> bool {
