@@ -2,7 +2,7 @@
 //!
 //! There are no channels between them. Every change of the board is one critical section, so a rewind and the step that it makes
 //! void can never be seen in the wrong order. Callers hold the lock for microseconds; the thread also cuts and shares caches under
-//! it, and tells constraints of rewinds.
+//! it, and tells constraints of rewinds, but reads no files.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -11,10 +11,13 @@ mod tick;
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::Arc,
     thread,
     time::Instant,
 };
+
+use tokio::sync::oneshot;
 
 use self::disk::Disk;
 use crate::{
@@ -22,6 +25,7 @@ use crate::{
     ending,
     fair::{Fairness, Phase},
     guard::TokenKinds,
+    info::MountError,
     job::{Class, EngineError, SoulId, TokenId},
     line::{Board, Line, Request, Shared},
     prefix::{PREFIX_BYTES_MAX, Prefixes},
@@ -111,6 +115,9 @@ where
     Ok((line, extra))
 }
 
+/// The adapter of a directory, and who waits for it.
+type Mount = (PathBuf, oneshot::Sender<Result<SoulId, MountError>>);
+
 struct Runner<B: Backend> {
     shared: Arc<Shared>,
     backend: B,
@@ -142,7 +149,13 @@ impl<B: Backend> Runner<B> {
             if board.closed {
                 return false;
             }
-            self.look(&mut board);
+            let mounts = self.look(&mut board);
+            if !mounts.is_empty() {
+                drop(board);
+                self.mount(mounts);
+                board = shared.lock();
+                continue;
+            }
             if self.runs.iter().any(|run| run.wants) {
                 self.idle_since = None;
                 return true;
@@ -165,14 +178,24 @@ impl<B: Backend> Runner<B> {
     fn look_again(&mut self) -> bool {
         let shared = self.shared.clone();
         let mut board = shared.lock();
-        if !board.closed {
-            self.look(&mut board);
-        }
-        !board.closed
+        let goes_on = !board.closed;
+        let mounts = if goes_on { self.look(&mut board) } else { Vec::new() };
+        drop(board);
+        self.mount(mounts);
+        goes_on
     }
 
-    fn look(&mut self, board: &mut Board) {
-        self.take_in(board);
+    /// Mounts adapters, without the lock: their files take as long to be read as the disk takes.
+    fn mount(&mut self, mounts: Vec<Mount>) {
+        for (dir, reply) in mounts {
+            // Whoever asked may be gone; the soul stays, and is found again by mounting it anew.
+            drop(reply.send(self.backend.mount(&dir)));
+        }
+    }
+
+    /// Hands back the adapters that are to be mounted when the lock is free again.
+    fn look(&mut self, board: &mut Board) -> Vec<Mount> {
+        let mounts = self.take_in(board);
         self.forget_released(board);
         self.apply_courses(board);
         for run in &mut self.runs {
@@ -185,9 +208,11 @@ impl<B: Backend> Runner<B> {
         self.stats.prefixes = self.prefixes.len();
         self.stats.prefix_bytes = self.prefixes.bytes();
         board.stats = self.stats;
+        mounts
     }
 
-    fn take_in(&mut self, board: &mut Board) {
+    fn take_in(&mut self, board: &mut Board) -> Vec<Mount> {
+        let mut mounts = Vec::new();
         while let Some(request) = board.inbox.pop_front() {
             match request {
                 Request::Job { id, at, job } => {
@@ -209,8 +234,7 @@ impl<B: Backend> Runner<B> {
                     self.evict(away);
                 }
                 Request::Shrink { bytes } => self.give_up(bytes),
-                // Whoever asked may be gone; the soul stays, and is found again by mounting it anew.
-                Request::Mount { dir, reply } => drop(reply.send(self.backend.mount(&dir))),
+                Request::Mount { dir, reply } => mounts.push((dir, reply)),
                 Request::Unmount { soul } => {
                     self.backend.unmount(soul);
                     self.prefixes.forget(soul);
@@ -218,6 +242,7 @@ impl<B: Backend> Runner<B> {
                 Request::Bytes { reply } => drop(reply.send(self.cache_bytes())),
             }
         }
+        mounts
     }
 
     fn arrive(

@@ -3,7 +3,10 @@
 #[path = "support/jobs.rs"]
 mod jobs;
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -201,6 +204,43 @@ async fn caches_that_cannot_be_cut_are_fed_what_they_lost() {
     let again = engine.stats().tokens_prefilled - prefilled;
     assert!(again < 1024 + 64, "{again} of 2002 tokens were read again");
     assert!(again > 3, "the cache cannot be cut at the common beginning");
+}
+
+/// Waits until the model was fed so many tokens.
+async fn until_fed(fed: &AtomicUsize, tokens: usize) {
+    while fed.load(Ordering::SeqCst) < tokens {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_question_given_up_within_a_continuation_leaves_its_prompt_alone() {
+    let script = letters().delay(Duration::from_millis(1));
+    let fed = script.fed();
+    let engine = Engine::scripted(script);
+    let prompt = engine.tokenizer().encode(&"x".repeat(200));
+    let continuation = engine.tokenizer().encode(&"y".repeat(40_000));
+    tokio::select! {
+        _ = engine.score(prompt.clone(), vec![continuation], Class::Fix) => panic!("too fast"),
+        () = until_fed(&fed, 400) => {}
+    }
+    while engine.stats().prefixes == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(engine.cache_bytes().await.unwrap() <= 4 * 210);
+}
+
+#[tokio::test]
+async fn a_prompt_of_one_token_waits_for_no_long_one() {
+    let script = letters().delay(Duration::from_millis(1));
+    let fed = script.fed();
+    let engine = Engine::scripted(script);
+    let _reader = engine.submit(job(&engine, &"x".repeat(40_000), 1)).unwrap();
+    until_fed(&fed, 200).await;
+    let mut short = job(&engine, "", 2);
+    short.prompt = vec![65];
+    assert_eq!(rest(&mut engine.submit(short).unwrap()).await.len(), 2);
+    assert!(engine.stats().tokens_prefilled < 30_000, "{:?}", engine.stats());
 }
 
 #[tokio::test]
