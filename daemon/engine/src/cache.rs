@@ -17,7 +17,7 @@ use mlx_rs::{Array, error::Exception};
 
 use crate::config::KvPacking;
 
-pub(crate) use compressed::Compressed;
+pub(crate) use compressed::{Compressed, bytes_max as compressed_bytes_max};
 pub(crate) use full::Full;
 pub(crate) use latent::Latent;
 pub(crate) use quantized::{KvParts, Quantized};

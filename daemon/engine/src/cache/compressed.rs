@@ -27,6 +27,11 @@ struct Rows {
     open: Option<(Array, Array)>,
 }
 
+/// Bytes that a sequence takes at most with all its places, if each of them takes so many.
+pub(crate) fn bytes_max(place: u64) -> u64 {
+    place * (1 + Places::<Rows>::default().count_max() as u64)
+}
+
 /// The names of the arrays in a file.
 const NAMES: [&str; 5] = ["window", "groups", "index_keys", "open_latents", "open_gates"];
 

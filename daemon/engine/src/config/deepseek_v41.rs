@@ -229,6 +229,18 @@ impl DeepseekV41 {
         };
         self.layers.iter().map(layer).sum::<usize>() as u64
     }
+
+    /// Bytes of the windows and open groups in fp32, of a sequence of `context` tokens; every place that it can come back to takes as many.
+    pub(super) fn bytes_per_place(&self, context: usize) -> u64 {
+        let rows = |layer: &Layer| {
+            let open =
+                if layer.compresses { layer.ratio.saturating_sub(1).min(context) } else { 0 };
+            // A latent and a gate.
+            (self.window.min(context) + 2 * open) as u64
+        };
+        let rows: u64 = self.layers.iter().map(rows).sum();
+        rows * (size_of::<f32>() * self.head_dim) as u64
+    }
 }
 
 fn layers(reader: &Reader<'_>) -> Result<Vec<Layer>, Wrong> {

@@ -2,7 +2,7 @@
 
 use super::{Family, FeedForward, KvPacking, Mixer, ModelConfig, Shared};
 use crate::{
-    cache::{recurrent_bytes_max, ring},
+    cache::{compressed_bytes_max, recurrent_bytes_max, ring},
     models::gdn::BLOCK_LEN,
 };
 
@@ -116,11 +116,12 @@ impl ModelConfig {
                     ..of_keys(self.kv, gdn.count(Mixer::Attention), heads, dim)
                 }
             }
-            other => {
+            family @ Family::DeepseekV41(model) => {
                 let number = size_of::<f32>() as u64;
                 Footprint {
-                    per_token: other.bytes_per_token(self.kv) / number,
-                    scores: other.scores(),
+                    per_token: family.bytes_per_token(self.kv) / number,
+                    state: compressed_bytes_max(model.bytes_per_place(self.context_max)),
+                    scores: family.scores(),
                     wide: 8 * stream,
                     ..Footprint::default()
                 }

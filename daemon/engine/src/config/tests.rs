@@ -324,3 +324,18 @@ fn biases_of_attention_are_those_that_the_configuration_names() {
     let refused = Wrong::Key("attention_bias is not supported here".to_owned());
     assert_eq!(parse(minimax).unwrap_err(), refused);
 }
+
+#[test]
+fn the_windows_of_deepseek_v41_and_their_places_are_counted() {
+    let state = |context: usize| {
+        let json = json!({
+            "model_type": "deepseek_v41", "hidden_size": 64, "vocab_size": 100, "num_hidden_layers": 2, "head_dim": 128,
+            "sliding_window": 100, "compress_ratios": [0, 4], "kv_source_layer_ids": [1],
+            "max_position_embeddings": context,
+        });
+        parse(json).unwrap().footprint().state
+    };
+    // The sequence and 24 places; two windows, three latents and three gates.
+    assert_eq!(state(5000), 25 * (100 + 100 + 3 + 3) * 128 * 4);
+    assert_eq!(state(2), 25 * (2 + 2 + 2 + 2) * 128 * 4);
+}
