@@ -331,15 +331,7 @@ impl Decode {
         let raw = self.sampler.raw(token).filter(|_| is_changed);
         let logprob = raw.unwrap_or(logits[token as usize]) - outlook.normaliser;
         self.tape.push(token);
-        let mut finish = if facts.eos.contains(&token) || self.limits.stop.contains(&token) {
-            Some(Finish::Stop)
-        } else if self.tape.len() >= self.limits.tokens_max as usize
-            || self.len() >= facts.context_max
-        {
-            Some(Finish::Length)
-        } else {
-            None
-        };
+        let mut finish = self.end_at(token, facts);
         let mut settled = self.tape.len();
         if let Some(watch) = &mut self.watch {
             let verdict = watch.look(&self.tape);
@@ -369,6 +361,16 @@ impl Decode {
             rewound_to: None,
             finish,
         }))
+    }
+
+    /// Whether the sequence ends with `token`, which is on its tape.
+    fn end_at(&self, token: TokenId, facts: &Facts) -> Option<Finish> {
+        if facts.eos.contains(&token) || self.limits.stop.contains(&token) {
+            return Some(Finish::Stop);
+        }
+        let is_full =
+            self.tape.len() >= self.limits.tokens_max as usize || self.len() >= facts.context_max;
+        is_full.then_some(Finish::Length)
     }
 }
 
