@@ -49,7 +49,6 @@ pub(crate) enum LayerCache {
     Recurrent(Recurrent),
 }
 
-#[allow(dead_code, reason = "for the families and the disk tier that follow")]
 impl Cache {
     pub(crate) fn new(layers: Vec<LayerCache>) -> Self {
         Self { layers, len: 0 }
@@ -141,16 +140,7 @@ impl Cache {
     }
 }
 
-#[allow(dead_code, reason = "for the families and the disk tier that follow")]
 impl LayerCache {
-    /// The keys and values of a layer that keeps all as they are.
-    pub(crate) fn full(&mut self) -> Result<&mut Full, Exception> {
-        match self {
-            LayerCache::Full(full) => Ok(full),
-            _ => Err(other_kind()),
-        }
-    }
-
     /// The latents of a layer with latent attention.
     pub(crate) fn latent(&mut self) -> Result<&mut Latent, Exception> {
         match self {

@@ -71,7 +71,6 @@ pub(crate) struct Sequences<'c> {
 }
 
 /// One sequence's part of a layer's work.
-#[allow(dead_code, reason = "for the families and the disk tier that follow")]
 pub(crate) struct Seen<'a> {
     /// Which sequence of the pass it is.
     pub(crate) index: usize,
@@ -83,7 +82,6 @@ pub(crate) struct Seen<'a> {
     pub(crate) memory: &'a mut LayerCache,
 }
 
-#[allow(dead_code, reason = "for the families and the disk tier that follow")]
 impl<'c> Sequences<'c> {
     pub(crate) fn new(parts: impl IntoIterator<Item = (usize, &'c mut Cache)>) -> Sequences<'c> {
         let (lens, caches) = parts.into_iter().map(|(len, cache)| (len as i32, cache)).unzip();

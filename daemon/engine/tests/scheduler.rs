@@ -54,6 +54,16 @@ async fn alone(engine: &Engine, prompt: &[TokenId]) -> Vec<Step> {
     take(&mut engine.submit(job(prompt, TOKENS)).unwrap(), TOKENS as usize).await
 }
 
+/// What every job gets alone; nothing is kept of it.
+async fn each_alone(engine: &Engine, prompts: &[Vec<TokenId>]) -> Vec<Vec<Step>> {
+    let mut expected = Vec::new();
+    for prompt in prompts {
+        expected.push(alone(engine, prompt).await);
+    }
+    engine.shrink_to(0).unwrap();
+    expected
+}
+
 /// Equal up to rounding. Where two tokens are as likely as each other, either may be drawn, and what follows is another text.
 fn assert_close(what: &str, told: &[Step], expected: &[Step]) {
     for (step, (one, other)) in told.iter().zip(expected).enumerate() {
@@ -90,11 +100,7 @@ fn a_batch_of_eight_gives_each_what_it_gets_alone() {
         let engine = load(&checkpoint.dir);
         let prompts = prompts(&checkpoint);
         block_on(async {
-            let mut expected = Vec::new();
-            for prompt in &prompts {
-                expected.push(alone(&engine, prompt).await);
-            }
-            engine.shrink_to(0).unwrap();
+            let expected = each_alone(&engine, &prompts).await;
             let mut sequences: Vec<Sequence> =
                 prompts.iter().map(|prompt| engine.submit(job(prompt, TOKENS)).unwrap()).collect();
             for (index, sequence) in sequences.iter_mut().enumerate() {
@@ -115,11 +121,7 @@ fn who_joins_leaves_and_is_cancelled_changes_nothing_for_the_others() {
         let engine = load(&checkpoint.dir);
         let prompts = prompts(&checkpoint);
         block_on(async {
-            let mut expected = Vec::new();
-            for prompt in &prompts {
-                expected.push(alone(&engine, prompt).await);
-            }
-            engine.shrink_to(0).unwrap();
+            let expected = each_alone(&engine, &prompts).await;
             let submit = |index: usize| {
                 let mut job = job(&prompts[index], TOKENS);
                 job.limits.ahead_max = 2;

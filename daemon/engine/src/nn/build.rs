@@ -55,7 +55,6 @@ pub(crate) struct SwitchNames {
     pub(crate) bias: bool,
 }
 
-#[allow(dead_code, reason = "for the families and the disk tier that follow")]
 impl<'s> Builder<'s> {
     /// The pass that checks and counts.
     pub(crate) fn check(shards: &'s Shards, quantization: &'s Quantization) -> Builder<'s> {
