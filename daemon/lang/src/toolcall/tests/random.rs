@@ -1,38 +1,9 @@
 //! Tool calls in every format, at random: what is written reads back, and rubbish does no harm.
 
-use lang::toolcall::{End, Event, Format, Parser, Tool, ToolCall, all};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
-fn tools() -> Vec<Tool> {
-    let tool = |name: &str, properties: Value| Tool {
-        name: name.to_owned(),
-        parameters: json!({"type": "object", "properties": properties}),
-    };
-    vec![
-        tool(
-            "edit",
-            json!({"path": {"type": "string"}, "old": {"type": "string"}, "new": {"type": "string"}}),
-        ),
-        tool(
-            "run",
-            json!({"command": {"type": "string"}, "timeout": {"type": "integer"}, "env": {"type": "object"}, "tags": {"type": "array"}, "quick": {"type": "boolean"}, "limit": {"type": ["number", "null"]}}),
-        ),
-    ]
-}
-
-/// Neighbouring texts as one.
-fn joined(events: Vec<Event>) -> Vec<Event> {
-    let mut joined: Vec<Event> = Vec::new();
-    for event in events {
-        match (joined.last_mut(), event) {
-            (Some(Event::Text(text)), Event::Text(more)) => text.push_str(&more),
-            (Some(Event::Reasoning(text)), Event::Reasoning(more)) => text.push_str(&more),
-            (_, event) => joined.push(event),
-        }
-    }
-    joined
-}
+use super::*;
 
 /// Bare values may contain what would be taken for marks.
 fn may_be_ambiguous(format: &Format) -> bool {
