@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{
-    Class, Engine, EngineError, Finish, Job, Limits, Sampling, Sequence, SubmitError, TokenId,
+    Class, Engine, EngineError, Finish, Job, Limits, Sampling, Sequence, Speculation, SubmitError,
+    TokenId,
 };
 
 use crate::ban::{Bans, Guard};
@@ -110,6 +111,8 @@ impl<'e> Writer<'e> {
             },
             class: manner.class,
             soul: None,
+            lookup: Vec::new(),
+            speculation: Speculation::Auto,
         })?;
         Ok(Writer {
             engine,

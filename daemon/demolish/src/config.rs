@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use serde_json::Value as Json;
 
 pub use read::{Layers, Loaded, Problem};
-pub use value::{Kind, KvBits, LogLevel, Speculation, Value};
+pub use value::{Drafts, Kind, KvBits, LogLevel, Speculation, Value};
 
 /// Who may set a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +150,8 @@ settings! {
         user path: Option<PathBuf> = None;
         /// The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
         user agent_path: Option<PathBuf> = None;
+        /// Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay, `off` never. The text is the same.
+        project speculation: Drafts = Drafts::Auto;
         /// The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
         user memory_max_gib: f64 = 0.0, 0..=4096;
         /// The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.

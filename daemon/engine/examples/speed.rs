@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use engine::{Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, TokenId};
+use engine::{Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, Speculation, TokenId};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -40,6 +40,8 @@ async fn main() {
             limits: Limits { tokens_max: decode_len as u32 + 1, stop: Vec::new(), ahead_max: 64 },
             class: Class::Typing,
             soul: None,
+            lookup: Vec::new(),
+            speculation: Speculation::Auto,
         };
         let started = Instant::now();
         let mut sequence = engine.submit(job).expect("an idle engine takes it");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::memory::words;
+use crate::{memory::words, speculate::Speculation};
 
 /// How to load a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct LoadOptions {
     pub kv_bits: Option<u8>,
     /// The most bytes of caches that are kept for later jobs; `None`: half of what the weights leave, and at least 512 MiB.
     pub kept_bytes_max: Option<u64>,
+    /// Whether jobs may be speculated for; one that says [`Speculation::Off`] is not, whatever this says.
+    pub speculation: Speculation,
 }
 
 impl LoadOptions {
@@ -29,6 +31,7 @@ impl LoadOptions {
         context_max: None,
         kv_bits: None,
         kept_bytes_max: None,
+        speculation: Speculation::Auto,
     };
     /// For comparisons with mlx-lm: the same operations in the same order.
     pub const PARITY: LoadOptions = LoadOptions { compute: Compute::Parity, ..Self::AUTO };

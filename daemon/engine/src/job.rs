@@ -1,6 +1,8 @@
 //! The words that callers and the engine thread share: what a job is, what a step is, and what can go wrong.
 
-use crate::sampling::Sampling;
+use std::sync::Arc;
+
+use crate::{sampling::Sampling, speculate::Speculation};
 
 /// A token of the model's vocabulary.
 pub type TokenId = u32;
@@ -23,6 +25,11 @@ pub struct Job {
     pub class: Class,
     /// The adapter to compute with, as [`crate::Engine::mount`] called it.
     pub soul: Option<SoulId>,
+    /// Texts that the answer may repeat, beside the prompt: open documents, earlier answers. They are looked up for drafts, and never
+    /// change what is written.
+    pub lookup: Vec<Arc<[TokenId]>>,
+    /// Whether several tokens may be computed at once on the supposition that they will be drawn.
+    pub speculation: Speculation,
 }
 
 /// The urgency of a job. An earlier class pre-empts a later one at token and at prefill-chunk boundaries.
@@ -60,6 +67,14 @@ pub trait Constraint: Send {
     /// computes them, once before each `apply` and with the same tape, so what takes less time than the model costs nothing.
     fn prepare(&mut self, tape: &[TokenId]) {
         let _ = tape;
+    }
+
+    /// The tokens that come next whatever the model thinks, because `apply` would leave no other, one after the other: empty where it
+    /// would leave a choice. They are computed in one pass and go on the tape without `prepare` and `apply`, so the next tape that
+    /// those see may be several tokens longer than the last. Runs on the engine thread before a pass; what is not used is asked again.
+    fn forced(&mut self, tape: &[TokenId]) -> Vec<TokenId> {
+        let _ = tape;
+        Vec::new()
     }
 
     /// The tape was cut back to `len` tokens.

@@ -37,6 +37,7 @@ mod run;
 mod sample;
 mod sampling;
 mod sequence;
+mod speculate;
 mod spill;
 mod stats;
 mod thread;
@@ -60,6 +61,7 @@ pub use crate::{
     profile::{Profile, Thinking},
     sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},
     sequence::{Fork, Mark, Sequence},
+    speculate::Speculation,
     spill::Spill,
     stats::Stats,
     token_set::TokenSet,

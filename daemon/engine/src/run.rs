@@ -187,7 +187,7 @@ pub(crate) struct Decode {
 
 impl Decode {
     pub(crate) fn new(id: u64, job: Job, facts: &Facts) -> Self {
-        let Job { prompt, constraint, sampling, limits, class, soul: _ } = job;
+        let Job { prompt, constraint, sampling, limits, class, .. } = job;
         let is_watched = match sampling.guard {
             Guard::ByClass => class >= Class::Agent,
             Guard::On => true,

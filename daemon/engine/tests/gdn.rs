@@ -11,7 +11,7 @@ use std::{fs, path::Path, time::Duration};
 use checkpoint::{Checkpoint, fixture, read_safetensors};
 use engine::{
     Bare, Class, Compute, Constraint, Engine, Fork, Job, Limits, LoadOptions, Sampling, Sequence,
-    Spill, Step, TokenId,
+    Speculation, Spill, Step, TokenId,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -125,6 +125,8 @@ fn job(prompt: &[TokenId], tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 3 },
         class: Class::Typing,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

@@ -13,8 +13,8 @@ use std::{
 };
 
 use engine::{
-    Class, Constraint, Engine, Finish, Guard, Job, Limits, Sampling, Script, Sequence, Step,
-    TokenId,
+    Class, Constraint, Engine, Finish, Guard, Job, Limits, Sampling, Script, Sequence, Speculation,
+    Step, TokenId,
 };
 
 /// A model that says "start" and then "go\n" for ever; where it may not, it says `otherwise` and goes on with that.
@@ -52,6 +52,8 @@ fn job(engine: &Engine, class: Class) -> Job {
         limits: Limits { tokens_max: 600, stop: Vec::new(), ahead_max: 4 },
         class,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

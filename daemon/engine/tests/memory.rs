@@ -12,7 +12,8 @@ use std::{fs, path::Path};
 
 use checkpoint::{Checkpoint, fixture, read_safetensors};
 use engine::{
-    Class, Compute, Engine, Job, Limits, LoadError, LoadOptions, Sampling, SubmitError, Survey,
+    Class, Compute, Engine, Job, Limits, LoadError, LoadOptions, Sampling, Speculation,
+    SubmitError, Survey,
 };
 use serde_json::{Value, json};
 
@@ -92,6 +93,8 @@ fn job(prompt: &[u32], tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 0 },
         class: Class::Agent,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

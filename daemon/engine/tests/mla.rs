@@ -16,7 +16,9 @@ use std::{fs, path::Path};
 
 use checkpoint::{Checkpoint, fixture, fixtures};
 use compare::{FAST, PARITY, distance, is_half};
-use engine::{Bare, Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, Sequence, Step};
+use engine::{
+    Bare, Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, Sequence, Speculation, Step,
+};
 use serde_json::{Value, json};
 
 const ARCHITECTURES: [&str; 6] =
@@ -94,7 +96,16 @@ async fn three_at_once_get_what_each_gets_alone() {
             let limits = Limits { tokens_max: 10, stop: Vec::new(), ahead_max: 10 };
             let (prompt, sampling, class) = (prompt.to_vec(), Sampling::GREEDY, Class::Agent);
             engine
-                .submit(Job { prompt, constraint: None, sampling, limits, class, soul: None })
+                .submit(Job {
+                    prompt,
+                    constraint: None,
+                    sampling,
+                    limits,
+                    class,
+                    soul: None,
+                    lookup: Vec::new(),
+                    speculation: Speculation::Auto,
+                })
                 .unwrap()
         };
         // One that comes to where the indexer begins to choose while it is decoded, and two beyond.

@@ -23,7 +23,7 @@ use checkpoint::{fixture, read_safetensors};
 use damage::{edit_config, edit_tensors, scratch};
 use engine::{
     ChatMessage, Class, Compute, Constraint, Engine, Job, Limits, LoadError, LoadOptions, Sampling,
-    Sequence, Step, TokenId,
+    Sequence, Speculation, Step, TokenId,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -40,6 +40,8 @@ fn job(prompt: &[TokenId], tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 3 },
         class: Class::Typing,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

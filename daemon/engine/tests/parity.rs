@@ -17,7 +17,7 @@ mod compare;
 
 use checkpoint::{Checkpoint, fixtures};
 use compare::{FAST, best, distance, distances, is_comparable, is_fine, is_half, tolerance};
-use engine::{Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, Step};
+use engine::{Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, Speculation, Step};
 
 #[test]
 fn logits_are_those_of_mlx_lm() {
@@ -98,6 +98,8 @@ async fn decode(engine: &Engine, checkpoint: &Checkpoint) -> Vec<Step> {
         },
         class: Class::Typing,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     };
     let mut sequence = engine.submit(job).unwrap();
     let mut steps = Vec::new();

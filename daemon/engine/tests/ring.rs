@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 
 use checkpoint::{Checkpoint, fixture, fixtures};
 use compare::{FAST, PARITY, distance};
-use engine::{Bare, Class, Engine, Job, Limits, LoadError, LoadOptions, Sampling};
+use engine::{Bare, Class, Engine, Job, Limits, LoadError, LoadOptions, Sampling, Speculation};
 use proptest::prelude::*;
 
 /// Rows beyond a window that a cache keeps (`MARGIN_ROWS`).
@@ -264,6 +264,8 @@ async fn a_batch_of_three_gives_each_what_it_gets_alone() {
             limits: Limits { tokens_max: 24, stop: Vec::new(), ahead_max: 24 },
             class: Class::Agent,
             soul: None,
+            lookup: Vec::new(),
+            speculation: Speculation::Auto,
         };
         let prompts = [&checkpoint.prompt[..], &checkpoint.prompt[1..20], &checkpoint.prompt[2..]];
         let mut alone = Vec::new();

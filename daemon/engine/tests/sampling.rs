@@ -6,8 +6,8 @@ use std::{
 };
 
 use engine::{
-    Class, Constraint, Engine, EngineError, Job, Limits, Penalty, Sampling, Script, Sequence, Step,
-    SubmitError, TokenId, TokenSet,
+    Class, Constraint, Engine, EngineError, Job, Limits, Penalty, Sampling, Script, Sequence,
+    Speculation, Step, SubmitError, TokenId, TokenSet,
 };
 
 fn job(engine: &Engine, prompt: &str, tokens_max: u32) -> Job {
@@ -18,6 +18,8 @@ fn job(engine: &Engine, prompt: &str, tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
         class: Class::Agent,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use checkpoint::{Checkpoint, fixtures};
 use engine::{
-    Class, Compute, Engine, Fork, Job, Limits, LoadOptions, Sampling, Sequence, Spill, Step,
-    TokenId,
+    Class, Compute, Engine, Fork, Job, Limits, LoadOptions, Sampling, Sequence, Speculation, Spill,
+    Step, TokenId,
 };
 
 /// What a logarithm of a probability in fp32 may differ by, because sums are added up in another order.
@@ -29,6 +29,8 @@ fn job(prompt: &[TokenId], tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: tokens_max },
         class: Class::Agent,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 use checkpoint::{Checkpoint, fixture, read_folder, read_safetensors};
 use engine::{
     Bare, Class, Compute, Engine, EngineError, Job, Limits, LoadOptions, MountError, Sampling,
-    SoulId, TokenId,
+    SoulId, Speculation, TokenId,
 };
 use serde_json::{Value, json};
 
@@ -86,6 +86,8 @@ fn job(prompt: &[TokenId], tokens_max: u32, soul: Option<SoulId>) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
         class: Class::Agent,
         soul,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::{Class, Constraint, Engine, Job, Limits, Sampling, TokenId};
+use engine::{Class, Constraint, Engine, Job, Limits, Sampling, Speculation, TokenId};
 
 use super::report::{Report, Row, Samples};
 use crate::config::read::{self, Layers};
@@ -88,6 +88,8 @@ fn job(
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max },
         class: Class::Typing,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

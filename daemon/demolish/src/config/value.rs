@@ -191,6 +191,44 @@ impl Value for LogLevel {
     }
 }
 
+/// Whether tokens are computed before they are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drafts {
+    /// Where it pays.
+    Auto,
+    /// Never.
+    Off,
+}
+
+const DRAFTS: &[&str] = &["auto", "off"];
+
+impl Drafts {
+    /// As the engine is told it.
+    #[must_use]
+    pub fn speculation(self) -> engine::Speculation {
+        match self {
+            Drafts::Auto => engine::Speculation::Auto,
+            Drafts::Off => engine::Speculation::Off,
+        }
+    }
+}
+
+impl Value for Drafts {
+    fn kind() -> Kind {
+        Kind::Choice(DRAFTS)
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        match json.as_str() {
+            Some("auto") => Ok(Drafts::Auto),
+            Some("off") => Ok(Drafts::Off),
+            _ => Err(expected::<Self>()),
+        }
+    }
+    fn write(&self) -> Json {
+        Json::from(DRAFTS[*self as usize])
+    }
+}
+
 /// Who is shown what nobody has typed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speculation {

@@ -26,6 +26,7 @@ pub(crate) fn options(settings: &config::Model) -> LoadOptions {
         memory_max: (bytes > 0).then_some(bytes),
         context_max: (context > 0).then_some(context),
         kv_bits: settings.kv_bits.bits(),
+        speculation: settings.speculation.speculation(),
         ..LoadOptions::AUTO
     }
 }

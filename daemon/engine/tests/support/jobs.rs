@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "shared by several test binaries, which use different parts")]
 
-use engine::{Class, Engine, Job, Limits, Sampling, Script, Sequence, Step, TokenId};
+use engine::{Class, Engine, Job, Limits, Sampling, Script, Sequence, Speculation, Step, TokenId};
 
 pub(crate) fn job(engine: &Engine, prompt: &str, tokens_max: u32) -> Job {
     Job {
@@ -12,6 +12,8 @@ pub(crate) fn job(engine: &Engine, prompt: &str, tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
         class: Class::Typing,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use engine::{
-    Class, Constraint, Engine, Job, Limits, Penalty, Sampling, Script, Sequence, TokenId, TokenSet,
+    Class, Constraint, Engine, Job, Limits, Penalty, Sampling, Script, Sequence, Speculation,
+    TokenId, TokenSet,
 };
 
 use super::super::report::{Row, Samples};
@@ -85,6 +86,8 @@ fn job() -> Job {
         limits: Limits { tokens_max: WRITTEN, stop: Vec::new(), ahead_max: WRITTEN },
         class: Class::Agent,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

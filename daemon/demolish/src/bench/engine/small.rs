@@ -4,7 +4,10 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use engine::{Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, Sequence, Step, TokenId};
+use engine::{
+    Class, Compute, Engine, Job, Limits, LoadOptions, Sampling, Sequence, Speculation, Step,
+    TokenId,
+};
 use serde_json::{Map, Value, json};
 
 /// Its sizes.
@@ -72,6 +75,8 @@ pub(super) fn job(prompt: Vec<TokenId>, tokens_max: u32, class: Class) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: tokens_max },
         class,
         soul: None,
+        lookup: Vec::new(),
+        speculation: Speculation::Auto,
     }
 }
 

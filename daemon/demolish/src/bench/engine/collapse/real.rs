@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use engine::{Class, Engine, Guard, Job, Limits, Sampling, TokenId, TokenKinds};
+use engine::{Class, Engine, Guard, Job, Limits, Sampling, Speculation, TokenId, TokenKinds};
 
 use super::super::super::report::Row;
 use super::{Honest, WITHIN, first};
@@ -55,6 +55,8 @@ async fn write(engine: &Engine, prompts: &[&[TokenId]]) -> Result<Vec<Vec<TokenI
             limits: Limits { tokens_max: WRITTEN, stop: Vec::new(), ahead_max: WRITTEN },
             class: Class::Served,
             soul: None,
+            lookup: Vec::new(),
+            speculation: Speculation::Auto,
         };
         sequences.push(engine.submit(job).map_err(|error| error.to_string())?);
     }
