@@ -1,5 +1,7 @@
 //! Bytes as a source of choices. When they are used up, every choice is the first one, so that every body ends.
 
+use std::sync::LazyLock;
+
 /// Words of JSON and of the protocol, odd ones among them.
 const WORDS: &[&str] = &[
     "{",
@@ -104,63 +106,9 @@ const LEAVES: &[&str] = &[
     "{\"_d\":[1,2],\"v\":1e400}",
 ];
 
-/// Names of members that somebody looks for.
-const NAMES: &[&str] = &[
-    "data",
-    "item",
-    "items",
-    "itemDefaults",
-    "editRange",
-    "applyKind",
-    "label",
-    "sortText",
-    "command",
-    "title",
-    "range",
-    "start",
-    "end",
-    "line",
-    "character",
-    "uri",
-    "targetUri",
-    "targetRange",
-    "contents",
-    "kind",
-    "value",
-    "language",
-    "edits",
-    "edit",
-    "changes",
-    "documentChanges",
-    "textDocument",
-    "changeAnnotations",
-    "textEdit",
-    "diagnostics",
-    "context",
-    "from",
-    "to",
-    "resultId",
-    "previousResultId",
-    "isIncomplete",
-    "_d",
-    "v",
-    "position",
-    "contentChanges",
-    "text",
-    "token",
-    "id",
-    "method",
-    "params",
-    "result",
-    "error",
-    "version",
-    "capabilities",
-    "\\u0069d",
-    "registrations",
-    "unregisterations",
-    "section",
-    "message",
-];
+/// Names of members that somebody looks for, one a line, as they stand between quotes; the proxy's property tests use them too.
+static NAMES: LazyLock<Vec<&str>> =
+    LazyLock::new(|| include_str!("../member-names.txt").lines().collect());
 
 /// The choices.
 pub struct Input<'a> {
@@ -230,8 +178,9 @@ impl<'a> Input<'a> {
                 format!("[{}]", elements.join(","))
             }
             _ => {
-                let member =
-                    |input: &mut Self| format!("\"{}\":{}", input.of(NAMES), input.json(depth - 1));
+                let member = |input: &mut Self| {
+                    format!("\"{}\":{}", input.of(&NAMES), input.json(depth - 1))
+                };
                 let members: Vec<String> = (0..self.below(5)).map(|_| member(self)).collect();
                 format!("{{{}}}", members.join(", "))
             }

@@ -3,63 +3,10 @@
 use proptest::prelude::*;
 
 /// Names that something in this crate looks for.
-const NAMES: &[&str] = &[
-    "data",
-    "item",
-    "items",
-    "itemDefaults",
-    "editRange",
-    "applyKind",
-    "label",
-    "sortText",
-    "command",
-    "title",
-    "range",
-    "start",
-    "end",
-    "line",
-    "character",
-    "uri",
-    "targetUri",
-    "targetRange",
-    "targetSelectionRange",
-    "contents",
-    "kind",
-    "value",
-    "language",
-    "edits",
-    "edit",
-    "changes",
-    "documentChanges",
-    "textDocument",
-    "changeAnnotations",
-    "newText",
-    "textEdit",
-    "insert",
-    "replace",
-    "diagnostics",
-    "context",
-    "from",
-    "to",
-    "fromRanges",
-    "resultId",
-    "previousResultId",
-    "isIncomplete",
-    "_d",
-    "v",
-    "position",
-    "location",
-    "parent",
-    "contentChanges",
-    "text",
-    "rangeLength",
-    "startLine",
-    "startCharacter",
-    "oldUri",
-    "newUri",
-    "x",
-    "\\u0064ata",
-];
+/// Names that something in this crate looks for, one a line, as they stand between quotes; shared with the fuzzer.
+fn names() -> Vec<&'static str> {
+    include_str!("../../../../tests/fuzz/member-names.txt").lines().collect()
+}
 
 /// Values that a reader stumbles over.
 const ODD: &[&str] = &[
@@ -98,7 +45,7 @@ const ODD: &[&str] = &[
 pub(crate) fn json() -> impl Strategy<Value = String> {
     let leaf = proptest::sample::select(ODD).prop_map(str::to_owned);
     leaf.prop_recursive(5, 48, 6, |inner| {
-        let name = proptest::sample::select(NAMES);
+        let name = proptest::sample::select(names());
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..5)
                 .prop_map(|all| format!("[{}]", all.join(", "))),
