@@ -1,8 +1,12 @@
-//! The few operations of MLX that mlx-rs does not offer, or not without detours: the only `unsafe` of this crate.
+//! The few operations of MLX that mlx-rs does not offer, or not without detours, and those of our own kernels: the only `unsafe` of
+//! this crate.
 //!
 //! Every array handed to the C functions is alive for the call, and the result is owned by the `Array` that is returned.
 
 #![allow(unsafe_code)]
+
+#[cfg(not(target_os = "macos"))]
+mod native;
 
 use std::ffi::CStr;
 
@@ -12,6 +16,10 @@ use crate::{
     config::{Mode, Packing},
     nn::Parts,
 };
+
+#[cfg(not(target_os = "macos"))]
+#[allow(unused_imports, reason = "the fused layers are to use it")]
+pub(crate) use native::native;
 
 type Result<T> = std::result::Result<T, Exception>;
 

@@ -34,6 +34,7 @@ pub(crate) fn build(tools: &Path, mlx_c: &Path) {
         .flag(shim.join("format.h"))
         .file(one_source(mlx_c, &out))
         .file(shim.join("stream.cpp"))
+        .file(shim.join("native.cpp"))
         .compile_intermediates();
     objects.extend(cc::Build::new().opt_level(2).file(shim.join("blas.c")).compile_intermediates());
     link(&objects, &mlx.join("lib"), &out);

@@ -1,6 +1,11 @@
 //! What the C headers leave out on this platform (see `shim/`), and the switch between the two BLAS libraries.
 
-use crate::mlx_stream;
+use std::{
+    ffi::c_void,
+    os::raw::{c_char, c_int},
+};
+
+use crate::{mlx_array, mlx_stream};
 
 /// On ARM the headers declare these themselves.
 #[cfg(not(target_arch = "aarch64"))]
@@ -37,4 +42,50 @@ unsafe extern "C" {
     pub fn demolish_blas_use(stream: mlx_stream, openblas: bool) -> ::std::os::raw::c_int;
     /// The most threads that OpenBLAS may use for one big product; small ones are computed by one.
     pub fn demolish_blas_threads(threads: ::std::os::raw::c_int);
+    /// A node of the graph that calls `run` with `work` on the thread of `stream`. It owns `work` from the call on, whatever the
+    /// status, and gives it to `drop` once. An array per output is written to `results` if the status is 0.
+    pub fn demolish_native(
+        results: *mut mlx_array,
+        inputs: *const mlx_array,
+        input_count: usize,
+        outputs: *const demolish_output,
+        output_count: usize,
+        stream: mlx_stream,
+        work: *mut c_void,
+        run: demolish_run,
+        drop: demolish_drop,
+    ) -> c_int;
 }
+
+/// Arrays of operations of our own have at most so many axes.
+pub const DEMOLISH_AXES_MAX: usize = 5;
+
+/// An array as such an operation sees it: strides in elements, that of the last axis is 1.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct demolish_view {
+    pub data: *mut c_char,
+    pub strides: [i64; DEMOLISH_AXES_MAX],
+    pub shape: [i32; DEMOLISH_AXES_MAX],
+    pub axes: i32,
+    pub dtype: i32,
+}
+
+/// A result. `reuse` is the input whose buffer it takes over, or with a copy of which it begins where others hold that; -1: none.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct demolish_output {
+    pub shape: *const c_int,
+    pub axes: c_int,
+    pub dtype: c_int,
+    pub reuse: c_int,
+}
+
+pub type demolish_run = unsafe extern "C" fn(
+    work: *mut c_void,
+    inputs: *const demolish_view,
+    input_count: usize,
+    outputs: *mut demolish_view,
+    output_count: usize,
+);
+pub type demolish_drop = unsafe extern "C" fn(work: *mut c_void);
