@@ -23,7 +23,7 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub(crate) line: Line,
     info: ModelInfo,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
 }
 
 impl Engine {
@@ -66,8 +66,8 @@ impl Engine {
         Engine::new(line, info, tokenizer)
     }
 
-    fn new(line: Line, info: ModelInfo, tokenizer: Tokenizer) -> Engine {
-        Engine { inner: Arc::new(Inner { line, info, tokenizer }) }
+    fn new(line: Line, info: ModelInfo, tokenizer: impl Into<Arc<Tokenizer>>) -> Engine {
+        Engine { inner: Arc::new(Inner { line, info, tokenizer: tokenizer.into() }) }
     }
 
     /// Whether anybody else holds it, or a sequence of it.

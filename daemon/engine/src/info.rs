@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::{memory::words, speculate::Speculation};
+use crate::{memory::words, remote::Capabilities, speculate::Speculation};
 
 /// How to load a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,9 @@ pub struct ModelInfo {
     pub compute: Compute,
     /// Keys of config.json that the engine does not know and therefore ignored.
     pub config_unknown: Vec<String>,
+    /// What the server can do that runs it; `None`: it runs in this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Box<Capabilities>>,
 }
 
 /// A model directory that cannot be loaded. Nothing stays in memory.
@@ -161,6 +164,9 @@ pub enum LoadError {
     /// The backend could not be started.
     #[error("the engine cannot start: {0}")]
     Backend(String),
+    /// The server that is to run it: its address, what it did, and what helps.
+    #[error("{0}")]
+    Remote(String),
 }
 
 /// An adapter that cannot be mounted. The model and what is mounted already stay as they are.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{sampling::Sampling, speculate::Speculation};
+use crate::{grammar::Grammar, sampling::Sampling, speculate::Speculation};
 
 /// A token of the model's vocabulary.
 pub type TokenId = u32;
@@ -75,6 +75,13 @@ pub trait Constraint: Send {
     fn forced(&mut self, tape: &[TokenId]) -> Vec<TokenId> {
         let _ = tape;
         Vec::new()
+    }
+
+    /// What it allows, as far as that can be written down: for a server that can keep to a grammar and to no mask. What comes
+    /// back is shown to `apply` nevertheless, in rows that know of the token that was drawn and of some of the likeliest alone;
+    /// every other logit is negative infinity.
+    fn grammar(&self) -> Option<Grammar> {
+        None
     }
 
     /// The tape was cut back to `len` tokens.
@@ -200,4 +207,8 @@ pub enum EngineError {
     /// The job was not accepted.
     #[error("{0}")]
     Refused(String),
+    /// The server that runs the model did not do what it was asked: its address, what it did, and what helps. The sequence can be
+    /// rewound, and then asks again.
+    #[error("{0}")]
+    Remote(String),
 }

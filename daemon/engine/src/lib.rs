@@ -6,7 +6,7 @@
 //! What this crate must not do: know of text beyond the tokenizer, of languages, editors or files other than the model's own.
 //!
 //! Where to read next: `job` has the vocabulary of types, `thread` the scheduler, `backend` the two backends (`mlx` computes,
-//! `scripted` replays what a test wrote down), `sample` the draw.
+//! `scripted` replays what a test wrote down), `sample` the draw, `remote` the same jobs on somebody else's server.
 
 mod backend;
 #[cfg(feature = "mlx")]
@@ -19,6 +19,7 @@ mod ending;
 mod engine;
 mod fair;
 mod files;
+mod grammar;
 mod guard;
 mod info;
 mod job;
@@ -33,6 +34,7 @@ mod ops;
 mod prefix;
 mod profile;
 mod question;
+mod remote;
 mod run;
 mod sample;
 mod sampling;
@@ -52,6 +54,7 @@ pub use crate::{
     backend::scripted::Script,
     ending::end_all,
     engine::Engine,
+    grammar::Grammar,
     guard::{Collapse, Detector, Guard, TokenKinds},
     info::{Compute, LoadError, LoadOptions, ModelInfo, MountError},
     job::{
@@ -59,6 +62,7 @@ pub use crate::{
     },
     memory::{MemoryPlan, ModePlan, Survey},
     profile::{Profile, Thinking},
+    remote::{Capabilities, Prompts, Structured, Words},
     sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},
     sequence::{Fork, Mark, Sequence},
     speculate::Speculation,

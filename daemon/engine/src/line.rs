@@ -17,7 +17,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, futures::Notified, oneshot};
 
 use crate::{
     info::MountError,
@@ -46,6 +46,8 @@ pub(crate) struct Line {
 pub(crate) struct Shared {
     board: Mutex<Board>,
     bell: Condvar,
+    /// The same for a thread that waits for a network too.
+    chime: Notify,
     /// Questions that are not answered.
     questions: Arc<AtomicUsize>,
 }
@@ -202,6 +204,7 @@ impl Line {
             shared: Arc::new(Shared {
                 board: Mutex::default(),
                 bell: Condvar::new(),
+                chime: Notify::new(),
                 questions: Arc::default(),
             }),
             thread: None,
@@ -214,7 +217,7 @@ impl Line {
         let at = board.stats.ticks;
         board.inbox.push_back(Request::Job { id, at, job });
         drop(board);
-        self.shared.bell.notify_one();
+        self.shared.ring();
         Ok(id)
     }
 
@@ -237,7 +240,7 @@ impl Line {
         let len = cut.map_or(len, |cut| len.min(cut));
         board.inbox.push_back(Request::Fork { from, len, first, at, forks });
         drop(board);
-        self.shared.bell.notify_one();
+        self.shared.ring();
         Ok(ids)
     }
 
@@ -252,7 +255,7 @@ impl Line {
         let at = board.stats.ticks;
         board.inbox.push_back(Request::Ask { class, at, ask, ticket });
         drop(board);
-        self.shared.bell.notify_one();
+        self.shared.ring();
         Ok(())
     }
 
@@ -262,7 +265,7 @@ impl Line {
         board.accepts()?;
         board.inbox.push_back(request);
         drop(board);
-        self.shared.bell.notify_one();
+        self.shared.ring();
         Ok(())
     }
 
@@ -279,7 +282,7 @@ impl Line {
         if let Some(step) = mailbox.steps.pop_front() {
             mailbox.cut = mailbox.cut.filter(|&cut| step.position < cut);
             drop(board);
-            self.shared.bell.notify_one(); // There is room to run ahead again.
+            self.shared.ring(); // There is room to run ahead again.
             return Poll::Ready(Ok(Some(step)));
         }
         if let Some(reason) = down {
@@ -293,7 +296,7 @@ impl Line {
         }
         mailbox.waiter = Some(context.waker().clone());
         drop(board);
-        self.shared.bell.notify_one();
+        self.shared.ring();
         Poll::Pending
     }
 
@@ -330,7 +333,7 @@ impl Line {
             None => {}
         }
         drop(board);
-        self.shared.bell.notify_one();
+        self.shared.ring();
     }
 
     pub(crate) fn release(&self, id: u64) {
@@ -345,7 +348,7 @@ impl Line {
             );
         }
         drop(board);
-        self.shared.bell.notify_one();
+        self.shared.ring();
     }
 
     /// Ends the thread after the unit of work that it is at, and waits for that: the weights are gone then, and nothing of MLX
@@ -398,16 +401,33 @@ impl Shared {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Wakes the thread.
+    fn ring(&self) {
+        self.bell.notify_one();
+        self.chime.notify_one();
+    }
+
+    fn ring_all(&self) {
+        self.bell.notify_all();
+        self.chime.notify_one();
+    }
+
+    /// Ready when the bell was rung since the last time.
+    #[allow(dead_code, reason = "the threads of remote engines wait for it")]
+    pub(crate) fn rung(&self) -> Notified<'_> {
+        self.chime.notified()
+    }
+
     /// Has the thread end after the unit of work that it is at.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-        self.bell.notify_one();
+        self.ring();
     }
 
     /// Says something to the thread that it waits for itself, so that it needs no room.
     pub(crate) fn tell(&self, request: Request) {
         self.lock().inbox.push_back(request);
-        self.bell.notify_one();
+        self.ring();
     }
 
     /// Waits for the bell, until `until` at most. Callers look at the board again afterwards.
@@ -432,7 +452,7 @@ impl Shared {
         let mut board = self.lock();
         board.closed = true;
         board.exiting = true;
-        self.bell.notify_all();
+        self.ring_all();
         let stopped = self.bell.wait_timeout_while(board, patience, |board| !board.gone);
         drop(stopped);
     }
@@ -440,7 +460,7 @@ impl Shared {
     /// The thread touches nothing of the backend any more.
     pub(crate) fn leave(&self) {
         self.lock().gone = true;
-        self.bell.notify_all();
+        self.ring_all();
     }
 
     /// The thread is about to go: everyone who waits is told, and everyone who comes later.
@@ -451,7 +471,7 @@ impl Shared {
         let waiters: Vec<Waker> =
             board.mailboxes.values_mut().filter_map(|mailbox| mailbox.waiter.take()).collect();
         drop(board);
-        self.bell.notify_all();
+        self.ring_all();
         waiters.into_iter().for_each(Waker::wake);
     }
 }

@@ -151,6 +151,7 @@ impl Directory {
             }),
             compute: mode.compute,
             config_unknown: config.unknown.clone(),
+            remote: None,
         }
     }
 }

@@ -151,6 +151,7 @@ pub(crate) fn start(script: Script) -> (Line, ModelInfo, Tokenizer) {
         quantization: None,
         compute: Compute::Parity,
         config_unknown: Vec::new(),
+        remote: None,
     };
     (line, info, tokenizer)
 }
