@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use crate::{
     backend::scripted::{self, Script},
-    info::{LoadError, LoadOptions, ModelInfo, MountError},
+    info::{LoadError, LoadOptions, LoadProgress, LoadWatch, ModelInfo, MountError},
     job::{Class, EngineError, Job, SoulId, SubmitError, TokenId},
     line::{Ask, Line, Request},
     memory::Survey,
@@ -31,7 +31,20 @@ impl Engine {
     /// Blocks while the weights are read.
     #[cfg(feature = "mlx")]
     pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, LoadError> {
-        let loaded = crate::backend::mlx::load(dir, options)?;
+        Engine::load_watched(dir, options, LoadWatch::nobody())
+    }
+
+    /// The same, with somebody who is told how far it is and may stop it.
+    #[cfg(feature = "mlx")]
+    pub fn load_watched(
+        dir: &Path,
+        options: LoadOptions,
+        watch: LoadWatch,
+    ) -> Result<Engine, LoadError> {
+        if watch.tell(LoadProgress::BEGUN).is_break() {
+            return Err(LoadError::Cancelled);
+        }
+        let loaded = crate::backend::mlx::load(dir, options, watch)?;
         let half = loaded.info.bytes_per_token * loaded.info.context_fits as u64 / 2;
         let bytes_max = options.kept_bytes_max.unwrap_or(half.max(crate::prefix::PREFIX_BYTES_MAX));
         let engine = Engine::new(loaded.line, loaded.info, loaded.tokenizer);
@@ -44,6 +57,17 @@ impl Engine {
     pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, LoadError> {
         let _ = (dir, options);
         Err(LoadError::Backend("this build has no MLX backend".to_owned()))
+    }
+
+    /// Without the `mlx` feature there is nothing to load a model with.
+    #[cfg(not(feature = "mlx"))]
+    pub fn load_watched(
+        dir: &Path,
+        options: LoadOptions,
+        watch: LoadWatch,
+    ) -> Result<Engine, LoadError> {
+        let _ = watch.tell(LoadProgress::BEGUN); // It ends here anyway.
+        Engine::load(dir, options)
     }
 
     /// What the model directory `dir` is, and what loading it would take. Reads the configuration and the headers alone, so the

@@ -1,6 +1,6 @@
 //! What a loaded model is, how it is asked for, and why it may be refused.
 
-use std::path::PathBuf;
+use std::{ops::ControlFlow, path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 
@@ -52,6 +52,55 @@ pub enum Compute {
     Quantized,
     /// Weights dequantized to fp32 at load time and multiplied through the system's BLAS. Equal to `Parity` up to rounding.
     Fast,
+}
+
+/// How far a load is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// What is being done.
+    pub phase: LoadPhase,
+    /// Bytes of weights that were read.
+    pub bytes: u64,
+    /// Bytes of weights that will be read; 0 while that is not known.
+    pub total: u64,
+}
+
+impl LoadProgress {
+    /// Before anything is read.
+    pub(crate) const BEGUN: LoadProgress =
+        LoadProgress { phase: LoadPhase::Checking, bytes: 0, total: 0 };
+}
+
+/// The parts of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadPhase {
+    /// The configuration, the tokenizer and the headers are looked at, and room is found.
+    Checking,
+    /// The weights are read and brought into the form that is computed with.
+    Reading,
+}
+
+/// Somebody who is told how far a load is, and may stop it.
+#[derive(Clone)]
+pub struct LoadWatch(Arc<Listener>);
+
+type Listener = dyn Fn(LoadProgress) -> ControlFlow<()> + Send + Sync;
+
+impl LoadWatch {
+    /// `listen` is called on the thread that loads, some hundred times a second at most where the disk is fast, and must return at
+    /// once. `Break` ends the load: it fails with [`LoadError::Cancelled`] soon.
+    pub fn new(listen: impl Fn(LoadProgress) -> ControlFlow<()> + Send + Sync + 'static) -> Self {
+        LoadWatch(Arc::new(listen))
+    }
+
+    /// Nobody.
+    pub fn nobody() -> LoadWatch {
+        LoadWatch::new(|_| ControlFlow::Continue(()))
+    }
+
+    pub(crate) fn tell(&self, progress: LoadProgress) -> ControlFlow<()> {
+        (self.0)(progress)
+    }
 }
 
 /// The facts of a loaded model.
@@ -161,6 +210,9 @@ pub enum LoadError {
     /// What was asked for does not go with the model: the setting, its value, the reason and the remedy.
     #[error("{0}")]
     Options(String),
+    /// Whoever watched it wants the model no more ([`LoadWatch`]).
+    #[error("loading was stopped")]
+    Cancelled,
     /// The backend could not be started.
     #[error("the engine cannot start: {0}")]
     Backend(String),

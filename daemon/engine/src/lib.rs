@@ -56,7 +56,9 @@ pub use crate::{
     engine::Engine,
     grammar::Grammar,
     guard::{Collapse, Detector, Guard, TokenKinds},
-    info::{Compute, LoadError, LoadOptions, ModelInfo, MountError},
+    info::{
+        Compute, LoadError, LoadOptions, LoadPhase, LoadProgress, LoadWatch, ModelInfo, MountError,
+    },
     job::{
         Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, SubmitError, TokenId,
     },

@@ -6,14 +6,13 @@
 mod activation;
 mod attention;
 mod build;
-mod compressed;
 mod experts;
 mod feed_forward;
 mod finite;
 mod heads;
-mod interleaved;
 mod load;
 mod packed;
+mod published;
 mod rope;
 pub(crate) mod soul;
 

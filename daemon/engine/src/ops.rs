@@ -15,6 +15,7 @@ use mlx_rs::{Array, Dtype, Stream, error::Exception, transforms::eval};
 use crate::{
     config::{Mode, Packing},
     nn::Parts,
+    weights::Tensor,
 };
 
 #[cfg(not(target_os = "macos"))]
@@ -89,6 +90,12 @@ pub(crate) fn from_bytes(bytes: &[u8], shape: &[usize], dtype: &str) -> Result<A
             dtype.into(),
         )))
     }
+}
+
+/// A tensor of a model's file. Floats of 8 bits are bytes to MLX, as its own loader has it.
+pub(crate) fn from_file(tensor: Tensor) -> Result<Array> {
+    let dtype = if tensor.dtype == "F8_E4M3" { "U8" } else { &tensor.dtype };
+    from_bytes(&tensor.bytes, &tensor.shape, dtype)
 }
 
 /// The types that caches have, as safetensors calls them.

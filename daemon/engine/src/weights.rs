@@ -5,27 +5,35 @@
 //! and the file in the message.
 
 pub(crate) mod adapter;
+mod ahead;
+mod buffer;
 pub(crate) mod check;
-pub(crate) mod compressed;
+mod compressed;
 mod header;
-pub(crate) mod interleaved;
+mod interleaved;
+mod numbers;
+mod source;
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{files, info::LoadError};
-pub(crate) use header::Entry;
+use header::Stamp;
+pub(crate) use header::{Entry, Make, Origin, Place};
+pub(crate) use interleaved::Form;
+pub(crate) use source::{Source, Tensor};
 
 /// All tensors of a directory, by name.
 pub(crate) struct Shards {
     pub(crate) dir: PathBuf,
     pub(crate) files: Vec<PathBuf>,
-    /// It may be in the layout in which gpt-oss is published.
-    pub(crate) is_gpt_oss: bool,
-    tensors: BTreeMap<String, Entry>,
+    /// Which files these were when their headers were read.
+    stamps: Vec<Stamp>,
+    tensors: Arc<BTreeMap<String, Entry>>,
     /// Where the index, if there is one, says that tensors are.
     index: BTreeMap<String, String>,
 }
@@ -52,24 +60,26 @@ impl Shards {
                 reason: "no model*.safetensors in it".to_owned(),
             });
         }
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut stamps) = (BTreeMap::new(), Vec::new());
         for (file, path) in files.iter().enumerate() {
-            for (name, entry) in header::read(path, file)? {
+            let (entries, stamp) = header::read(path, file)?;
+            stamps.push(stamp);
+            for (name, entry) in entries {
                 if tensors.insert(normal_name(&name), entry).is_some() {
                     let reason = format!("tensor {name} is in an earlier file too");
                     return Err(LoadError::Weights { path: path.clone(), reason });
                 }
             }
         }
-        let is_gpt_oss = architecture == "gpt_oss";
-        if is_gpt_oss {
+        if architecture == "gpt_oss" {
             interleaved::rename(&mut tensors).map_err(|(entry, reason)| LoadError::Weights {
                 path: files[entry.file].clone(),
                 reason,
             })?;
         }
         compressed::rename(&mut tensors);
-        Ok(Shards { dir: dir.to_owned(), files, is_gpt_oss, tensors, index: index(dir) })
+        let (dir, index, tensors) = (dir.to_owned(), index(dir), Arc::new(tensors));
+        Ok(Shards { dir, files, stamps, tensors, index })
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {

@@ -12,7 +12,7 @@ use mlx_rs::{Stream, error::Exception, with_stream};
 
 use crate::{
     config::ModelConfig,
-    info::{LoadError, LoadOptions, ModelInfo},
+    info::{LoadError, LoadOptions, LoadWatch, ModelInfo},
     line::Line,
     memory::{
         MemoryPlan, ModePlan, Reservation, Survey, admit,
@@ -26,7 +26,7 @@ use crate::{
     ops,
     thread::{self, Facts},
     tokenizer::Tokenizer,
-    weights::{Shards, check::Cost},
+    weights::{Place, Shards, Source, check::Cost},
 };
 pub(crate) use chunk::Chunk;
 use pass::Leftovers;
@@ -50,6 +50,8 @@ struct Directory {
     config: ModelConfig,
     shards: Shards,
     cost: Cost,
+    /// Where the weights lie, in the order in which they are asked for.
+    places: Vec<Place>,
     pair_bytes: PairBytes,
 }
 
@@ -66,13 +68,18 @@ struct Admitted {
 }
 
 /// Checks and loads the model directory `dir`.
-pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError> {
+pub(crate) fn load(
+    dir: &Path,
+    options: LoadOptions,
+    watch: LoadWatch,
+) -> Result<Loaded, LoadError> {
     let directory = Directory::read(dir, options)?;
     let admitted = directory.admit(options)?;
     let tokenizer = Tokenizer::load(dir, &admitted.directory.config.eos)?;
     let info = admitted.directory.info(&admitted.mode, options);
     let facts = Facts::of(&tokenizer, info.context_max);
-    let open = move || -> Result<(Mlx, Facts, ()), LoadError> { Ok((admitted.open()?, facts, ())) };
+    let open =
+        move || -> Result<(Mlx, Facts, ()), LoadError> { Ok((admitted.open(watch)?, facts, ())) };
     let (line, ()) = thread::start(open)?;
     exit::guard(&line.shared);
     Ok(Loaded { line, info, tokenizer })
@@ -82,7 +89,7 @@ pub(crate) fn load(dir: &Path, options: LoadOptions) -> Result<Loaded, LoadError
 pub(crate) fn bare(dir: &Path, options: LoadOptions) -> Result<(Mlx, usize), LoadError> {
     let admitted = Directory::read(dir, options)?.admit(options)?;
     let vocabulary = admitted.directory.config.vocabulary;
-    Ok((admitted.open()?, vocabulary))
+    Ok((admitted.open(LoadWatch::nobody())?, vocabulary))
 }
 
 /// What a directory would be if it were loaded, and what that would take. No weights are read, so it may be larger than memory.
@@ -101,7 +108,7 @@ impl Directory {
         let shards = Shards::open(dir, &config.architecture)?;
         let mut builder = Builder::check(&shards, &config.quantization);
         let pair_bytes = models::build(&config, &mut builder)?.pair_bytes();
-        let cost = *builder.cost();
+        let (cost, places) = (*builder.cost(), builder.places());
         if !config.unknown.is_empty() {
             tracing::warn!(
                 "{}: ignored keys: {}",
@@ -109,7 +116,7 @@ impl Directory {
                 config.unknown.join(", ")
             );
         }
-        Ok(Directory { config, shards, cost, pair_bytes })
+        Ok(Directory { config, shards, cost, places, pair_bytes })
     }
 
     fn needs(&self, options: LoadOptions) -> Needs<'_> {
@@ -158,7 +165,7 @@ impl Directory {
 
 impl Admitted {
     /// Loads the weights, on the thread that will run them.
-    fn open(self) -> Result<Mlx, LoadError> {
+    fn open(self, watch: LoadWatch) -> Result<Mlx, LoadError> {
         let Admitted { directory, plan, floats, chunk, options, reservation, .. } = self;
         let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
         mlx_rs::memory::set_cache_limit(MLX_CACHE_BYTES_MAX).map_err(failed)?;
@@ -168,8 +175,9 @@ impl Admitted {
             choose_blas(&stream, floats).map_err(failed)?;
         }
         let (model, souls) = with_stream(&stream, || {
-            let Directory { config, shards, .. } = &directory;
-            let mut builder = Builder::load(shards, &config.quantization, floats)?;
+            let Directory { config, shards, places, .. } = &directory;
+            let source = Source::open(shards, places, watch)?;
+            let mut builder = Builder::load(shards, &config.quantization, floats, source);
             Ok::<_, LoadError>((models::build(config, &mut builder)?, builder.souls()))
         })?;
         // The packed forms of widened weights.

@@ -21,7 +21,7 @@ use crate::{
     config::{self, Experts, Quantization},
     info::LoadError,
     weights::{
-        Shards,
+        Place, Shards, Source,
         check::{Checker, Cost, Matrix},
     },
 };
@@ -67,10 +67,15 @@ impl<'s> Builder<'s> {
         shards: &'s Shards,
         quantization: &'s Quantization,
         floats: Floats,
-    ) -> Built<Builder<'s>> {
-        let arrays = Arrays::open(shards, floats).map_err(LoadError::Backend)?;
-        let (checker, souls) = (Checker::new(shards, quantization), Souls::default());
-        Ok(Builder { checker, arrays: Some(arrays), souls })
+        source: Source,
+    ) -> Builder<'s> {
+        let arrays = Some(Arrays::open(source, floats));
+        Builder { checker: Checker::new(shards, quantization), arrays, souls: Souls::default() }
+    }
+
+    /// Where everything that was asked for so far lies, in the order of asking.
+    pub(crate) fn places(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.checker.places)
     }
 
     /// The places of everything that was built where overlays can lie.
@@ -122,12 +127,15 @@ impl<'s> Builder<'s> {
     ) -> Built<T> {
         match &mut self.arrays {
             None => Ok(otherwise()),
-            Some(arrays) => make(arrays).map_err(|error| match arrays.broken.take() {
-                Some(name) => {
-                    self.checker.shards.wrong(&name, "holds values that are not numbers (NaN)")
-                }
-                None => failed(error),
-            }),
+            Some(arrays) => {
+                make(arrays).map_err(|error| match (arrays.broken.take(), arrays.failed.take()) {
+                    (Some(name), _) => {
+                        self.checker.shards.wrong(&name, "holds values that are not numbers (NaN)")
+                    }
+                    (None, Some(files)) => files,
+                    (None, None) => failed(error),
+                })
+            }
         }
     }
 

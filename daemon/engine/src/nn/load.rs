@@ -10,18 +10,18 @@ use mlx_rs::{
 };
 
 use super::{
-    Embedding, Linear, Packed, Projections, Result, Weight, compressed,
+    Embedding, Linear, Packed, Projections, Result, Weight,
     experts::{FastExperts, SwitchWeights},
     finite::{are_scales, is_without_nan},
-    interleaved,
+    published::published_as,
     soul::Site,
 };
 use crate::{
-    ops::slice,
+    info::LoadError,
+    ops::{self, slice},
     weights::{
-        Shards,
+        Origin, Source,
         check::{BLOCK_LEN, Matrix, block_scales},
-        normal_name,
     },
 };
 
@@ -47,27 +47,20 @@ impl Floats {
 
 /// Hands out the tensors of a model, each once.
 pub(super) struct Arrays {
-    arrays: HashMap<String, Array>,
+    source: Source,
+    /// Published tensors of which others will be made, too, and how many.
+    shared: HashMap<String, (Array, usize)>,
     pub(super) floats: Floats,
     /// The tensor that holds NaN, when that is why something could not be loaded.
     pub(super) broken: Option<String>,
+    /// What went wrong with the files, when that is why.
+    pub(super) failed: Option<LoadError>,
 }
 
 impl Arrays {
-    /// Opens the files; tensors are read when they are asked for.
-    pub(crate) fn open(shards: &Shards, floats: Floats) -> std::result::Result<Arrays, String> {
-        let mut arrays = HashMap::new();
-        for file in &shards.files {
-            let loaded = Array::load_safetensors(file)
-                .map_err(|error| format!("{}: {error}", file.display()))?;
-            let named = loaded.into_iter().map(|(name, array)| (normal_name(&name), array));
-            arrays.extend(named);
-        }
-        let layout = if shards.is_gpt_oss { interleaved::rename(&mut arrays) } else { Ok(()) };
-        layout
-            .and_then(|()| compressed::rename(&mut arrays))
-            .map_err(|error| error.what().to_owned())?;
-        Ok(Arrays { arrays, floats, broken: None })
+    /// Tensors are read when they are asked for.
+    pub(crate) fn open(source: Source, floats: Floats) -> Arrays {
+        Arrays { source, shared: HashMap::new(), floats, broken: None, failed: None }
     }
 
     pub(super) fn floats(&self) -> Floats {
@@ -76,11 +69,43 @@ impl Arrays {
 
     /// A tensor as it is, read now. Floats are looked at for NaN: of packed weights that is what scales them.
     fn raw(&mut self, name: &str) -> Result<Array> {
-        let array = self
-            .arrays
-            .remove(name)
-            .ok_or_else(|| Exception::custom(format!("tensor {name} was there a moment ago")))?;
-        self.with_numbers(name, array)
+        let entry =
+            self.source.get(name).cloned().ok_or_else(|| {
+                Exception::custom(format!("tensor {name} was there a moment ago"))
+            })?;
+        if let Some(origin) = &entry.origin {
+            let array = self.made(origin)?;
+            return self.with_numbers(name, array);
+        }
+        let tensor = self.source.read(&entry).map_err(|error| self.unread(error))?;
+        if tensor.has_nan {
+            return Err(self.without_numbers(name));
+        }
+        ops::from_file(tensor)
+    }
+
+    /// A tensor that is made of a published one.
+    fn made(&mut self, origin: &Origin) -> Result<Array> {
+        let key = format!("{}:{}", origin.entry.file, origin.entry.start);
+        let (published, uses) = match self.shared.remove(&key) {
+            Some(shared) => shared,
+            None => {
+                let tensor = self.source.read(&origin.entry).map_err(|error| self.unread(error))?;
+                (ops::from_file(tensor)?, origin.uses)
+            }
+        };
+        let array = published_as(&published, origin.make)?;
+        eval([&array])?;
+        if uses > 1 {
+            self.shared.insert(key, (published, uses - 1));
+        }
+        Ok(array)
+    }
+
+    fn unread(&mut self, error: LoadError) -> Exception {
+        let exception = Exception::custom(error.to_string());
+        self.failed = Some(error);
+        exception
     }
 
     fn with_numbers(&mut self, name: &str, array: Array) -> Result<Array> {
@@ -95,7 +120,7 @@ impl Arrays {
     /// A tensor of floats.
     pub(crate) fn float(&mut self, name: &str) -> Result<Array> {
         let scales = block_scales(name);
-        let array = if self.arrays.contains_key(&scales) {
+        let array = if self.source.get(&scales).is_some() {
             let (weight, scales) = (self.raw(name)?, self.raw(&scales)?);
             self.with_numbers(name, unblocked(&weight, &scales)?)?
         } else {

@@ -32,7 +32,7 @@ impl Adapter {
     pub(crate) fn open(dir: &Path) -> Result<Adapter, MountError> {
         let (rank, scale) = parameters(&dir.join("adapter_config.json"))?;
         let path = dir.join("adapters.safetensors");
-        let entries = header::read(&path, 0).map_err(|error| match error {
+        let (entries, _) = header::read(&path, 0).map_err(|error| match error {
             LoadError::File { path, reason } => MountError { path, reason: unreadable(&reason) },
             LoadError::Weights { path, reason } => {
                 MountError { path, reason: format!("{reason}; copy the adapter again") }

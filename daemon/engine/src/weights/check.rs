@@ -1,6 +1,6 @@
 //! Checks the tensors that a model asks for against the files' headers, and adds up what they cost. Nothing is read.
 
-use super::{Entry, Shards};
+use super::{Entry, Place, Shards};
 use crate::{
     config::{Packing, Quantization},
     info::LoadError,
@@ -68,11 +68,13 @@ pub(crate) struct Checker<'s> {
     pub(crate) shards: &'s Shards,
     pub(crate) quantization: &'s Quantization,
     pub(crate) cost: Cost,
+    /// Where everything that was asked for lies, in the order of asking.
+    pub(crate) places: Vec<Place>,
 }
 
 impl<'s> Checker<'s> {
     pub(crate) fn new(shards: &'s Shards, quantization: &'s Quantization) -> Checker<'s> {
-        Checker { shards, quantization, cost: Cost::default() }
+        Checker { shards, quantization, cost: Cost::default(), places: Vec::new() }
     }
 
     /// Stacked matrices; experts may also be there one by one, as Hugging Face has them.
@@ -273,6 +275,7 @@ impl<'s> Checker<'s> {
         if !fits(entry) {
             return Err(self.shards.wrong(name, &format!("has type {}", entry.dtype)));
         }
+        self.places.push(entry.place());
         self.cost.bytes_stored += entry.bytes;
         self.cost.bytes_single +=
             if entry.is_float() { shape.iter().product::<usize>() as u64 * 4 } else { entry.bytes };

@@ -1,13 +1,16 @@
 //! The layout of compressed-tensors' `pack-quantized`, in which Kimi K2 Thinking and K2.5 are published: whole numbers of 4 bits around
 //! zero, with a scale for each group. In affine packing that is the same numbers with a bias of −8 scales. Here the headers get the
-//! names of affine packing; [`crate::nn`] does the same to the arrays.
+//! names of affine packing, and say what the tensors under these names are made of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::Entry;
+use super::{Entry, Make, Origin};
+
+/// What the bias of a group is, in its scales: numbers are stored with 8 added.
+const BIAS: f32 = -8.0;
 
 /// What becomes of a published tensor.
-pub(crate) enum Part {
+enum Part {
     /// Words of eight numbers, under the name of the weight.
     Words(String),
     /// Scales, under their name and, times −8, under that of the biases.
@@ -17,7 +20,7 @@ pub(crate) enum Part {
 }
 
 /// The part that a tensor of this name is, if it is one.
-pub(crate) fn part(name: &str) -> Option<Part> {
+fn part(name: &str) -> Option<Part> {
     let (path, kind) = name.rsplit_once('.')?;
     Some(match kind {
         "weight_packed" => Part::Words(format!("{path}.weight")),
@@ -47,8 +50,11 @@ pub(super) fn rename(tensors: &mut BTreeMap<String, Entry>) {
                 tensors.insert(weight, entry);
             }
             Some(Part::Scales { scales, biases }) => {
-                tensors.insert(biases, entry.clone());
-                tensors.insert(scales, entry);
+                for (name, factor) in [(scales, 1.0), (biases, BIAS)] {
+                    let make = Make::Times(factor);
+                    let origin = Origin { entry: entry.clone(), uses: 2, make };
+                    tensors.insert(name, Entry { origin: Some(Arc::new(origin)), ..entry.clone() });
+                }
             }
             Some(Part::Nothing) => {}
         }
@@ -63,9 +69,15 @@ mod tests {
     fn gives_published_tensors_the_names_of_affine_packing() {
         let entry = |dtype: &str, shape: &[usize]| Entry {
             file: 0,
+            start: 0,
             dtype: dtype.to_owned(),
             shape: shape.to_vec(),
             bytes: 8,
+            origin: None,
+        };
+        let times = |factor: f32, entry: Entry| {
+            let origin = Origin { entry: entry.clone(), uses: 2, make: Make::Times(factor) };
+            Entry { origin: Some(Arc::new(origin)), ..entry }
         };
         let published = [
             ("a.q.weight_packed", entry("I32", &[4, 8])),
@@ -78,8 +90,8 @@ mod tests {
         rename(&mut tensors);
         let expected = [
             ("a.norm.weight", entry("BF16", &[64])),
-            ("a.q.biases", entry("BF16", &[4, 2])),
-            ("a.q.scales", entry("BF16", &[4, 2])),
+            ("a.q.biases", times(-8.0, entry("BF16", &[4, 2]))),
+            ("a.q.scales", times(1.0, entry("BF16", &[4, 2]))),
             ("a.q.weight", entry("U32", &[4, 8])),
         ];
         let found: Vec<(&str, Entry)> =

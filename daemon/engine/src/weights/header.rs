@@ -1,10 +1,18 @@
 //! The header of a safetensors file: 8 bytes of length, then JSON that names every tensor with its type, shape and place.
 
-use std::{collections::BTreeMap, io::Read, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::Arc,
+};
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::interleaved::Form;
 use crate::{files, info::LoadError};
 
 /// The format's own limit.
@@ -15,9 +23,51 @@ const HEADER_BYTES_MAX: u64 = 100_000_000;
 pub(crate) struct Entry {
     /// Index into `Shards::files`.
     pub(crate) file: usize,
+    /// Where its bytes begin in the file.
+    pub(crate) start: u64,
     pub(crate) dtype: String,
     pub(crate) shape: Vec<usize>,
     pub(crate) bytes: u64,
+    /// The published tensor that it is made of, where it does not lie in the file as it is.
+    pub(crate) origin: Option<Arc<Origin>>,
+}
+
+/// A tensor as it is published, of which others are made.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Origin {
+    /// It lies in the file as it is.
+    pub(crate) entry: Entry,
+    /// How many tensors are made of it.
+    pub(crate) uses: usize,
+    pub(crate) make: Make,
+}
+
+/// How a tensor is made of a published one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Make {
+    /// The even rows (0), the odd ones (1), or all, of what lies in this form.
+    Rows { form: Form, row: Option<usize> },
+    /// All numbers times this one.
+    Times(f32),
+}
+
+/// What tells whether a file is still the one whose header was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) bytes: u64,
+    modified: (i64, i64),
+    inode: (u64, u64),
+}
+
+impl Stamp {
+    pub(crate) fn of(file: &fs::File) -> io::Result<Stamp> {
+        let facts = file.metadata()?;
+        Ok(Stamp {
+            bytes: facts.len(),
+            modified: (facts.mtime(), facts.mtime_nsec()),
+            inode: (facts.dev(), facts.ino()),
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -27,7 +77,23 @@ struct RawEntry {
     data_offsets: [u64; 2],
 }
 
+/// Where bytes lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Index into `Shards::files`.
+    pub(crate) file: usize,
+    pub(crate) start: u64,
+    pub(crate) bytes: u64,
+}
+
 impl Entry {
+    /// Where its bytes lie, or those that it is made of.
+    pub(crate) fn place(&self) -> Place {
+        let Entry { file, start, bytes, .. } =
+            self.origin.as_ref().map_or(self, |origin| &origin.entry);
+        Place { file: *file, start: *start, bytes: *bytes }
+    }
+
     /// A floating-point type that weights and scales may have.
     pub(crate) fn is_float(&self) -> bool {
         matches!(self.dtype.as_str(), "F32" | "F16" | "BF16")
@@ -40,14 +106,18 @@ impl Entry {
 }
 
 /// Reads the header of `path`, and checks that the file is long enough for every tensor.
-pub(super) fn read(path: &Path, file: usize) -> Result<BTreeMap<String, Entry>, LoadError> {
+pub(super) fn read(
+    path: &Path,
+    file: usize,
+) -> Result<(BTreeMap<String, Entry>, Stamp), LoadError> {
     let wrong = |reason: String| LoadError::Weights { path: path.to_owned(), reason };
     let unreadable = |error: std::io::Error| LoadError::File {
         path: path.to_owned(),
         reason: error.to_string(),
     };
     let mut source = files::open(path).map_err(unreadable)?;
-    let file_bytes = source.metadata().map_err(unreadable)?.len();
+    let stamp = Stamp::of(&source).map_err(unreadable)?;
+    let file_bytes = stamp.bytes;
     let mut len = [0; 8];
     if file_bytes < 8 {
         return Err(wrong(format!(
@@ -90,10 +160,11 @@ pub(super) fn read(path: &Path, file: usize) -> Result<BTreeMap<String, Entry>, 
                 8 + len + end
             )));
         }
-        entries
-            .insert(name, Entry { file, dtype: raw.dtype, shape: raw.shape, bytes: end - start });
+        let RawEntry { dtype, shape, .. } = raw;
+        let (bytes, start) = (end - start, 8 + len + start);
+        entries.insert(name, Entry { file, start, dtype, shape, bytes, origin: None });
     }
-    Ok(entries)
+    Ok((entries, stamp))
 }
 
 fn item_bytes(dtype: &str) -> Option<u64> {

@@ -1,17 +1,17 @@
 //! The layout in which gpt-oss is published: the rows of gate and up take turns in one tensor, packed numbers lie in blocks of
-//! bytes, and what is not packed is turned. Here it becomes the layout of mlx-lm, name by name: first for the headers, then for
-//! the arrays.
+//! bytes, and what is not packed is turned. Here the headers become those of mlx-lm's layout, name by name, and say what the
+//! tensors under these names are made of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::Entry;
+use super::{Entry, Make, Origin};
 
 /// One published tensor.
-pub(crate) struct Piece {
-    pub(crate) source: String,
-    pub(crate) form: Form,
+struct Piece {
+    source: String,
+    form: Form,
     /// What becomes of it, and of which rows: the even ones (0), the odd ones (1), or all.
-    pub(crate) targets: Vec<(String, Option<usize>)>,
+    targets: Vec<(String, Option<usize>)>,
 }
 
 /// How numbers lie.
@@ -26,7 +26,7 @@ pub(crate) enum Form {
 }
 
 /// The pieces of a model that has these tensors: none, unless it is published so.
-pub(crate) fn pieces<'n>(names: impl IntoIterator<Item = &'n String>) -> Vec<Piece> {
+fn pieces<'n>(names: impl IntoIterator<Item = &'n String>) -> Vec<Piece> {
     let paths = names.into_iter().filter_map(|name| name.strip_suffix(".gate_up_proj_bias"));
     paths.flat_map(of_experts).collect()
 }
@@ -79,8 +79,13 @@ pub(super) fn rename(tensors: &mut BTreeMap<String, Entry>) -> Result<(), (Entry
             let reason = format!("tensor {source} is {dtype} {shape:?}, not {wanted}");
             return Err((published, reason));
         }
+        let uses = targets.len();
         for (target, row) in targets {
             let mut entry = entry.clone();
+            if row.is_some() || form != Form::Same {
+                let make = Make::Rows { form, row };
+                entry.origin = Some(Arc::new(Origin { entry: published.clone(), uses, make }));
+            }
             if row.is_some() {
                 entry.shape[1] /= 2;
                 entry.bytes /= 2;
@@ -96,7 +101,8 @@ mod tests {
     use super::*;
 
     fn entry(dtype: &str, shape: &[usize], bytes: u64) -> Entry {
-        Entry { file: 0, dtype: dtype.to_owned(), shape: shape.to_vec(), bytes }
+        let (dtype, shape) = (dtype.to_owned(), shape.to_vec());
+        Entry { file: 0, start: 0, dtype, shape, bytes, origin: None }
     }
 
     #[test]
@@ -122,9 +128,20 @@ mod tests {
             // Another architecture's, whose maps have no biases.
             ("b.experts.gate_up_proj", entry("F32", &[4, 64, 64], 65536)),
         ];
+        let plain = |entry: &Entry| Entry { origin: None, ..entry.clone() };
         let found: Vec<(&str, Entry)> =
-            tensors.iter().map(|(name, entry)| (name.as_str(), entry.clone())).collect();
+            tensors.iter().map(|(name, entry)| (name.as_str(), plain(entry))).collect();
         assert_eq!(found, expected);
+        let made = |name: &str| {
+            let origin = tensors[name].origin.as_ref().unwrap();
+            (origin.entry.dtype.as_str(), origin.entry.bytes, origin.uses, origin.make)
+        };
+        let rows = |form, row| Make::Rows { form, row };
+        let up = "a.experts.up_proj.weight";
+        assert_eq!(made(up), ("U8", 8192, 2, rows(Form::Blocks, Some(1))));
+        let down = "a.experts.down_proj.weight";
+        assert_eq!(made(down), ("F32", 32768, 1, rows(Form::Turned, None)));
+        assert!(tensors["b.experts.gate_up_proj"].origin.is_none());
     }
 
     #[test]
