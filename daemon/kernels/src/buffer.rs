@@ -1,0 +1,145 @@
+//! Memory in whole cache lines: what matrices are packed into, and the scratch that threads keep between operations.
+
+use std::cell::RefCell;
+use std::mem::size_of;
+
+/// Scratch that a thread keeps for its next operation; more than this goes back to the system.
+const SCRATCH_BYTES_MAX: usize = 64 << 20;
+/// Pieces of scratch that a thread keeps.
+const SCRATCH_PIECES_MAX: usize = 8;
+
+/// One cache line, which is also one 512-bit register.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [u8; 64]);
+
+impl Line {
+    pub(crate) const BYTES: usize = 64;
+}
+
+/// Numbers that any bytes are.
+///
+/// # Safety
+/// Every pattern of bits is a value, there is no padding, and the alignment is at most a line's.
+pub(crate) unsafe trait Plain: Copy {}
+// SAFETY: every pattern of bits is a value of these types.
+unsafe impl Plain for u8 {}
+// SAFETY: as above.
+unsafe impl Plain for i8 {}
+// SAFETY: as above.
+unsafe impl Plain for u16 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
+unsafe impl Plain for f32 {}
+// SAFETY: as above; an array has no padding between its numbers.
+unsafe impl Plain for [f32; 2] {}
+
+/// Lines seen as numbers of another type.
+pub(crate) fn view<T: Plain>(lines: &[Line]) -> &[T] {
+    // SAFETY: the lines are initialised, aligned for every `Plain` type, and as long as the slice says.
+    unsafe {
+        std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines) / size_of::<T>())
+    }
+}
+
+/// As [`view`], to write into.
+pub(crate) fn view_mut<T: Plain>(lines: &mut [Line]) -> &mut [T] {
+    // SAFETY: as in `view`, and the borrow is exclusive; any value of a `Plain` type leaves bytes that are values too.
+    unsafe {
+        std::slice::from_raw_parts_mut(
+            lines.as_mut_ptr().cast(),
+            size_of_val(lines) / size_of::<T>(),
+        )
+    }
+}
+
+/// Lines that are zero.
+pub(crate) fn zeroed(bytes: usize) -> Vec<Line> {
+    vec![Line([0; 64]); bytes.div_ceil(Line::BYTES)]
+}
+
+thread_local! {
+    static KEPT: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Scratch of one operation. What it holds at first is whatever an earlier operation left.
+#[derive(Debug)]
+pub(crate) struct Scratch<T: Plain> {
+    lines: Vec<Line>,
+    length: usize,
+    kind: std::marker::PhantomData<T>,
+}
+
+impl<T: Plain> Scratch<T> {
+    pub(crate) fn new(length: usize) -> Scratch<T> {
+        let needed = (length * size_of::<T>()).div_ceil(Line::BYTES);
+        let kept = KEPT.with_borrow_mut(|kept| {
+            let best = (0..kept.len()).max_by_key(|&index| kept[index].len());
+            best.map(|index| kept.swap_remove(index))
+        });
+        let mut lines = kept.unwrap_or_default();
+        if lines.len() < needed {
+            lines.clear();
+            lines.resize(needed, Line([0; 64]));
+        }
+        Scratch { lines, length, kind: std::marker::PhantomData }
+    }
+}
+
+impl<T: Plain> std::ops::Deref for Scratch<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &view(&self.lines)[..self.length]
+    }
+}
+
+impl<T: Plain> std::ops::DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut view_mut(&mut self.lines)[..self.length]
+    }
+}
+
+impl<T: Plain> Drop for Scratch<T> {
+    fn drop(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        // A thread that is ending has no place for scratch any more.
+        let _ = KEPT.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            let held: usize = kept.iter().map(Vec::len).sum();
+            let fits = (held + lines.len()) * Line::BYTES <= SCRATCH_BYTES_MAX;
+            if fits && kept.len() < SCRATCH_PIECES_MAX {
+                kept.push(lines);
+            }
+        });
+    }
+}
+
+/// A slice that several threads write, each its own part.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<T> {
+    start: *mut T,
+    length: usize,
+}
+
+// SAFETY: the only way to the memory is `part`, whose caller promises that no two threads ask for the same.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// The slice must outlive every use of what is returned; the functions here use it within one call of `Pool::run`.
+    pub(crate) fn new(slice: &mut [T]) -> Shared<T> {
+        Shared { start: slice.as_mut_ptr(), length: slice.len() }
+    }
+
+    /// # Safety
+    /// The slice that this was made of is still borrowed for it, and nobody else reads or writes this part meanwhile.
+    #[allow(clippy::mut_from_ref, reason = "the parts are disjoint, as the caller promises")]
+    pub(crate) unsafe fn part(&self, start: usize, length: usize) -> &mut [T] {
+        assert!(start + length <= self.length, "a part ends beyond its slice");
+        // SAFETY: within the slice, as checked; alive and not aliased, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }
+    }
+}

@@ -1,0 +1,146 @@
+//! The instruction sets, and the choice between them.
+//!
+//! All variants compute the same bits ([`crate::digits`]). The best that the machine has is chosen once; [`force`] is for
+//! tests and measurements.
+
+mod portable;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::activation::Activation;
+use crate::layout::{LANES, Layout};
+use crate::matrix::Unsupported;
+
+/// Tiles that one call of a kernel takes.
+pub(crate) const PANEL_TILES: usize = 8;
+/// Rows that one call of a kernel takes.
+pub(crate) const PANEL_ROWS: usize = 8;
+/// Room for the sums of any panel.
+pub(crate) const PANEL_SUMS: usize = PANEL_TILES * PANEL_ROWS * LANES;
+
+/// A row as kernels take it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Row<'a> {
+    pub(crate) floats: &'a [f32],
+    /// In chunks of sixteen columns; empty for matrices of floats.
+    pub(crate) digits: &'a [i8],
+    /// `2^-e` and `Σ n · 2^-e` of each group.
+    pub(crate) factors: &'a [[f32; 2]],
+}
+
+/// What is multiplied in one call: tiles of one expert, and rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panel<'a> {
+    pub(crate) layout: Layout,
+    pub(crate) inner: usize,
+    pub(crate) tiles: usize,
+    pub(crate) weights: &'a [u8],
+    pub(crate) scales: &'a [u8],
+    pub(crate) rows: &'a [Row<'a>],
+}
+
+/// Numbers, their group, where the digits go, where the factors go.
+type Split = unsafe fn(&[f32], usize, &mut [i8], &mut [[f32; 2]]);
+
+/// The functions of one instruction set.
+struct Kernels {
+    variant: Variant,
+    /// Products of a panel whose weights are integers in groups; sums are `[tiles][rows][16]`.
+    groups: unsafe fn(&Panel<'_>, &mut [f32]),
+    /// The same for weights that are floats.
+    floats: unsafe fn(&Panel<'_>, &mut [f32]),
+    digits: Split,
+    gate: unsafe fn(Activation, &mut [f32], &[f32]),
+}
+
+/// An instruction set that there are kernels for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// Whatever the compiler makes of plain Rust for any processor of the architecture.
+    Portable,
+}
+
+const ALL: &[&Kernels] = &[&portable::KERNELS];
+
+/// 0: not forced; else one more than the place in `ALL`.
+static FORCED: AtomicUsize = AtomicUsize::new(0);
+
+fn available(variant: Variant) -> bool {
+    match variant {
+        Variant::Portable => true,
+    }
+}
+
+/// What this machine can run, the best last.
+pub fn variants() -> Vec<Variant> {
+    ALL.iter().map(|kernels| kernels.variant).filter(|&variant| available(variant)).collect()
+}
+
+/// What is in use.
+pub fn variant() -> Variant {
+    current().variant
+}
+
+/// From now on uses this variant, or again the best one.
+pub fn force(variant: Option<Variant>) -> Result<(), Unsupported> {
+    let place = ALL.iter().position(|kernels| Some(kernels.variant) == variant);
+    if let Some(variant) = variant
+        && (place.is_none() || !available(variant))
+    {
+        return Err(Unsupported(format!("this processor has no {variant:?}")));
+    }
+    FORCED.store(place.map_or(0, |place| place + 1), Ordering::Relaxed);
+    Ok(())
+}
+
+fn current() -> &'static Kernels {
+    static BEST: OnceLock<&'static Kernels> = OnceLock::new();
+    match FORCED.load(Ordering::Relaxed) {
+        0 => BEST.get_or_init(|| {
+            let usable = ALL.iter().rev().find(|kernels| available(kernels.variant));
+            usable.copied().unwrap_or(&portable::KERNELS)
+        }),
+        place => ALL[place - 1],
+    }
+}
+
+/// Multiplies a panel; `sums` becomes `[tiles][rows][16]`.
+pub(crate) fn multiply(panel: &Panel<'_>, sums: &mut [f32]) {
+    let Panel { layout, inner, tiles, weights, scales, rows } = *panel;
+    assert!(rows.len() <= PANEL_ROWS && tiles <= PANEL_TILES, "a panel larger than kernels take");
+    assert_eq!(sums.len(), tiles * rows.len() * LANES, "sums of another panel");
+    assert_eq!(weights.len(), tiles * layout.tile_bytes(inner), "weights of another panel");
+    assert_eq!(scales.len(), tiles * layout.scale_bytes(inner), "scales of another panel");
+    let fit = rows.iter().all(|row| match layout {
+        Layout::Groups { group, .. } => {
+            row.digits.len() == 3 * inner && row.factors.len() == inner / group
+        }
+        Layout::Floats(_) => row.floats.len() == inner,
+    });
+    assert!(fit, "rows prepared for another matrix");
+    let kernels = current();
+    // SAFETY: the processor has what the variant needs (`force` and `current` see to it), and the sizes fit, as checked.
+    unsafe {
+        match layout {
+            Layout::Groups { .. } => (kernels.groups)(panel, sums),
+            Layout::Floats(_) => (kernels.floats)(panel, sums),
+        }
+    }
+}
+
+/// Digits and factors of whole groups (see [`crate::digits`]).
+pub(crate) fn digits(x: &[f32], group: usize, digits: &mut [i8], factors: &mut [[f32; 2]]) {
+    assert!(
+        digits.len() == 3 * x.len() && factors.len() * group == x.len(),
+        "digits of another row"
+    );
+    // SAFETY: as in `multiply`.
+    unsafe { (current().digits)(x, group, digits, factors) }
+}
+
+/// `gate` becomes the inner activations.
+pub(crate) fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
+    // SAFETY: as in `multiply`; the function itself is safe code.
+    unsafe { (current().gate)(activation, gate, up) }
+}

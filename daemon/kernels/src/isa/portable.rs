@@ -1,0 +1,104 @@
+//! Plain Rust: what every processor runs, and what the other variants are compared with.
+
+use super::{Kernels, Panel, Variant};
+use crate::activation::Activation;
+use crate::digits::{CHUNK, split};
+use crate::layout::{Code, FloatType, GROUP_MAX, LANES, Layout, Scales};
+use crate::matrix::{code_of, factor, float};
+
+pub(super) static KERNELS: Kernels =
+    Kernels { variant: Variant::Portable, groups, floats, digits, gate };
+
+/// Bytes of a group of a tile with every integer in a byte of its own.
+const OPEN: usize = GROUP_MAX * LANES;
+
+fn digits(x: &[f32], group: usize, digits: &mut [i8], factors: &mut [[f32; 2]]) {
+    split(x, group, digits, factors);
+}
+
+fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
+    activation.apply(gate, up);
+}
+
+fn groups(panel: &Panel<'_>, sums: &mut [f32]) {
+    let Layout::Groups { code, scales, group } = panel.layout else { return };
+    sums.fill(0.0);
+    let groups = panel.inner / group;
+    let weights = panel.weights.chunks_exact(panel.layout.tile_bytes(panel.inner));
+    let factors = panel.scales.chunks_exact(panel.layout.scale_bytes(panel.inner));
+    let sums = sums.chunks_exact_mut((panel.rows.len() * LANES).max(1));
+    for ((weights, factors), sums) in weights.zip(factors).zip(sums) {
+        let weights = weights.chunks_exact(2 * code.bits() * group);
+        let factors = factors.chunks_exact(scales.bytes());
+        for (index, (weights, factors)) in weights.zip(factors).enumerate().take(groups) {
+            tile_group(panel, (code, scales, group), index, (weights, factors), sums);
+        }
+    }
+}
+
+/// Adds one group of one tile to the sums of all rows.
+fn tile_group(
+    panel: &Panel<'_>,
+    (code, scales, group): (Code, Scales, usize),
+    index: usize,
+    (weights, factors): (&[u8], &[u8]),
+    sums: &mut [f32],
+) {
+    let mut open = [0; OPEN];
+    for (place, into) in open[..group * LANES].as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *into = code_of(code, weights, group, place / LANES, place % LANES);
+    }
+    let factors: [(f32, f32); LANES] = std::array::from_fn(|lane| factor(scales, factors, lane));
+    for (row, sums) in panel.rows.iter().zip(sums.as_chunks_mut::<LANES>().0) {
+        let digits = &row.digits[index * group * 3..][..group * 3];
+        let [down, sum] = row.factors[index];
+        let [high, middle, low] = dots(&open[..group * LANES], digits);
+        for lane in 0..LANES {
+            let t = (high[lane] as f32).mul_add(65536.0, (256 * middle[lane] + low[lane]) as f32);
+            let (scale, bias) = factors[lane];
+            sums[lane] = (scale * down).mul_add(t, sums[lane]);
+            sums[lane] = bias.mul_add(sum, sums[lane]);
+        }
+    }
+}
+
+/// Σ u·h, Σ u·m and Σ u·l of sixteen outputs.
+fn dots(open: &[u8], digits: &[i8]) -> [[i32; LANES]; 3] {
+    let mut sums = [[0; LANES]; 3];
+    let chunks = open.chunks_exact(CHUNK * LANES).zip(digits.chunks_exact(3 * CHUNK));
+    for (open, digits) in chunks {
+        for (digits, sums) in digits.chunks_exact(CHUNK).zip(&mut sums) {
+            for (quad, digits) in
+                open.as_chunks::<{ 4 * LANES }>().0.iter().zip(digits.as_chunks::<4>().0)
+            {
+                let digits = digits.map(i32::from);
+                for lane in 0..LANES {
+                    let products = (0..4).map(|j| i32::from(quad[4 * lane + j]) * digits[j]);
+                    sums[lane] += products.sum::<i32>();
+                }
+            }
+        }
+    }
+    sums
+}
+
+fn floats(panel: &Panel<'_>, sums: &mut [f32]) {
+    let Layout::Floats(kind) = panel.layout else { return };
+    sums.fill(0.0);
+    let bytes = panel.layout.tile_bytes(panel.inner);
+    let sums = sums.chunks_exact_mut((panel.rows.len() * LANES).max(1));
+    for (weights, sums) in panel.weights.chunks_exact(bytes).zip(sums) {
+        for column in 0..panel.inner {
+            let widened = widen(kind, weights, column);
+            for (row, sums) in panel.rows.iter().zip(sums.as_chunks_mut::<LANES>().0) {
+                for (sum, weight) in sums.iter_mut().zip(widened) {
+                    *sum = weight.mul_add(row.floats[column], *sum);
+                }
+            }
+        }
+    }
+}
+
+fn widen(kind: FloatType, weights: &[u8], column: usize) -> [f32; LANES] {
+    std::array::from_fn(|lane| float(kind, weights, column, lane))
+}

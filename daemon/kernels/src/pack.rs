@@ -1,0 +1,194 @@
+//! From the bytes of a file to tiles.
+
+use crate::buffer::{Line, Shared, view_mut, zeroed};
+use crate::layout::{Code, FloatType, Format, LANES, Layout, Scales, from_e4m3, from_e8m0};
+use crate::matrix::{Matrix, Source, Unsupported};
+use crate::pool::pool;
+
+impl Matrix {
+    /// Packs a matrix, on all threads of the pool.
+    pub fn pack(source: &Source<'_>) -> Result<Matrix, Unsupported> {
+        let Source { format, experts, out, inner, scale_type, .. } = *source;
+        let layout = Matrix::layout_of(format, scale_type, out, inner)?;
+        check(source)?;
+        let tiles = out.div_ceil(LANES) * experts;
+        let (weight_bytes, scale_bytes) = (layout.tile_bytes(inner), layout.scale_bytes(inner));
+        let mut weights = zeroed(tiles * weight_bytes);
+        let mut scales = zeroed(tiles * scale_bytes);
+        let (to_weights, to_scales) =
+            (Shared::new(view_mut::<u8>(&mut weights)), Shared::new(view_mut::<u8>(&mut scales)));
+        pool().run(tiles, &|tile| {
+            // SAFETY: each task writes its own tile, and `weights` and `scales` outlive `run`.
+            let (weights, scales) = unsafe {
+                (
+                    to_weights.part(tile * weight_bytes, weight_bytes),
+                    to_scales.part(tile * scale_bytes, scale_bytes),
+                )
+            };
+            pack_tile(source, layout, tile, weights, scales);
+        });
+        Ok(Matrix { layout, format, experts, out, inner, weights, scales })
+    }
+}
+
+/// Bytes of one row of weights and of one row of scales, in the file.
+fn row_bytes(source: &Source<'_>) -> (usize, usize) {
+    let inner = source.inner;
+    match source.format {
+        Format::Affine { bits, group } => {
+            (inner * usize::from(bits) / 8, inner / group * source.scale_type.bytes())
+        }
+        Format::Mxfp4 => (inner / 2, inner / 32),
+        Format::Nvfp4 => (inner / 2, inner / 16),
+        Format::Mxfp8 => (inner, inner / 32),
+        Format::Float(kind) => (inner * kind.bytes(), 0),
+    }
+}
+
+fn check(source: &Source<'_>) -> Result<(), Unsupported> {
+    let (weight, scales) = row_bytes(source);
+    let biases = if matches!(source.format, Format::Affine { .. }) { scales } else { 0 };
+    let parts = [
+        ("weights", source.weight, weight),
+        ("scales", source.scales, scales),
+        ("biases", source.biases, biases),
+    ];
+    for (name, bytes, per_row) in parts {
+        let expected =
+            source.experts.checked_mul(source.out).and_then(|rows| rows.checked_mul(per_row));
+        if expected != Some(bytes.len()) {
+            return Err(Unsupported(format!(
+                "{} have {} bytes; {} × {} × {} in {} need {}",
+                name,
+                bytes.len(),
+                source.experts,
+                source.out,
+                source.inner,
+                source.format,
+                expected.map_or_else(|| "too many".to_owned(), |bytes| bytes.to_string()),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// `tile` counts through all experts.
+fn pack_tile(
+    source: &Source<'_>,
+    layout: Layout,
+    tile: usize,
+    weights: &mut [u8],
+    scales: &mut [u8],
+) {
+    let tiles = source.out.div_ceil(LANES);
+    let (expert, first) = (tile / tiles, tile % tiles * LANES);
+    let (weight_bytes, scale_bytes) = row_bytes(source);
+    for lane in 0..LANES.min(source.out - first) {
+        let row = expert * source.out + first + lane;
+        let from = &source.weight[row * weight_bytes..][..weight_bytes];
+        match layout {
+            Layout::Groups { code, scales: kind, group } => {
+                match code.bits() {
+                    2 => pack_codes::<2>(code, from, group, lane, weights),
+                    3 => pack_codes::<3>(code, from, group, lane, weights),
+                    4 => pack_codes::<4>(code, from, group, lane, weights),
+                    5 => pack_codes::<5>(code, from, group, lane, weights),
+                    6 => pack_codes::<6>(code, from, group, lane, weights),
+                    _ => pack_codes::<8>(code, from, group, lane, weights),
+                }
+                let factors = &source.scales[row * scale_bytes..][..scale_bytes];
+                let size = kind.bytes() / LANES / if source.biases.is_empty() { 1 } else { 2 };
+                pack_factors(kind, factors, size, lane, scales);
+                if !source.biases.is_empty() {
+                    let factors = &source.biases[row * scale_bytes..][..scale_bytes];
+                    pack_factors(kind, factors, size, LANES + lane, scales);
+                }
+            }
+            Layout::Floats(kind) if source.format == Format::Mxfp8 => {
+                let powers = &source.scales[row * scale_bytes..][..scale_bytes];
+                let widened = from.iter().enumerate().map(|(column, &code)| {
+                    to_bf16(from_e4m3(code) * from_e8m0(powers[column / 32])).to_le_bytes()
+                });
+                pack_halves(kind, widened, lane, weights);
+            }
+            Layout::Floats(FloatType::F32) => {
+                for (column, word) in from.as_chunks::<4>().0.iter().enumerate() {
+                    weights[(column * LANES + lane) * 4..][..4].copy_from_slice(word);
+                }
+            }
+            Layout::Floats(kind) => {
+                pack_halves(kind, from.as_chunks::<2>().0.iter().copied(), lane, weights)
+            }
+        }
+    }
+}
+
+/// Rounded to the nearest, ties to even. Every E4M3 value times a power of two is exact, down to the subnormals.
+fn to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
+fn pack_halves(
+    kind: FloatType,
+    halves: impl Iterator<Item = [u8; 2]>,
+    lane: usize,
+    into: &mut [u8],
+) {
+    for (column, half) in halves.enumerate() {
+        let at = match kind {
+            FloatType::Bf16 => (column / 2 * LANES + lane) * 2 + column % 2,
+            _ => column * LANES + lane,
+        };
+        into[at * 2..][..2].copy_from_slice(&half);
+    }
+}
+
+/// One output's integers: a stream of bits in the file, planes of quads here.
+fn pack_codes<const BITS: usize>(
+    code: Code,
+    from: &[u8],
+    group: usize,
+    lane: usize,
+    into: &mut [u8],
+) {
+    let planes = code.planes();
+    let group_bytes = 2 * BITS * group;
+    for (from, into) in from.chunks_exact(group * BITS / 8).zip(into.chunks_exact_mut(group_bytes))
+    {
+        // Two quads are `BITS` whole bytes.
+        for (pair, bytes) in from.chunks_exact(BITS).enumerate() {
+            let mut word = [0; 8];
+            word[..BITS].copy_from_slice(bytes);
+            let stream = u64::from_le_bytes(word);
+            for half in 0..2 {
+                let quad = 2 * pair + half;
+                let word = spread::<BITS>(stream >> (4 * BITS * half));
+                let mut start = 0;
+                for plane in planes {
+                    let at = start + quad / plane.quads() * Line::BYTES + 4 * lane;
+                    let mask = ((1_u32 << plane.bits) - 1) * 0x0101_0101;
+                    let part =
+                        (word >> plane.shift & mask) << (plane.bits * (quad % plane.quads()));
+                    for (into, part) in into[at..at + 4].iter_mut().zip(part.to_le_bytes()) {
+                        *into |= part;
+                    }
+                    start += plane.bytes(group);
+                }
+            }
+        }
+    }
+}
+
+/// Four integers of `BITS` bits, each in a byte of its own.
+fn spread<const BITS: usize>(stream: u64) -> u32 {
+    let mask = (1_u64 << BITS) - 1;
+    (0..4).fold(0, |word, index| word | ((stream >> (BITS * index) & mask) as u32) << (8 * index))
+}
+
+/// One output's scales or biases; `place` is its place among the numbers of a group.
+fn pack_factors(kind: Scales, from: &[u8], size: usize, place: usize, into: &mut [u8]) {
+    for (from, into) in from.chunks_exact(size).zip(into.chunks_exact_mut(kind.bytes())) {
+        into[place * size..][..size].copy_from_slice(from);
+    }
+}
