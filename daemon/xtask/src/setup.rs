@@ -12,6 +12,7 @@ mod deb_prefix;
 mod pypi;
 mod npm;
 mod cargo;
+mod cmake;
 mod homebrew;
 
 use std::fs;
@@ -36,7 +37,7 @@ pub(crate) struct Options {
     /// Do only the steps that this purpose needs.
     #[arg(long = "for", value_name = "PURPOSE", value_enum)]
     purpose: Option<Purpose>,
-    /// Do the optional steps too that this purpose needs (`vscode`).
+    /// Do the optional steps too that this purpose needs (`vscode`, `llama`).
     #[arg(long, value_name = "PURPOSE", value_enum)]
     with: Vec<Purpose>,
     /// List the steps and whether they are done; install nothing.
@@ -186,6 +187,7 @@ fn install_step(step: &Step, site: &Site) -> Result<()> {
         Action::CrateBinary { package, arguments } => {
             cargo::install_binary(package, arguments, site, step)?
         }
+        Action::Cmake(recipe) => cmake::install(recipe, site, step)?,
     }
     site.link(step)?;
     site.probe(step).context("it is installed, but does not run")?;

@@ -18,6 +18,9 @@ pub(crate) enum Purpose {
     Slow,
     /// The test with a real VS Code; only where it is asked for by name (`--with vscode`), because it is built for minutes.
     Vscode,
+    /// llama.cpp, as a real remote engine in the slow tests and beside ours in the benchmarks; the slow run and the benchmarks
+    /// bring it, otherwise only who asks for it by name (`--with llama`) gets it, because it is built for minutes.
+    Llama,
 }
 
 /// One step: a row of the table.
@@ -43,10 +46,10 @@ pub(crate) struct Step {
 impl Step {
     /// Whether nobody gets it who does not ask for it.
     pub(crate) fn is_optional(&self) -> bool {
-        self.purposes == [Purpose::Vscode]
+        self.purposes == [Purpose::Vscode] || self.purposes.contains(&Purpose::Llama)
     }
 
-    /// Everything needs the build; the slow run needs everything that is not optional.
+    /// Everything needs the build; the slow run needs everything that is not optional, and of that what names it.
     pub(crate) fn needed_for(&self, purpose: Purpose) -> bool {
         purpose == Purpose::Slow && !self.is_optional()
             || self.purposes.contains(&Purpose::Build)
@@ -74,6 +77,23 @@ pub(crate) enum Action {
     CrateSource { package: &'static str, folder: &'static str },
     /// A program built from a published crate.
     CrateBinary { package: &'static str, arguments: &'static [&'static str] },
+    /// Programs built with CMake from a source distribution on PyPI.
+    Cmake(Cmake),
+}
+
+/// See `cmake.rs`.
+#[derive(Debug)]
+pub(crate) struct Cmake {
+    /// The distribution's name.
+    pub(crate) package: &'static str,
+    /// Its version.
+    pub(crate) version: &'static str,
+    /// The folder with CMake's project, in the distribution.
+    pub(crate) folder: &'static str,
+    /// CMake's options.
+    pub(crate) options: &'static [&'static str],
+    /// The programs, which the build leaves in its folder `bin`.
+    pub(crate) programs: &'static [&'static str],
 }
 
 /// See `deb_prefix.rs`.
@@ -238,6 +258,8 @@ const LINUX: &[Step] = &[
     RUFF,
     TYPESCRIPT_LS,
     ORACLE,
+    LLAMA_SYSTEM,
+    LLAMA,
     VSCODE_SYSTEM,
     VSCODE,
 ];
@@ -398,6 +420,51 @@ const ORACLE: Step = Step {
     remedy: PIP_REMEDY,
 };
 
+const LLAMA_SYSTEM: Step = Step {
+    name: "llama-system",
+    what: "what llama.cpp is built with (apt-get)",
+    version: "the system's",
+    purposes: &[Purpose::Slow, Purpose::Llama],
+    action: Action::Apt(&["cmake", "g++", "make"]),
+    links: &[],
+    probe: None,
+    remedy: "run the printed apt-get line as root",
+};
+
+/// For the processor that it is built on; two to five minutes on four cores, 40 MB on disk.
+const LLAMA: Step = Step {
+    name: "llama",
+    what: "llama.cpp's server and benchmarks (source inside PyPI's llama-cpp-python)",
+    version: "0.3.36",
+    purposes: &[Purpose::Slow, Purpose::Llama],
+    action: Action::Cmake(Cmake {
+        package: "llama-cpp-python",
+        version: "0.3.36",
+        folder: "vendor/llama.cpp",
+        options: &[
+            "-DCMAKE_BUILD_TYPE=Release",
+            "-DLLAMA_OPENSSL=OFF",
+            // It would be downloaded while CMake looks around.
+            "-DLLAMA_USE_PREBUILT_UI=OFF",
+            "-DLLAMA_BUILD_APP=OFF",
+            "-DLLAMA_BUILD_TESTS=OFF",
+            "-DLLAMA_BUILD_EXAMPLES=OFF",
+            "-DLLAMA_BUILD_TOOLS=ON",
+            "-DLLAMA_BUILD_SERVER=ON",
+            "-DGGML_NATIVE=ON",
+            "-DBUILD_SHARED_LIBS=OFF",
+        ],
+        programs: &["llama-server", "llama-bench"],
+    }),
+    links: &[Link::To { at: "llama", to: "" }],
+    probe: Some(Probe {
+        program: "llama/bin/llama-bench",
+        arguments: &["--help"],
+        says: "--n-prompt",
+    }),
+    remedy: "see what the log says; CMake 3.14, a C++17 compiler and PyPI are what it needs",
+};
+
 /// Without the Node that it depends on: the wheel alone is 77 MB on disk.
 const BASEDPYRIGHT: Step = Step {
     name: "basedpyright",
@@ -485,6 +552,8 @@ mod tests {
         let optional = |step: &&Step| !step.needed_for(Purpose::Slow);
         let optional: Vec<_> = LINUX.iter().filter(optional).map(|step| step.name).collect();
         assert_eq!(optional, ["vscode-system", "vscode"]);
+        let unasked = |step: &&Step| !step.is_optional();
+        assert!(LINUX.iter().filter(unasked).all(|step| !step.name.starts_with("llama")));
         let build: Vec<_> = LINUX
             .iter()
             .filter(|step| step.needed_for(Purpose::Build))
