@@ -114,24 +114,31 @@ impl<'x> Prepared<'x> {
     }
 }
 
+/// 2^e and 2^-e for the greatest of the magnitudes of a group, as bits; 0 and NaN if it is not finite.
+#[inline(always)]
+pub(crate) fn power(top: u32) -> (f32, f32) {
+    if top >= 0x7f80_0000 {
+        return (0.0, f32::NAN);
+    }
+    // |x| < 2^(top - 126) for the biased exponent `top`.
+    let exponent = (148 + 127 - (top >> 23)).min(EXPONENT_MAX + 127);
+    (f32::from_bits(exponent << 23), f32::from_bits((254 - exponent) << 23))
+}
+
 /// Digits of whole groups; one source for all instruction sets, to be inlined where more of them are switched on.
 #[inline(always)]
 pub(crate) fn split(x: &[f32], group: usize, digits: &mut [i8], factors: &mut [[f32; 2]]) {
     let groups = x.chunks_exact(group).zip(digits.chunks_exact_mut(group * 3)).zip(factors);
     for ((x, digits), factors) in groups {
         let top = x.iter().fold(0, |top: u32, x| top.max(x.to_bits() & 0x7fff_ffff));
-        // |x| < 2^(top - 126) for the biased exponent `top`.
-        let exponent = (148 + 127 - (top >> 23)).min(EXPONENT_MAX + 127);
-        let finite = top < 0x7f80_0000;
-        let up = if finite { f32::from_bits(exponent << 23) } else { 0.0 };
-        let down = if finite { f32::from_bits((254 - exponent) << 23) } else { f32::NAN };
+        let (up, down) = power(top);
         let mut sum = 0;
         for (x, digits) in
             x.as_chunks::<CHUNK>().0.iter().zip(digits.as_chunks_mut::<{ 3 * CHUNK }>().0)
         {
             let mut shifted = [0_u32; CHUNK];
             for (shifted, x) in shifted.iter_mut().zip(x) {
-                let scaled = if finite { x * up } else { 0.0 };
+                let scaled = if up == 0.0 { 0.0 } else { x * up };
                 // Adding 1.5 · 2^23 leaves the rounded integer in the lowest bits.
                 let rounded = (scaled + 12_582_912.0).to_bits().wrapping_sub(0x4b40_0000);
                 sum += rounded.cast_signed();

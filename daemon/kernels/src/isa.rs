@@ -4,6 +4,8 @@
 //! tests and measurements.
 
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,9 +61,16 @@ struct Kernels {
 pub enum Variant {
     /// Whatever the compiler makes of plain Rust for any processor of the architecture.
     Portable,
+    /// AVX-512 with VNNI.
+    Avx512,
 }
 
-const ALL: &[&Kernels] = &[&portable::KERNELS];
+/// From the plainest to the best.
+const ALL: &[&Kernels] = &[
+    &portable::KERNELS,
+    #[cfg(target_arch = "x86_64")]
+    &avx512::KERNELS,
+];
 
 /// 0: not forced; else one more than the place in `ALL`.
 static FORCED: AtomicUsize = AtomicUsize::new(0);
@@ -69,6 +78,10 @@ static FORCED: AtomicUsize = AtomicUsize::new(0);
 fn available(variant: Variant) -> bool {
     match variant {
         Variant::Portable => true,
+        #[cfg(target_arch = "x86_64")]
+        Variant::Avx512 => avx512::is_available(),
+        #[cfg(not(target_arch = "x86_64"))]
+        Variant::Avx512 => false,
     }
 }
 
