@@ -17,6 +17,7 @@ pub mod fake_server;
 pub mod config;
 pub mod env_vars;
 pub mod features;
+mod glob;
 pub mod journal;
 pub mod logging;
 pub mod memory;

@@ -7,6 +7,7 @@
 mod disk;
 mod pair;
 mod place;
+pub(crate) mod space;
 #[cfg(test)]
 mod tests;
 

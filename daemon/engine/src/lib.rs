@@ -33,6 +33,8 @@ mod nn;
 mod ops;
 mod prefix;
 mod profile;
+#[cfg(feature = "mlx")]
+mod quantize;
 mod question;
 mod remote;
 mod run;
@@ -50,6 +52,10 @@ mod weights;
 
 #[cfg(feature = "mlx")]
 pub use crate::bare::Bare;
+#[cfg(feature = "mlx")]
+pub use crate::quantize::{
+    Keep, Method, Mixed, Quantized, Quantizer, Recipe, Step as QuantizeStep,
+};
 pub use crate::{
     backend::scripted::Script,
     ending::end_all,

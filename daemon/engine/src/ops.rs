@@ -7,6 +7,7 @@
 
 #[cfg(not(target_os = "macos"))]
 mod native;
+mod quantize;
 
 use std::ffi::CStr;
 
@@ -21,6 +22,7 @@ use crate::{
 #[cfg(not(target_os = "macos"))]
 #[allow(unused_imports, reason = "the fused layers are to use it")]
 pub(crate) use native::native;
+pub(crate) use quantize::quantize;
 
 type Result<T> = std::result::Result<T, Exception>;
 

@@ -86,6 +86,11 @@ impl Shards {
         self.tensors.get(name)
     }
 
+    /// All of them.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&String, &Entry)> {
+        self.tensors.iter()
+    }
+
     /// The tensor, or the error that it is missing.
     pub(crate) fn need(&self, name: &str) -> Result<&Entry, LoadError> {
         self.get(name).ok_or_else(|| self.missing(name, ""))

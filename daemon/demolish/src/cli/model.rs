@@ -2,6 +2,8 @@
 
 mod info;
 mod logits;
+mod meter;
+mod quantize;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -77,6 +79,7 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    Quantize(quantize::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -118,6 +121,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     match &args.what {
         What::List { json } => list(*json),
         What::Info { which, context, kv_bits, json } => info::run(which, *context, *kv_bits, *json),
+        What::Quantize(args) => quantize::run(args),
         What::Logits { which, tokens, from, adapter, fast, all, json } => {
             let compute = if *fast { Compute::Fast } else { Compute::Parity };
             let tokens = logits::tokens(tokens, from.as_deref())?;

@@ -22,7 +22,7 @@ use crate::{
     info::LoadError,
     weights::{
         Place, Shards, Source,
-        check::{Checker, Cost, Matrix},
+        check::{Asked, Checker, Cost, Matrix},
     },
 };
 
@@ -81,6 +81,11 @@ impl<'s> Builder<'s> {
     /// The places of everything that was built where overlays can lie.
     pub(crate) fn souls(self) -> Souls {
         self.souls
+    }
+
+    /// Everything that was asked for, in order.
+    pub(crate) fn asked(self) -> Vec<Asked> {
+        self.checker.asked
     }
 
     /// Where overlays of the matrix lie.

@@ -24,6 +24,7 @@ pub(crate) struct Cost {
 }
 
 /// A matrix (or one per expert), `[out, in]`, that is there.
+#[derive(Clone)]
 pub(crate) struct Matrix {
     pub(crate) path: String,
     /// How many of them.
@@ -70,11 +71,22 @@ pub(crate) struct Checker<'s> {
     pub(crate) cost: Cost,
     /// Where everything that was asked for lies, in the order of asking.
     pub(crate) places: Vec<Place>,
+    /// Everything that was asked for, in order.
+    pub(crate) asked: Vec<Asked>,
+}
+
+/// What a model asked for.
+pub(crate) enum Asked {
+    /// A matrix, or one per expert or head.
+    Matrix(Matrix),
+    /// Floats of this name.
+    Floats(String),
 }
 
 impl<'s> Checker<'s> {
     pub(crate) fn new(shards: &'s Shards, quantization: &'s Quantization) -> Checker<'s> {
-        Checker { shards, quantization, cost: Cost::default(), places: Vec::new() }
+        let (places, asked) = (Vec::new(), Vec::new());
+        Checker { shards, quantization, cost: Cost::default(), places, asked }
     }
 
     /// Stacked matrices; experts may also be there one by one, as Hugging Face has them.
@@ -176,6 +188,7 @@ impl<'s> Checker<'s> {
         }
         self.cost.parameters += matrix.len();
         self.cost.parameters_active += matrix.len();
+        self.asked.push(Asked::Matrix(matrix.clone()));
         Ok(matrix)
     }
 
@@ -229,6 +242,7 @@ impl<'s> Checker<'s> {
     /// A tensor of floats that is no matrix.
     pub(crate) fn floats(&mut self, name: &str, shape: &[usize]) -> Result<(), LoadError> {
         self.tensor(name, shape, Entry::is_float)?;
+        self.asked.push(Asked::Floats(name.to_owned()));
         self.cost.parameters += shape.iter().product::<usize>() as u64;
         Ok(())
     }
