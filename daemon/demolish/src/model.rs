@@ -11,18 +11,19 @@ pub(crate) mod space;
 #[cfg(test)]
 mod tests;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use engine::Engine;
+use engine::{Engine, LoadProgress, LoadWatch};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config;
 
 pub use pair::{Models, Role};
-pub use place::{find, find_for, load, places};
+pub use place::{find, find_for, load, load_watched, places};
 pub(crate) use place::{options, refused};
 
 /// A model of this process. Cloning is cheap; all clones share the one model.
@@ -40,8 +41,8 @@ pub struct Model {
 pub enum State {
     /// Nobody has needed it yet, or not for a while.
     Idle,
-    /// It is being read.
-    Loading(PathBuf, Instant),
+    /// It is being read, and how far that is.
+    Loading(PathBuf, LoadProgress),
     /// It is there.
     Ready(Ready),
     /// It cannot be had; one sentence says why, and what to do.
@@ -87,6 +88,18 @@ impl Model {
             state: Arc::new(watch::Sender::new(state)),
             used: Arc::new(Mutex::new(Instant::now())),
         }
+    }
+
+    /// As if it were being loaded, and so far.
+    #[cfg(test)]
+    pub(crate) fn load_to(&self, progress: LoadProgress) {
+        self.state.send_replace(State::Loading(PathBuf::from("/models/some"), progress));
+    }
+
+    /// As if that had failed.
+    #[cfg(test)]
+    pub(crate) fn give_up(&self) {
+        self.state.send_replace(State::Failed("it is too big".into()));
     }
 
     fn settings(&self) -> config::Model {
@@ -165,7 +178,7 @@ impl Model {
             *state = match find_for(&self.settings(), self.role) {
                 Ok(dir) => {
                     found = Some(dir.clone());
-                    State::Loading(dir, Instant::now())
+                    State::Loading(dir, LoadProgress::BEGUN)
                 }
                 Err(reason) => failed(reason),
             };
@@ -177,7 +190,12 @@ impl Model {
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            match load(&dir, options) {
+            let state = model.state.clone();
+            let watch = LoadWatch::new(move |progress| {
+                state.send_if_modified(|state| advance(state, progress));
+                ControlFlow::Continue(())
+            });
+            match load_watched(&dir, options, watch) {
                 Ok(engine) => {
                     let took = started.elapsed();
                     tracing::info!(model = %dir.display(), ms = took.as_millis(), "the model is loaded");
@@ -232,6 +250,17 @@ impl Model {
         }
     }
 
+    /// Waits until it has gone on with loading, and says how far it is; `None`: it is not being loaded.
+    pub(crate) async fn loading(&self, since: Option<LoadProgress>) -> Option<LoadProgress> {
+        let mut watching = self.state.subscribe();
+        let went_on =
+            |state: &State| !matches!(state, State::Loading(_, now) if Some(*now) == since);
+        match watching.wait_for(went_on).await.as_deref() {
+            Ok(State::Loading(_, now)) => Some(*now),
+            _ => None,
+        }
+    }
+
     /// The engine: waits until the model is loaded, and loads it if nobody has asked before.
     ///
     /// # Errors
@@ -250,6 +279,17 @@ impl Model {
             _ => Err("the model is gone".into()),
         }
     }
+}
+
+/// A load goes on. `false`: nobody would see a difference.
+fn advance(state: &mut State, now: LoadProgress) -> bool {
+    let State::Loading(_, before) = state else { return false };
+    let percent = |progress: &LoadProgress| (progress.bytes * 100).checked_div(progress.total);
+    let differs = before.phase != now.phase || percent(before) != percent(&now);
+    if differs {
+        *before = now;
+    }
+    differs
 }
 
 /// The one place where a failure is logged, because it happens once.

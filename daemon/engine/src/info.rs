@@ -67,8 +67,7 @@ pub struct LoadProgress {
 
 impl LoadProgress {
     /// Before anything is read.
-    pub(crate) const BEGUN: LoadProgress =
-        LoadProgress { phase: LoadPhase::Checking, bytes: 0, total: 0 };
+    pub const BEGUN: LoadProgress = LoadProgress { phase: LoadPhase::Checking, bytes: 0, total: 0 };
 }
 
 /// The parts of a load.

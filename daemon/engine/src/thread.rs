@@ -55,9 +55,10 @@ impl Facts {
     }
 }
 
-/// Starts the thread. `open` runs on it and makes the backend; its error is handed back, and the thread is gone then.
+/// Starts the thread. `open` runs on it and makes the backend, for as long as its line is not closed; its error is handed back, and
+/// the thread is gone then.
 pub(crate) fn start<B, T, E>(
-    open: impl FnOnce() -> Result<(B, Facts, T), E> + Send + 'static,
+    open: impl FnOnce(&Arc<Shared>) -> Result<(B, Facts, T), E> + Send + 'static,
 ) -> Result<(Line, T), E>
 where
     B: Backend + 'static,
@@ -69,10 +70,13 @@ where
     ending::remember(&shared);
     let (opened, wait) = std::sync::mpsc::sync_channel(1);
     let spawned = thread::Builder::new().name("engine".to_owned()).spawn(move || {
-        let (backend, facts, extra) = match catch_unwind(AssertUnwindSafe(open)) {
+        let (backend, facts, extra) = match catch_unwind(AssertUnwindSafe(|| open(&shared))) {
             Ok(Ok(parts)) => parts,
-            Ok(Err(error)) => return drop(opened.send(Err(error))),
-            Err(panic) => return drop(opened.send(Err(E::from(panicked(panic.as_ref()))))),
+            Ok(Err(error)) => return end_unopened(&shared, || opened.send(Err(error))),
+            Err(panic) => {
+                let error = E::from(panicked(panic.as_ref()));
+                return end_unopened(&shared, || opened.send(Err(error)));
+            }
         };
         let _ = opened.send(Ok(extra)); // The caller waits below; it cannot be gone.
         let mut runner = Runner {
@@ -113,6 +117,13 @@ where
     line.thread = Some(spawned.map_err(|error| E::from(format!("no thread: {error}")))?);
     let extra = wait.recv().unwrap_or_else(|_| Err(E::from("its thread is gone".to_owned())))?;
     Ok((line, extra))
+}
+
+/// The end of a thread that has no backend: whoever exits may have been waiting for it.
+fn end_unopened<T>(shared: &Shared, tell: impl FnOnce() -> T) {
+    shared.leave();
+    // Nobody listens any more where the process exits.
+    drop(tell());
 }
 
 /// The adapter of a directory, and who waits for it.

@@ -8,12 +8,21 @@ mod checkpoint;
 #[path = "support/sparse.rs"]
 mod sparse;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use checkpoint::{Checkpoint, fixture, read_safetensors};
 use engine::{
-    Class, Compute, Engine, Job, Limits, LoadError, LoadOptions, Sampling, Speculation,
-    SubmitError, Survey,
+    Class, Compute, Engine, Job, Limits, LoadError, LoadOptions, LoadPhase, LoadWatch, Sampling,
+    Speculation, SubmitError, Survey,
 };
 use serde_json::{Value, json};
 
@@ -169,6 +178,56 @@ async fn two_models_share_one_plan_and_compute_at_the_same_time() {
     assert!(left > 0 && left < 2 * promised, "the second one's share alone: {left}");
     drop(agent);
     assert_eq!(survey(&small.dir, alone).memory.promised, 0);
+}
+
+/// Loads a model that is stopped at its third word of progress in this way.
+fn stopped(by: impl Fn() -> ControlFlow<()> + Send + Sync + 'static) -> LoadError {
+    let told = AtomicUsize::new(0);
+    let watch = LoadWatch::new(move |progress| match told.fetch_add(1, Ordering::SeqCst) {
+        2 => by(),
+        count => {
+            assert!(count < 2, "it was stopped at {progress:?}");
+            ControlFlow::Continue(())
+        }
+    });
+    let dir = fixture("glm4_moe-q4").dir;
+    Engine::load_watched(&dir, LoadOptions::PARITY, watch).err().expect("it was stopped")
+}
+
+#[test]
+fn a_load_ends_soon_when_it_is_not_wanted_any_more_and_leaves_nothing() {
+    let before = survey(&fixture("glm4_moe-q4").dir, LoadOptions::PARITY).memory.promised;
+    let error = stopped(|| ControlFlow::Break(()));
+    assert!(matches!(error, LoadError::Cancelled), "{error}");
+    let error = stopped(|| {
+        // It waits for this very thread, which is not idle.
+        engine::end_all(Duration::ZERO);
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(error, LoadError::Cancelled), "{error}");
+    assert_eq!(survey(&fixture("glm4_moe-q4").dir, LoadOptions::PARITY).memory.promised, before);
+    assert!(engine::end_all(Duration::ZERO), "a thread that has opened nothing is gone");
+}
+
+#[test]
+fn a_load_tells_how_far_it_is() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = seen.clone();
+    let watch = LoadWatch::new(move |progress| {
+        sink.lock().unwrap().push(progress);
+        ControlFlow::Continue(())
+    });
+    // Published layouts are read once, too, though two tensors are made of one.
+    for name in ["gpt_oss-published-bf16", "kimi_k25-q4a4h6", "glm4_moe-q4"] {
+        seen.lock().unwrap().clear();
+        Engine::load_watched(&fixture(name).dir, LoadOptions::PARITY, watch.clone()).unwrap();
+        let seen = seen.lock().unwrap();
+        assert_eq!((seen[0].phase, seen[0].total), (LoadPhase::Checking, 0));
+        let last = seen.last().unwrap();
+        let size = fs::metadata(fixture(name).dir.join("model.safetensors")).unwrap().len();
+        assert_eq!((last.phase, last.bytes), (LoadPhase::Reading, last.total));
+        assert!(last.total < size && last.total > size * 9 / 10, "{last:?} of {size} {name}");
+    }
 }
 
 #[test]

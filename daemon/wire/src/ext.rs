@@ -287,6 +287,12 @@ pub struct ModelStatus {
     pub error: Option<String>,
     /// What it holds in memory.
     pub bytes_resident: u64,
+    /// While it is loading: how much of its weights was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_read: Option<u64>,
+    /// While it is loading: how much will be read; 0 while that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_to_read: Option<u64>,
     /// When it is unloaded if nobody uses it until then, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaves_in_s: Option<f64>,

@@ -110,6 +110,9 @@ fn model(out: &mut String, what: &str, model: &ModelStatus) {
     if model.bytes_resident > 0 {
         let _ = write!(line, ", {}", clock::bytes(model.bytes_resident));
     }
+    if let (Some(read), Some(all @ 1..)) = (model.bytes_read, model.bytes_to_read) {
+        let _ = write!(line, ", {} of {} read", clock::bytes(read), clock::bytes(all));
+    }
     if let Some(left) = model.leaves_in_s {
         let _ = write!(line, ", goes if unused for {}", clock::stretch(left));
     }

@@ -22,13 +22,15 @@ use wire::tower::{Client, LanguageServer};
 
 use super::inline_completion::Shown;
 use super::own::{self, Send};
-use super::progress::Progress;
+use super::progress::{self, Progress};
 use super::{Scene, Shared, Target, answer, code_action, command};
 use crate::config::Config;
 use crate::config::read::{self, EDITOR, Layers};
 
 /// A model that is loaded within this time is loaded silently.
 const LOADING_UNNOTICED: Duration = Duration::from_millis(500);
+/// How often it is said how far a load is.
+const LOADING_PERIOD: Duration = Duration::from_millis(200);
 
 /// The server of one link.
 pub(super) struct Backend {
@@ -148,10 +150,17 @@ impl Backend {
                 return;
             }
             let (token, title) = (Some("demolish/model".to_owned()), "Demolish: loading the model");
-            let progress = Progress::begin(&client, &send, None, token, title).await;
-            let _ = model.engine().await;
-            if let Some(progress) = progress {
-                progress.end().await;
+            let shown = Progress::begin(&client, &send, None, token, title).await;
+            let mut last = None;
+            while let Some(now) = model.loading(last).await {
+                last = Some(now);
+                if let Some(shown) = shown.as_ref().filter(|_| now.total > 0) {
+                    shown.report(&progress::of_load(now)).await;
+                }
+                tokio::time::sleep(LOADING_PERIOD).await;
+            }
+            if let Some(shown) = shown {
+                shown.end().await;
             }
         });
     }

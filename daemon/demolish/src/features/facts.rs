@@ -12,10 +12,12 @@ use crate::model::{Model, State};
 pub fn model(model: &Model) -> ModelStatus {
     match model.state() {
         State::Idle => ModelStatus { state: "unloaded".to_owned(), ..ModelStatus::default() },
-        State::Loading(path, _) => ModelStatus {
+        State::Loading(path, progress) => ModelStatus {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             path: path.display().to_string(),
             state: "loading".to_owned(),
+            bytes_read: Some(progress.bytes),
+            bytes_to_read: Some(progress.total),
             ..ModelStatus::default()
         },
         State::Ready(ready) => {
@@ -27,6 +29,7 @@ pub fn model(model: &Model) -> ModelStatus {
                 error: None,
                 bytes_resident: info.bytes_resident,
                 leaves_in_s: model.leaves_in().map(|left| left.as_secs_f64().round()),
+                ..ModelStatus::default()
             }
         }
         State::Failed(reason) => ModelStatus {

@@ -1,5 +1,6 @@
 //! `$/progress`: what long work shows while it runs.
 
+use engine::LoadProgress;
 use serde_json::json;
 use wire::Envelope;
 use wire::lsp::request::WorkDoneProgressCreate;
@@ -7,6 +8,16 @@ use wire::lsp::{ProgressToken, WorkDoneProgressCreateParams};
 use wire::tower::Client;
 
 use super::own::Send;
+
+/// How far the load of a model is, in words.
+pub(super) fn of_load(progress: LoadProgress) -> String {
+    const GIB: f64 = (1u64 << 30) as f64;
+    let LoadProgress { bytes, total, .. } = progress;
+    let percent = (bytes * 100).checked_div(total).unwrap_or(0);
+    #[allow(clippy::cast_precision_loss, reason = "rounded to a tenth")]
+    let gib = |bytes: u64| bytes as f64 / GIB;
+    format!("{percent} %, {:.1} of {:.1} GiB", gib(bytes), gib(total))
+}
 
 /// Work that is shown. It ends when it is dropped, whether it was done or given up.
 pub(super) struct Progress {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use engine::{Engine, Script};
+use engine::{Engine, LoadPhase, LoadProgress, Script};
 use serde_json::{Value as Json, json};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -340,6 +340,34 @@ async fn progress_can_be_cancelled() {
     let _ = editor.wire.find("$/progress").await;
     editor.wire.notify("window/workDoneProgress/cancel", &json!({"token": 7}));
     assert_eq!(editor.answer(id).await.unwrap_err().code, codes::REQUEST_CANCELLED);
+}
+
+#[tokio::test]
+async fn the_editor_sees_how_far_a_load_is() {
+    let model = Model::new(&crate::config::Model::default(), Role::Typing);
+    let half = LoadProgress { phase: LoadPhase::Reading, bytes: 5 << 30, total: 10 << 30 };
+    model.load_to(half);
+    let mut editor = editor(says(&[])).await;
+    let models = Models::of_one(model.clone());
+    let shared = Shared { models, twins: fake::twins(PULL, Arc::default()) };
+    editor.wire = connect(shared).await;
+    editor.initialize(&editor.dir.path().join("ty").clone(), json!({})).await;
+    editor.open("x = \n");
+    let wish = editor.wish(0, 4);
+    let message = editor.wire.find("window/workDoneProgress/create").await;
+    editor.wire.answer(message.id().unwrap().clone(), &Json::Null);
+    let mut next = async || {
+        let said: Json = editor.wire.find("$/progress").await.params_as().unwrap();
+        said["value"].clone()
+    };
+    assert_eq!(next().await["kind"], "begin");
+    assert_eq!(next().await["message"], "50 %, 5.0 of 10.0 GiB");
+    model.load_to(LoadProgress { bytes: 8 << 30, ..half });
+    assert_eq!(next().await["message"], "80 %, 8.0 of 10.0 GiB");
+    model.give_up();
+    assert_eq!(next().await["kind"], "end");
+    let _ = editor.wire.find("window/showMessage").await;
+    assert_eq!(editor.answer(wish).await.unwrap()["demolish"]["error"], "it is too big");
 }
 
 #[tokio::test]

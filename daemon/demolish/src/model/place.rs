@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{Engine, LoadOptions};
+use engine::{Engine, LoadOptions, LoadWatch};
 
 use super::Role;
 use crate::config;
@@ -36,7 +36,15 @@ pub(crate) fn options(settings: &config::Model) -> LoadOptions {
 /// # Errors
 /// One sentence with the place, the reason and the remedy.
 pub fn load(dir: &Path, options: LoadOptions) -> Result<Engine, String> {
-    Engine::load(dir, options).map_err(|error| refused(Some(dir), &error))
+    load_watched(dir, options, LoadWatch::nobody())
+}
+
+/// The same, with somebody who is told how far it is and may stop it. Blocks.
+///
+/// # Errors
+/// One sentence with the place, the reason and the remedy.
+pub fn load_watched(dir: &Path, options: LoadOptions, watch: LoadWatch) -> Result<Engine, String> {
+    Engine::load_watched(dir, options, watch).map_err(|error| refused(Some(dir), &error))
 }
 
 /// One sentence with the place, the reason and the remedy.

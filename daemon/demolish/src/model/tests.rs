@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::{Class, Script};
+use engine::{Class, LoadPhase, Script};
 
 use super::*;
 
@@ -36,6 +36,29 @@ async fn other_settings_are_adopted_until_a_model_is_loaded() {
     assert!(model.adopt(&config::Model::default()), "nothing else is asked for");
     assert!(!model.adopt(&settings("/nowhere/two")));
     assert!(model.loaded().is_some());
+}
+
+#[tokio::test]
+async fn a_load_is_followed_percent_by_percent() {
+    let at = |bytes| LoadProgress { phase: LoadPhase::Reading, bytes, total: 1000 };
+    let mut state = State::Loading(PathBuf::new(), LoadProgress::BEGUN);
+    let steps = [0, 5, 9, 10, 11, 1000].map(|bytes| advance(&mut state, at(bytes)));
+    assert_eq!(steps, [true, false, false, true, false, true]);
+    assert!(!advance(&mut State::Idle, at(0)));
+
+    let model = Model::new(&settings("/nowhere"), Role::Typing);
+    assert_eq!(model.loading(None).await, None);
+    model.load_to(at(10));
+    assert_eq!(model.loading(None).await, Some(at(10)));
+    let (next, ()) = tokio::join!(model.loading(Some(at(10))), async {
+        tokio::task::yield_now().await;
+        model.load_to(at(20));
+    });
+    assert_eq!(next, Some(at(20)));
+    let (next, ()) = tokio::join!(model.loading(next), async {
+        model.settle(Ready { engine: Engine::scripted(Script::new()), took: Duration::ZERO });
+    });
+    assert_eq!(next, None);
 }
 
 #[tokio::test]

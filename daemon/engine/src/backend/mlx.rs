@@ -6,14 +6,14 @@ mod chunk;
 mod exit;
 mod pass;
 
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path, sync::Arc};
 
 use mlx_rs::{Stream, error::Exception, with_stream};
 
 use crate::{
     config::ModelConfig,
     info::{LoadError, LoadOptions, LoadWatch, ModelInfo},
-    line::Line,
+    line::{Line, Shared},
     memory::{
         MemoryPlan, ModePlan, Reservation, Survey, admit,
         plan::{Needs, Room},
@@ -78,8 +78,14 @@ pub(crate) fn load(
     let tokenizer = Tokenizer::load(dir, &admitted.directory.config.eos)?;
     let info = admitted.directory.info(&admitted.mode, options);
     let facts = Facts::of(&tokenizer, info.context_max);
-    let open =
-        move || -> Result<(Mlx, Facts, ()), LoadError> { Ok((admitted.open(watch)?, facts, ())) };
+    let open = move |shared: &Arc<Shared>| -> Result<(Mlx, Facts, ()), LoadError> {
+        let line = shared.clone();
+        let watch = LoadWatch::new(move |progress| {
+            let is_closed = line.lock().closed;
+            if is_closed { ControlFlow::Break(()) } else { watch.tell(progress) }
+        });
+        Ok((admitted.open(watch)?, facts, ()))
+    };
     let (line, ()) = thread::start(open)?;
     exit::guard(&line.shared);
     Ok(Loaded { line, info, tokenizer })

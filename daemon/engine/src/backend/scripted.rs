@@ -128,7 +128,7 @@ pub(crate) fn start(script: Script) -> (Line, ModelInfo, Tokenizer) {
         })
         .collect();
     let model = Scripted { script, lines, vocabulary: len, eos: facts.eos[0] };
-    let started: Result<(Line, ()), String> = thread::start(move || Ok((model, facts, ())));
+    let started: Result<(Line, ()), String> = thread::start(move |_| Ok((model, facts, ())));
     let line = started.map_or_else(
         |reason| {
             let line = Line::new();

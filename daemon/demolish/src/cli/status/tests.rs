@@ -96,6 +96,23 @@ fn every_server_of_a_merged_link_has_a_row() {
 }
 
 #[test]
+fn a_model_that_is_being_loaded_says_how_far_that_is() {
+    let loading = ModelStatus {
+        name: "big".to_owned(),
+        path: "/models/big".to_owned(),
+        state: "loading".to_owned(),
+        bytes_read: Some(3 << 30),
+        bytes_to_read: Some(10 << 30),
+        ..ModelStatus::default()
+    };
+    let line = |model| told(&Status { model: Some(model), ..Status::default() });
+    let shown = line(loading.clone());
+    assert!(shown.contains("loading big /models/big, 3.0 GiB of 10.0 GiB read\n"), "{shown}");
+    let shown = line(ModelStatus { bytes_to_read: Some(0), ..loading });
+    assert!(!shown.contains("read"), "the headers are looked at still: {shown}");
+}
+
+#[test]
 fn a_status_fits_eighty_columns() {
     let shown = told(&busy());
     let long: Vec<&str> = shown.lines().filter(|line| line.chars().count() > WIDTH).collect();
