@@ -22,6 +22,10 @@ pub mod digits;
 mod isa;
 mod matmul;
 mod activation;
+pub mod attention;
+pub mod norm;
+pub mod rope;
+mod simd;
 
 pub use activation::Activation;
 pub use isa::{Variant, force, variant, variants};

@@ -1,0 +1,237 @@
+//! AVX-512, and AVX2 with fused products.
+
+use std::arch::x86_64::*;
+
+use super::{LANES, Simd};
+
+/// AVX-512 F and DQ.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// # Safety
+    /// The machine has the instructions.
+    #[inline(always)]
+    pub(crate) unsafe fn new() -> Avx512 {
+        Avx512(())
+    }
+}
+
+/// AVX2 and FMA.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// # Safety
+    /// The machine has the instructions.
+    #[inline(always)]
+    pub(crate) unsafe fn new() -> Avx2 {
+        Avx2(())
+    }
+}
+
+// SAFETY of all blocks below: a value of the type exists, so the machine has the instructions; what is read and written is what the
+// callers of `load` and `store` answer for.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
+impl Simd for Avx512 {
+    type V = __m512;
+    const SUMS: usize = 16;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, x: __m512) {
+        unsafe { _mm512_storeu_ps(to, x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn if_less(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes) }
+    }
+
+    #[inline(always)]
+    fn add_exponent(self, a: __m512, b: __m512) -> __m512 {
+        unsafe {
+            let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(b));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), shifted))
+        }
+    }
+
+    #[inline(always)]
+    fn sums(self, v: &[__m512; 16]) -> [f32; 16] {
+        unsafe {
+            // Lanes 8 apart: halves of two vectors in one.
+            let halves = |a, b| {
+                let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+                let high = _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b);
+                _mm512_add_ps(low, high)
+            };
+            // 4 apart: quarters of four vectors in one, in the order of a and b.
+            let quarters = |a, b| {
+                let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+                let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
+                _mm512_add_ps(low, high)
+            };
+            // 2 apart, and 1 apart, within quarters.
+            let pairs = |a, b| {
+                let low = _mm512_shuffle_ps::<0b01_00_01_00>(a, b);
+                let high = _mm512_shuffle_ps::<0b11_10_11_10>(a, b);
+                _mm512_add_ps(low, high)
+            };
+            let ones = |a, b| {
+                let low = _mm512_shuffle_ps::<0b10_00_10_00>(a, b);
+                let high = _mm512_shuffle_ps::<0b11_01_11_01>(a, b);
+                _mm512_add_ps(low, high)
+            };
+            // Quarter q of `four(i)` holds vector i + 4 q; so element i of quarter q in the end is vector i + 4 q.
+            let four = |i: usize| quarters(halves(v[i], v[i + 4]), halves(v[i + 8], v[i + 12]));
+            let all = ones(pairs(four(0), four(1)), pairs(four(2), four(3)));
+            let mut sums = [0.0; LANES];
+            _mm512_storeu_ps(sums.as_mut_ptr(), all);
+            sums
+        }
+    }
+
+    #[inline(always)]
+    fn load_part(self, from: &[f32], rest: f32) -> __m512 {
+        let mask = ((1u32 << from.len().min(LANES)) - 1) as __mmask16;
+        // SAFETY: as above, and what the mask leaves out is not read.
+        unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(rest), mask, from.as_ptr()) }
+    }
+
+    #[cfg(test)]
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32], x: __m512) {
+        let mask = ((1u32 << to.len().min(LANES)) - 1) as __mmask16;
+        // SAFETY: as above, and what the mask leaves out is not written.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask, x) }
+    }
+}
+
+/// The same of both halves.
+macro_rules! both {
+    ($operation:ident($a:ident, $b:ident)) => {
+        unsafe { [$operation($a[0], $b[0]), $operation($a[1], $b[1])] }
+    };
+}
+
+// SAFETY of all blocks: as for Avx512.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
+impl Simd for Avx2 {
+    type V = [__m256; 2];
+    const SUMS: usize = 4;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        unsafe { [_mm256_set1_ps(x); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Self::V {
+        unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, x: Self::V) {
+        unsafe {
+            _mm256_storeu_ps(to, x[0]);
+            _mm256_storeu_ps(to.add(8), x[1]);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        both!(_mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        both!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        both!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        both!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        both!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn if_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
+        let half = |half: usize| unsafe {
+            let less = _mm256_cmp_ps::<_CMP_LT_OQ>(a[half], b[half]);
+            _mm256_blendv_ps(no[half], yes[half], less)
+        };
+        [half(0), half(1)]
+    }
+
+    #[inline(always)]
+    fn add_exponent(self, a: Self::V, b: Self::V) -> Self::V {
+        let half = |half: usize| unsafe {
+            let shifted = _mm256_slli_epi32::<23>(_mm256_castps_si256(b[half]));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a[half]), shifted))
+        };
+        [half(0), half(1)]
+    }
+
+    #[inline(always)]
+    fn sums(self, v: &[Self::V; 16]) -> [f32; 16] {
+        std::array::from_fn(|index| unsafe {
+            let eight = _mm256_add_ps(v[index][0], v[index][1]);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        })
+    }
+}
