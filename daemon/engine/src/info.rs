@@ -41,7 +41,7 @@ impl LoadOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// On the CPU `Fast` if the dequantized weights fit into memory, else `Quantized`; on a GPU `Uniform`.
+    /// `Fast` on the CPU, `Uniform` on a GPU.
     Auto,
     /// The operations of mlx-lm in their order, on the weights as stored.
     Parity,
@@ -50,7 +50,8 @@ pub enum Compute {
     Uniform,
     /// Packed weights stay packed; everything else is computed in fp32.
     Quantized,
-    /// Weights dequantized to fp32 at load time and multiplied through the system's BLAS. Equal to `Parity` up to rounding.
+    /// On the CPU our own kernels: weights stay packed, activations are fp32, and a text comes to the same to the bit however it is
+    /// cut into passes. On a GPU weights are dequantized at load time. Equal to `Parity` up to rounding.
     Fast,
 }
 
@@ -129,6 +130,8 @@ pub struct ModelInfo {
     pub quantization: Option<String>,
     /// The arithmetic in use; never `Auto`.
     pub compute: Compute,
+    /// Which weights `Fast` does not compute with as they are packed, and why, a line for each reason.
+    pub unpacked: Vec<String>,
     /// Keys of config.json that the engine does not know and therefore ignored.
     pub config_unknown: Vec<String>,
     /// What the server can do that runs it; `None`: it runs in this process.

@@ -10,12 +10,14 @@ pub(crate) mod gqa;
 mod minimax;
 mod mla;
 
+use std::sync::Arc;
+
 use mlx_rs::{Array, fast::rms_norm, ops::concatenate};
 
 use crate::{
     cache::{Cache, LayerCache},
     config::{Family, ModelConfig},
-    nn::{Builder, Built, Embedding, Floats, Linear, Result},
+    nn::{Builder, Built, Embedding, Floats, Linear, NormedMap, Result},
     ops::slice,
 };
 
@@ -166,6 +168,8 @@ pub(crate) struct Decoder<B> {
     eps: f32,
     /// `None`: the embedding is the head.
     head: Option<Linear>,
+    /// Norm and head as one operation, where the head lies in tiles.
+    fused: Option<Arc<NormedMap>>,
 }
 
 impl<B: Block> Decoder<B> {
@@ -189,7 +193,21 @@ impl<B: Block> Decoder<B> {
             builder.cost().parameters_active -= (vocabulary * hidden) as u64;
             Some(builder.linear("lm_head", vocabulary, hidden, false)?)
         };
-        Ok(Decoder { embedding, layers, norm, eps: config.norm_eps, head })
+        let eps = config.norm_eps;
+        Decoder { embedding, layers, norm, eps, head, fused: None }.fused()
+    }
+}
+
+impl<B> Decoder<B> {
+    /// With norm and head in one, where that can be.
+    fn fused(mut self) -> Built<Decoder<B>> {
+        let head = match &self.head {
+            Some(head) => head.tiled().cloned(),
+            None => self.embedding.tiled(),
+        };
+        let fused = head.map(|head| NormedMap::of(&self.norm, self.eps, head)).transpose();
+        self.fused = fused.map_err(|error| error.what().to_owned())?.map(Arc::new);
+        Ok(self)
     }
 }
 
@@ -217,6 +235,10 @@ impl<B: Block> Model for Decoder<B> {
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {
+        let is_worn = self.head.as_ref().is_some_and(Linear::is_worn);
+        if let Some(fused) = self.fused.as_ref().filter(|_| !is_worn) {
+            return fused.forward(hidden);
+        }
         let x = rms_norm(hidden, Some(&self.norm), self.eps)?;
         match &self.head {
             Some(head) => head.forward(&x),

@@ -6,17 +6,20 @@
 mod activation;
 mod attention;
 mod build;
+mod choice;
 mod experts;
 mod feed_forward;
 mod finite;
 mod heads;
 mod load;
+mod network;
 mod packed;
 mod published;
 mod rope;
 pub(crate) mod soul;
+pub(crate) mod tiles;
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use mlx_rs::{
     Array,
@@ -28,12 +31,14 @@ pub(crate) use activation::Activation;
 pub(crate) use attention::Attention;
 pub(crate) use build::{Builder, Built, LatentSizes, Map, SwitchNames};
 pub(crate) use experts::{Router, SwitchGlu};
-pub(crate) use feed_forward::{FeedForward, Mixture, Mlp, Shared};
+pub(crate) use feed_forward::{FeedForward, Mixture, Mlp, Second, Shared};
 pub(crate) use heads::PerHead;
 pub(crate) use load::Floats;
+pub(crate) use network::{Network, NormedMap};
 pub(crate) use packed::{Packed, Parts};
 pub(crate) use rope::Rope;
 use soul::Site;
+use tiles::Tiled;
 
 use crate::ops::slice;
 
@@ -52,6 +57,7 @@ pub(crate) enum Weight {
     /// `[in, out]`, a transposed view.
     Plain(Array),
     Packed(Packed),
+    Tiles(Tiled),
 }
 
 impl Linear {
@@ -68,8 +74,21 @@ impl Linear {
                 let y = packed.times(x)?;
                 bias.as_ref().map_or(Ok(y.clone()), |bias| y.add(bias))
             }
+            (Weight::Tiles(tiled), _) => tiles::first(tiles::products(x, vec![tiled.clone()])?),
         }?;
-        self.site.as_ref().map_or(Ok(y.clone()), |site| site.with(x, y))
+        self.with_site(x, y)
+    }
+
+    /// Whether the pass wears a soul, here or elsewhere.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.site.as_ref().is_some_and(|site| site.is_worn())
+    }
+
+    fn with_site(&self, x: &Array, y: Array) -> Result<Array> {
+        match &self.site {
+            Some(site) => site.with(x, y),
+            None => Ok(y),
+        }
     }
 }
 
@@ -78,14 +97,24 @@ pub(crate) enum Embedding {
     /// `[vocabulary, hidden]`, and the same transposed.
     Plain(Array, Array),
     Packed(Packed),
+    Tiles(Arc<kernels::Matrix>),
 }
 
 impl Embedding {
+    /// As a head in tiles, if it lies in tiles.
+    pub(crate) fn tiled(&self) -> Option<Tiled> {
+        match self {
+            Embedding::Tiles(table) => Some(Tiled { matrix: table.clone(), bias: None }),
+            _ => None,
+        }
+    }
+
     /// The rows of `tokens`.
     pub(crate) fn look_up(&self, tokens: &Array) -> Result<Array> {
         match self {
             Embedding::Plain(table, _) => table.take_axis(tokens, 0),
             Embedding::Packed(packed) => packed.rows(tokens),
+            Embedding::Tiles(table) => tiles::rows(table, tokens),
         }
     }
 
@@ -94,6 +123,9 @@ impl Embedding {
         match self {
             Embedding::Plain(_, transposed) => matmul(x, transposed),
             Embedding::Packed(packed) => packed.times(x),
+            Embedding::Tiles(_) => {
+                tiles::first(tiles::products(x, self.tiled().into_iter().collect())?)
+            }
         }
     }
 }
@@ -109,7 +141,13 @@ impl Projections {
     /// `x` is `[1, tokens, in]`.
     pub(crate) fn forward(&self, x: &Array) -> Result<Vec<Array>> {
         match self {
-            Projections::Apart(parts) => parts.iter().map(|part| part.forward(x)).collect(),
+            Projections::Apart(parts) => match tiles::all_tiled(parts) {
+                Some(maps) if !maps.is_empty() => {
+                    let made = parts.iter().zip(tiles::products(x, maps)?);
+                    made.map(|(part, y)| part.with_site(x, y)).collect()
+                }
+                _ => parts.iter().map(|part| part.forward(x)).collect(),
+            },
             Projections::Fused(whole, sites) => {
                 let y = whole.forward(x)?;
                 let tokens = y.dim(1);

@@ -20,9 +20,20 @@ use crate::{
 };
 
 #[cfg(not(target_os = "macos"))]
-#[allow(unused_imports, reason = "the fused layers are to use it")]
 pub(crate) use native::native;
 pub(crate) use quantize::quantize;
+
+/// Where MLX is built without our operation nothing lies in tiles.
+#[cfg(target_os = "macos")]
+pub(crate) fn native<W>(_: &[&Array], _: &[kernels::primitive::Output], _: W) -> Result<Vec<Array>>
+where
+    W: Fn(&[kernels::primitive::In<'_>], &mut [kernels::primitive::Out<'_>])
+        + Send
+        + Sync
+        + 'static,
+{
+    Err(Exception::custom("our own operations are for the Linux CPU"))
+}
 
 type Result<T> = std::result::Result<T, Exception>;
 
@@ -54,6 +65,11 @@ pub(crate) fn address(array: &Array) -> usize {
 
 /// The bytes of an array, as a file holds them.
 pub(crate) fn to_bytes(array: &Array) -> Result<Vec<u8>> {
+    with_bytes(array, <[u8]>::to_vec)
+}
+
+/// What `read` makes of the bytes of an array, as a file holds them.
+pub(crate) fn with_bytes<T>(array: &Array, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
     let stream = Stream::thread_local_or_default();
     let flat = result("contiguous", |res| {
         // SAFETY: see the module.
@@ -62,16 +78,16 @@ pub(crate) fn to_bytes(array: &Array) -> Result<Vec<u8>> {
     eval([&flat])?;
     let len = flat.nbytes();
     if len == 0 {
-        return Ok(Vec::new());
+        return Ok(read(&[]));
     }
-    // SAFETY: see the module. The array is evaluated and contiguous in the order of its rows; its `nbytes` bytes are copied before it
+    // SAFETY: see the module. The array is evaluated and contiguous in the order of its rows; its `nbytes` bytes are read before it
     // is dropped.
     unsafe {
         let start = mlx_sys::mlx_array_data_uint8(flat.as_ptr());
         if start.is_null() {
             return Err(Exception::custom("an array without data"));
         }
-        Ok(std::slice::from_raw_parts(start, len).to_vec())
+        Ok(read(std::slice::from_raw_parts(start, len)))
     }
 }
 

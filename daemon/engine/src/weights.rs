@@ -13,6 +13,7 @@ mod header;
 mod interleaved;
 mod numbers;
 mod source;
+pub(crate) mod tiles;
 
 use std::{
     collections::BTreeMap,

@@ -14,6 +14,9 @@
 pub mod pool;
 #[cfg(all(feature = "mlx", not(target_os = "macos")))]
 pub mod primitive;
+#[cfg(all(feature = "mlx", target_os = "macos"))]
+#[path = "absent.rs"]
+pub mod primitive;
 mod buffer;
 mod layout;
 mod matrix;

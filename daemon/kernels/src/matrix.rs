@@ -57,6 +57,14 @@ impl Matrix {
         Matrix::layout_of(format, FloatType::F32, out, inner).map(|_| ())
     }
 
+    /// What `count` stacked matrices of `out · inner` would take in memory; 0 if they cannot be packed.
+    pub fn bytes_of(format: Format, scale_type: FloatType, [count, out, inner]: [usize; 3]) -> u64 {
+        let Ok(layout) = Matrix::layout_of(format, scale_type, out, inner) else { return 0 };
+        let tiles = count * out.div_ceil(LANES);
+        let lines = |bytes: usize| (tiles * bytes).div_ceil(Line::BYTES) * Line::BYTES;
+        (lines(layout.tile_bytes(inner)) + lines(layout.scale_bytes(inner))) as u64
+    }
+
     pub(crate) fn layout_of(
         format: Format,
         scale_type: FloatType,

@@ -11,7 +11,7 @@ use std::{ops::ControlFlow, path::Path, sync::Arc};
 use mlx_rs::{Stream, error::Exception, with_stream};
 
 use crate::{
-    config::ModelConfig,
+    config::{Family, ModelConfig},
     info::{LoadError, LoadOptions, LoadWatch, ModelInfo},
     line::{Line, Shared},
     memory::{
@@ -52,6 +52,8 @@ struct Directory {
     cost: Cost,
     /// Where the weights lie, in the order in which they are asked for.
     places: Vec<Place>,
+    /// Which weights have no fast kernel.
+    slow: Vec<String>,
     pair_bytes: PairBytes,
 }
 
@@ -115,6 +117,7 @@ impl Directory {
         let mut builder = Builder::check(&shards, &config.quantization);
         let pair_bytes = models::build(&config, &mut builder)?.pair_bytes();
         let (cost, places) = (*builder.cost(), builder.places());
+        let slow = builder.slow().lines();
         if !config.unknown.is_empty() {
             tracing::warn!(
                 "{}: ignored keys: {}",
@@ -122,7 +125,7 @@ impl Directory {
                 config.unknown.join(", ")
             );
         }
-        Ok(Directory { config, shards, cost, places, pair_bytes })
+        Ok(Directory { config, shards, cost, places, slow, pair_bytes })
     }
 
     fn needs(&self, options: LoadOptions) -> Needs<'_> {
@@ -146,7 +149,7 @@ impl Directory {
     }
 
     fn info(&self, mode: &ModePlan, options: LoadOptions) -> ModelInfo {
-        let Directory { config, shards, cost, .. } = self;
+        let Directory { config, shards, cost, slow, .. } = self;
         ModelInfo {
             name: name_of(&shards.dir),
             path: shards.dir.clone(),
@@ -163,6 +166,7 @@ impl Directory {
                 format!("{} bit, groups of {}, {mode}", packing.bits, packing.group)
             }),
             compute: mode.compute,
+            unpacked: slow.clone(),
             config_unknown: config.unknown.clone(),
             remote: None,
         }
@@ -178,7 +182,7 @@ impl Admitted {
         keep_resident();
         let stream = Stream::new();
         if is_cpu() {
-            choose_blas(&stream, floats).map_err(failed)?;
+            choose_blas(&stream, floats, &directory.config.family).map_err(failed)?;
         }
         let (model, souls) = with_stream(&stream, || {
             let Directory { config, shards, places, .. } = &directory;
@@ -214,10 +218,12 @@ fn is_cpu() -> bool {
     !cfg!(target_os = "macos")
 }
 
-/// Parity needs the reference BLAS, whose results are those of mlx-lm; all else is computed with OpenBLAS, where there is one. Models
+/// Parity needs the reference BLAS, whose results are those of mlx-lm, and so does a model that rounds what it computes, where the last
+/// bit of a sum must not depend on the rows beside it; all else is computed with OpenBLAS, where there is one. Models
 /// that are loaded on one thread share its stream, so each says what it needs.
-fn choose_blas(stream: &Stream, floats: Floats) -> Result<(), Exception> {
-    if floats.are_stored() {
+fn choose_blas(stream: &Stream, floats: Floats, family: &Family) -> Result<(), Exception> {
+    let rounds = matches!(family, Family::DeepseekV41(_)) && floats == Floats::Tiles;
+    if floats.are_stored() || rounds {
         return ops::use_openblas(stream, None);
     }
     if !ops::has_openblas() {

@@ -150,6 +150,7 @@ pub(crate) fn start(script: Script) -> (Line, ModelInfo, Tokenizer) {
         context_fits: CONTEXT_MAX,
         quantization: None,
         compute: Compute::Parity,
+        unpacked: Vec::new(),
         config_unknown: Vec::new(),
         remote: None,
     };

@@ -28,7 +28,7 @@ pub(super) fn of(situation: &Situation<'_>) -> Vec<String> {
     let fits = |other: &&ModePlan| other.compute != mode.compute && other.least <= available;
     if let Some(other) = modes.iter().filter(fits).min_by_key(|other| other.least) {
         let how = match other.compute {
-            Compute::Fast | Compute::Auto => "weights widened to fp32",
+            Compute::Fast | Compute::Auto => "the fast arithmetic",
             Compute::Parity | Compute::Uniform | Compute::Quantized => {
                 "arithmetic on packed weights"
             }

@@ -107,6 +107,7 @@ impl<'m> Needs<'m> {
         match floats {
             Floats::Stored | Floats::Uniform => self.cost.bytes_stored,
             Floats::Single => self.cost.bytes_single,
+            Floats::Tiles => self.cost.bytes_tiles,
             Floats::Dense => self.cost.parameters * size_of::<f32>() as u64,
         }
     }
@@ -115,7 +116,7 @@ impl<'m> Needs<'m> {
     fn width(&self, floats: Floats) -> u64 {
         match floats {
             Floats::Stored | Floats::Uniform => self.cost.float_bytes,
-            Floats::Single | Floats::Dense => size_of::<f32>() as u64,
+            Floats::Single | Floats::Dense | Floats::Tiles => size_of::<f32>() as u64,
         }
     }
 
@@ -174,6 +175,11 @@ impl<'m> Needs<'m> {
         }
     }
 
+    /// What the fast arithmetic is here: on the CPU that of our own kernels.
+    fn fast(&self) -> Floats {
+        if self.on_cpu { Floats::Tiles } else { Floats::Dense }
+    }
+
     /// What is planned, whether or not it fits.
     pub(crate) fn plan(&self, asked: Compute, room: Room) -> (MemoryPlan, Floats) {
         // What MLX's CPU kernels cannot multiply at all is converted in any case.
@@ -182,16 +188,15 @@ impl<'m> Needs<'m> {
         let fits =
             |floats: Floats| room.bytes.is_none_or(|room| self.all(floats, self.least) <= room);
         let floats = match asked {
-            Compute::Fast => Floats::Dense,
+            Compute::Fast => self.fast(),
             Compute::Quantized => Floats::Single,
             Compute::Parity => or_single(Floats::Stored),
             Compute::Uniform => or_single(Floats::Uniform),
-            Compute::Auto if !self.on_cpu => Floats::Uniform,
-            Compute::Auto if fits(Floats::Dense) => Floats::Dense,
-            Compute::Auto => Floats::Single,
+            Compute::Auto if self.on_cpu => self.fast(),
+            Compute::Auto => Floats::Uniform,
         };
         let (stored, uniform) = (or_single(Floats::Stored), or_single(Floats::Uniform));
-        let mut offered = vec![stored, uniform, Floats::Single, Floats::Dense];
+        let mut offered = vec![stored, uniform, Floats::Single, self.fast()];
         offered.dedup();
         let modes: Vec<ModePlan> =
             offered.into_iter().map(|floats| self.mode(floats, room.bytes)).collect();
@@ -256,7 +261,7 @@ pub(crate) fn computed(floats: Floats) -> Compute {
         Floats::Stored => Compute::Parity,
         Floats::Uniform => Compute::Uniform,
         Floats::Single => Compute::Quantized,
-        Floats::Dense => Compute::Fast,
+        Floats::Dense | Floats::Tiles => Compute::Fast,
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Block, Decoder, Seen, Sequences};
 use crate::{
     cache::{LayerCache, Recurrent},
     config::{Gdn, KvPacking, Mixer as Kind, ModelConfig},
-    nn::{self, Builder, Built, FeedForward, Linear, Map, Projections, Result, Rope},
+    nn::{self, Builder, Built, Linear, Map, Projections, Result, Rope, Second},
     ops::slice,
 };
 use delta::DeltaNet;
@@ -23,8 +23,7 @@ pub(crate) use scan::BLOCK_LEN;
 pub(crate) struct Layer {
     input_norm: Array,
     mixer: Mixer,
-    output_norm: Array,
-    feed_forward: FeedForward,
+    second: Second,
     eps: f32,
     /// Bytes of a checkpoint of all layers.
     checkpoint: u64,
@@ -78,7 +77,7 @@ pub(crate) fn build(
     if adds_one {
         decoder.norm = builder.compute(|| one_more(&decoder.norm))?;
     }
-    Ok(decoder)
+    decoder.fused()
 }
 
 /// Hugging Face's files keep most norms without the one that is added to them. mlx-lm's have it in them, and the axes of the
@@ -150,7 +149,8 @@ impl Layer {
         let output_norm = norm("post_attention_layernorm.weight", hidden, builder)?;
         let feed_forward = builder.feed_forward(&at("mlp"), hidden, &layer.feed_forward, false)?;
         let checkpoint = gdn.bytes_per_checkpoint();
-        Ok(Layer { input_norm, mixer, output_norm, feed_forward, eps, checkpoint })
+        let second = builder.second(output_norm, eps, feed_forward)?;
+        Ok(Layer { input_norm, mixer, second, eps, checkpoint })
     }
 }
 
@@ -205,8 +205,6 @@ impl Block for Layer {
             Mixer::Attention(attention) => attention.forward(&normal, sequences, layer)?,
             Mixer::Delta(delta) => delta.forward(&normal, sequences, layer)?,
         };
-        let h = x.add(mixed)?;
-        let y = self.feed_forward.forward(&rms_norm(&h, Some(&self.output_norm), self.eps)?)?;
-        h.add(&y)
+        self.second.forward(&x.add(mixed)?)
     }
 }

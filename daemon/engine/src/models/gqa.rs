@@ -13,9 +13,7 @@ use crate::{
     cache::{LayerCache, Ring},
     config::{self, Gqa, KeyNorm, KvPacking, Mixtures, ModelConfig},
     info::LoadError,
-    nn::{
-        Activation, Attention, Builder, Built, FeedForward, Linear, Map, Projections, Result, Rope,
-    },
+    nn::{Activation, Attention, Builder, Built, Linear, Map, Projections, Result, Rope, Second},
 };
 
 /// What all layers share.
@@ -45,8 +43,7 @@ pub(crate) struct Layer {
     sinks: Option<Array>,
     /// How far back it looks.
     window: Option<usize>,
-    output_norm: Array,
-    feed_forward: FeedForward,
+    second: Second,
 }
 
 pub(crate) fn build(
@@ -120,8 +117,7 @@ impl Layer {
             key_norms,
             sinks,
             window: gqa.windows[index],
-            output_norm,
-            feed_forward,
+            second: builder.second(output_norm, shape.eps, feed_forward)?,
         })
     }
 
@@ -176,7 +172,6 @@ impl Block for Layer {
         let inputs: Vec<&Array> = parts.iter().collect();
         let attended = sequences.each(layer, &inputs, |sequence| self.attend(sequence))?;
         let h = x.add(self.output.forward(&attended)?)?;
-        let y = self.feed_forward.forward(&rms_norm(&h, Some(&self.output_norm), eps)?)?;
-        h.add(&y)
+        self.second.forward(&h)
     }
 }

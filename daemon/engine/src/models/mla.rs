@@ -17,9 +17,7 @@ use super::{Block, Decoder, PairBytes, Seen, Sequences};
 use crate::{
     cache::{Latent, LayerCache},
     config::{Attention, Mla, ModelConfig, mla},
-    nn::{
-        Builder, Built, FeedForward, LatentSizes, Linear, Map, PerHead, Projections, Result, Rope,
-    },
+    nn::{Builder, Built, LatentSizes, Linear, Map, PerHead, Projections, Result, Rope, Second},
     ops::slice,
 };
 use indexer::{Indexer, View};
@@ -52,11 +50,10 @@ pub(crate) struct Layer {
     /// Turns latents into values.
     unembed: PerHead,
     output: Linear,
-    output_norm: Array,
+    second: Second,
     /// `None`: the layer looks at all tokens, or at those of the layer before it.
     indexer: Option<Indexer>,
     attention: Attention,
-    feed_forward: FeedForward,
 }
 
 /// How queries are made.
@@ -159,10 +156,9 @@ impl Layer {
             embed,
             unembed,
             output,
-            output_norm,
+            second: builder.second(output_norm, shape.eps, feed_forward)?,
             indexer,
             attention: layer.attention,
-            feed_forward,
         })
     }
 
@@ -244,8 +240,6 @@ impl Block for Layer {
             let view = &mut carry.views[sequence.index];
             self.attend(sequence, view)
         })?;
-        let h = x.add(self.output.forward(&attended)?)?;
-        let y = self.feed_forward.forward(&rms_norm(&h, Some(&self.output_norm), eps)?)?;
-        h.add(&y)
+        self.second.forward(&x.add(self.output.forward(&attended)?)?)
     }
 }

@@ -12,7 +12,7 @@ use mlx_rs::{Array, error::Exception};
 
 use super::{
     Activation, Embedding, FeedForward, Floats, Linear, Mixture, Mlp, Projections, Result, Router,
-    Shared, SwitchGlu, Weight,
+    Second, Shared, SwitchGlu, Weight,
     experts::SwitchWeights,
     load::Arrays,
     soul::{Site, Souls},
@@ -23,6 +23,7 @@ use crate::{
     weights::{
         Place, Shards, Source,
         check::{Asked, Checker, Cost, Matrix},
+        tiles::Slow,
     },
 };
 
@@ -96,6 +97,11 @@ impl<'s> Builder<'s> {
     /// What everything that was asked for so far costs.
     pub(crate) fn cost(&mut self) -> &mut Cost {
         &mut self.checker.cost
+    }
+
+    /// Which matrices have no kernel of ours, of those that were asked for so far.
+    pub(crate) fn slow(&self) -> &Slow {
+        &self.checker.slow
     }
 
     /// Whether the operations are to be mlx-lm's, one by one: weights are as stored, and the CPU computes.
@@ -315,6 +321,11 @@ impl<'s> Builder<'s> {
                 gate: Some(self.linear(&format!("{path}.shared_expert_gate"), 1, hidden, false)?),
             },
         })
+    }
+
+    /// The second half of a layer, of its parts.
+    pub(crate) fn second(&self, norm: Array, eps: f32, part: FeedForward) -> Built<Second> {
+        Second::new(norm, eps, part).map_err(failed)
     }
 
     /// The feed-forward part of a layer.

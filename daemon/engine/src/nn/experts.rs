@@ -212,6 +212,7 @@ pub(super) fn switch(
     let y = match &linear.weight {
         Weight::Plain(weight) => gather_mm(x, weight, indices, is_sorted),
         Weight::Packed(packed) => packed.gathered(x, indices, is_sorted),
+        Weight::Tiles(tiled) => tiled.gathered(x, indices),
     }?;
     let y = with_biases(y, linear.bias.as_ref(), indices)?;
     match &linear.site {

@@ -1,8 +1,34 @@
 //! The feed-forward part of a layer.
 
-use mlx_rs::{Array, ops::sigmoid};
+use std::sync::Arc;
 
-use super::{Linear, Projections, Result, Router, SwitchGlu, swiglu};
+use mlx_rs::{Array, fast::rms_norm, ops::sigmoid};
+
+use super::{Linear, Network, Projections, Result, Router, SwitchGlu, swiglu};
+
+/// The second half of a layer: a norm, the feed-forward part, and the sum of both ends.
+pub(crate) struct Second {
+    norm: Array,
+    eps: f32,
+    part: FeedForward,
+    /// All of it as one operation, where its matrices lie in tiles.
+    network: Option<Arc<Network>>,
+}
+
+impl Second {
+    pub(crate) fn new(norm: Array, eps: f32, part: FeedForward) -> Result<Second> {
+        let network = Network::of(&norm, eps, &part)?.map(Arc::new);
+        Ok(Second { norm, eps, part, network })
+    }
+
+    /// `x + f(norm(x))`.
+    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
+        match self.network.as_ref().filter(|_| !self.part.is_worn()) {
+            Some(network) => network.forward(x),
+            None => x.add(self.part.forward(&rms_norm(x, Some(&self.norm), self.eps)?)?),
+        }
+    }
+}
 
 /// A gated feed-forward network: `down(silu(gate x) ⊙ up x)`.
 pub(crate) struct Mlp {
@@ -49,7 +75,15 @@ impl Mlp {
 }
 
 impl FeedForward {
-    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
+    /// Whether the pass wears a soul.
+    fn is_worn(&self) -> bool {
+        match self {
+            FeedForward::Dense(mlp) => mlp.down.is_worn(),
+            FeedForward::Experts(mixture) => mixture.router.gate.is_worn(),
+        }
+    }
+
+    fn forward(&self, x: &Array) -> Result<Array> {
         match self {
             FeedForward::Dense(mlp) => mlp.forward(x),
             FeedForward::Experts(mixture) => mixture.forward(x),

@@ -1,6 +1,6 @@
 //! One linear map per head: what turns queries into the space of latents, and latents into values.
 
-use mlx_rs::{Array, ops::matmul};
+use mlx_rs::{Array, error::Exception, ops::matmul};
 
 use super::{Result, Weight};
 
@@ -15,6 +15,10 @@ impl PerHead {
         match &self.weight {
             Weight::Plain(weight) => matmul(x, weight),
             Weight::Packed(packed) => packed.times(x),
+            Weight::Tiles(tiled) => {
+                let heads: Vec<u32> = (0..tiled.matrix.experts() as u32).collect();
+                tiled.gathered(x, &Array::from_slice(&heads, &[1, heads.len() as i32]))
+            }
         }
     }
 
@@ -23,6 +27,7 @@ impl PerHead {
         match &self.weight {
             Weight::Plain(weight) => matmul(x, weight.swap_axes(-1, -2)?),
             Weight::Packed(packed) => packed.times_untransposed(x),
+            Weight::Tiles(_) => Err(Exception::custom("tiles are multiplied from one side alone")),
         }
     }
 }

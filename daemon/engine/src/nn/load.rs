@@ -15,6 +15,7 @@ use super::{
     finite::{are_scales, is_without_nan},
     published::published_as,
     soul::Site,
+    tiles::{Tiled, of_floats},
 };
 use crate::{
     info::LoadError,
@@ -36,6 +37,8 @@ pub(crate) enum Floats {
     Single,
     /// Everything becomes plain fp32, and neighbours are fused.
     Dense,
+    /// Matrices lie in tiles of their own layout as they are packed; everything else is fp32. On the CPU alone.
+    Tiles,
 }
 
 impl Floats {
@@ -68,7 +71,7 @@ impl Arrays {
     }
 
     /// A tensor as it is, read now. Floats are looked at for NaN: of packed weights that is what scales them.
-    fn raw(&mut self, name: &str) -> Result<Array> {
+    pub(super) fn raw(&mut self, name: &str) -> Result<Array> {
         let entry =
             self.source.get(name).cloned().ok_or_else(|| {
                 Exception::custom(format!("tensor {name} was there a moment ago"))
@@ -117,26 +120,35 @@ impl Arrays {
         Exception::custom(format!("tensor {name} holds NaN"))
     }
 
-    /// A tensor of floats.
-    pub(crate) fn float(&mut self, name: &str) -> Result<Array> {
+    /// A tensor of floats in the type that it is stored in.
+    pub(super) fn stored(&mut self, name: &str) -> Result<Array> {
         let scales = block_scales(name);
-        let array = if self.source.get(&scales).is_some() {
-            let (weight, scales) = (self.raw(name)?, self.raw(&scales)?);
-            self.with_numbers(name, unblocked(&weight, &scales)?)?
-        } else {
-            self.raw(name)?
-        };
+        if self.source.get(&scales).is_none() {
+            return self.raw(name);
+        }
+        let (weight, scales) = (self.raw(name)?, self.raw(&scales)?);
+        self.with_numbers(name, unblocked(&weight, &scales)?)
+    }
+
+    /// A tensor of floats in the type that is computed in.
+    pub(crate) fn float(&mut self, name: &str) -> Result<Array> {
+        let array = self.stored(name)?;
         match self.floats {
             floats if floats.are_stored() => Ok(array),
             _ => array.as_dtype(Dtype::Float32),
         }
     }
 
-    /// The tensor `kind` of a matrix, stacked if there is one per expert.
-    pub(super) fn part(&mut self, matrix: &Matrix, kind: &str, as_float: bool) -> Result<Array> {
+    /// The tensor `kind` of a matrix as `read` gives it, stacked if there is one per expert.
+    pub(super) fn part(
+        &mut self,
+        matrix: &Matrix,
+        kind: &str,
+        read: impl Fn(&mut Arrays, &str) -> Result<Array>,
+    ) -> Result<Array> {
         let of_bytes = matrix.packing.filter(|_| kind == "scales").map(|packing| packing.mode);
         let mut get = |name: &String| {
-            let array = if as_float { self.float(name) } else { self.raw(name) }?;
+            let array = read(self, name)?;
             match of_bytes {
                 Some(mode) if !are_scales(&array, mode)? => Err(self.without_numbers(name)),
                 _ => Ok(array),
@@ -155,9 +167,15 @@ impl Arrays {
     pub(super) fn packed(&mut self, matrix: &Matrix) -> Result<Option<Packed>> {
         let Some(packing) = matrix.packing else { return Ok(None) };
         Ok(Some(Packed {
-            weight: self.part(matrix, "weight", false)?,
-            scales: self.part(matrix, "scales", packing.is_affine())?,
-            biases: packing.is_affine().then(|| self.part(matrix, "biases", true)).transpose()?,
+            weight: self.part(matrix, "weight", Arrays::raw)?,
+            scales: match packing.is_affine() {
+                true => self.part(matrix, "scales", Arrays::float)?,
+                false => self.part(matrix, "scales", Arrays::raw)?,
+            },
+            biases: match packing.is_affine() {
+                true => Some(self.part(matrix, "biases", Arrays::float)?),
+                false => None,
+            },
             packing,
             dtype: (!self.floats.are_stored()).then_some(Dtype::Float32),
         }))
@@ -167,7 +185,7 @@ impl Arrays {
     fn dense(&mut self, matrix: &Matrix) -> Result<Array> {
         let array = match self.packed(matrix)? {
             Some(packed) => packed.unpacked()?,
-            None => self.part(matrix, "weight", true)?,
+            None => self.part(matrix, "weight", Arrays::float)?,
         };
         // One at a time, so that the packed form can go before the next one comes.
         eval([&array])?;
@@ -175,25 +193,36 @@ impl Arrays {
     }
 
     pub(super) fn weight(&mut self, matrix: &Matrix) -> Result<Weight> {
-        if self.floats == Floats::Dense {
-            return Ok(Weight::Plain(transposed(&self.dense(matrix)?)?));
+        match self.floats {
+            Floats::Dense => return Ok(Weight::Plain(transposed(&self.dense(matrix)?)?)),
+            Floats::Tiles => {
+                return Ok(Weight::Tiles(Tiled { matrix: self.tiles(matrix)?, bias: None }));
+            }
+            Floats::Stored | Floats::Uniform | Floats::Single => {}
         }
         Ok(match self.packed(matrix)? {
             Some(packed) => {
                 eval(packed.arrays())?;
                 Weight::Packed(packed)
             }
-            None => Weight::Plain(transposed(&self.part(matrix, "weight", true)?)?),
+            None => Weight::Plain(transposed(&self.part(matrix, "weight", Arrays::float)?)?),
         })
     }
 
     pub(crate) fn linear(&mut self, matrix: &Matrix, site: Rc<Site>) -> Result<Linear> {
+        if self.floats == Floats::Tiles {
+            let weight = Weight::Tiles(self.tiled(matrix)?);
+            return Ok(Linear { weight, bias: None, site: Some(site) });
+        }
         let weight = self.weight(matrix)?;
-        let bias = matrix.bias.then(|| self.part(matrix, "bias", true)).transpose()?;
+        let bias = matrix.bias.then(|| self.part(matrix, "bias", Arrays::float)).transpose()?;
         Ok(Linear { weight, bias, site: Some(site) })
     }
 
     pub(crate) fn embedding(&mut self, matrix: &Matrix) -> Result<Embedding> {
+        if self.floats == Floats::Tiles {
+            return Ok(Embedding::Tiles(self.tiles(matrix)?));
+        }
         if self.floats != Floats::Dense
             && let Some(packed) = self.packed(matrix)?
         {
@@ -240,8 +269,9 @@ impl Arrays {
         }
         let gate_up = concatenate(&[self.dense(gate)?, self.dense(up)?], 1)?;
         let biases = if gate.bias && up.bias && down.bias {
-            let both = [self.part(gate, "bias", true)?, self.part(up, "bias", true)?];
-            let biases = (concatenate(&both, -1)?, self.part(down, "bias", true)?);
+            let mut bias = |matrix: &Matrix| self.part(matrix, "bias", Arrays::float);
+            let both = [bias(gate)?, bias(up)?];
+            let biases = (concatenate(&both, -1)?, bias(down)?);
             eval([&biases.0, &biases.1])?;
             Some(biases)
         } else {
@@ -256,15 +286,22 @@ impl Arrays {
         [gate_up, down]: [&str; 2],
         sites: [Rc<Site>; 3],
     ) -> Result<SwitchWeights> {
-        let (gate_up, down) = (self.float(gate_up)?, self.float(down)?);
+        let (gate_up, down) = match self.floats {
+            Floats::Tiles => (self.stored(gate_up)?, self.stored(down)?),
+            _ => (self.float(gate_up)?, self.float(down)?),
+        };
         if self.floats == Floats::Dense {
             return fast_switch(&gate_up, &down, None, sites);
         }
         let [count, both, hidden] = [0, 1, 2].map(|axis| gate_up.dim(axis));
         let half = |start| slice(&gate_up, &[0, start, 0], &[count, start + both / 2, hidden]);
+        let in_tiles = self.floats == Floats::Tiles;
         let linear = |weight: &Array, site: Rc<Site>| -> Result<Linear> {
             eval([weight])?;
-            let weight = Weight::Plain(transposed(weight)?);
+            let weight = match in_tiles {
+                true => Weight::Tiles(Tiled { matrix: of_floats(weight)?, bias: None }),
+                false => Weight::Plain(transposed(weight)?),
+            };
             Ok(Linear { weight, bias: None, site: Some(site) })
         };
         let [gate_site, up_site, down_site] = sites;

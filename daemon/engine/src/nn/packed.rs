@@ -1,12 +1,15 @@
 //! Packed weights: a few bits each, in groups that share a scale. Unpacking and multiplying are MLX's; nothing here knows how
 //! the bits lie.
 
+use std::sync::Arc;
+
 use mlx_rs::{Array, Dtype};
 
-use super::Result;
+use super::{Result, tiles::of_parts};
 use crate::{
     config::Packing,
-    ops::{dequantize, gather_qmm, quantized_matmul},
+    ops::{dequantize, dtype_name, gather_qmm, quantized_matmul},
+    weights::tiles::format,
 };
 
 /// Weights as mlx-lm stores them, `[.., out, in·bits/32]` with scales, and in affine mode biases, `[.., out, in/group]`. A leading
@@ -57,6 +60,15 @@ impl Packed {
     /// All of them in the type that MLX takes.
     pub(crate) fn unpacked_as_stored(&self) -> Result<Array> {
         dequantize(self.parts(), self.packing, None)
+    }
+
+    /// The same weights in tiles.
+    pub(crate) fn tiles(&self) -> Result<Arc<kernels::Matrix>> {
+        let inner = self.weight.dim(-1) as usize * 32 / self.packing.bits;
+        let dtype = dtype_name(self.scales.dtype())?;
+        let format = format(Some(self.packing), dtype);
+        let shape = [self.weight.dim(-2) as usize, inner];
+        of_parts(shape, (format, dtype), &self.weight, &self.scales, self.biases.clone())
     }
 
     /// Everything that has to be in memory.

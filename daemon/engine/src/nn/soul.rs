@@ -58,6 +58,11 @@ impl Site {
         self.out as i32
     }
 
+    /// Whether the pass wears a soul, which need not have an overlay here.
+    pub(super) fn is_worn(&self) -> bool {
+        self.worn.get().is_some()
+    }
+
     fn overlay(&self) -> Option<Overlay> {
         self.overlays.borrow().get(&self.worn.get()?).cloned()
     }
@@ -151,7 +156,7 @@ impl Site {
     fn made(&self, a: &Array, b: &Array, scale: f32, floats: Floats) -> Result<Overlay> {
         let cast = |array: &Array| match floats {
             Floats::Stored | Floats::Uniform => Ok(array.clone()),
-            Floats::Single | Floats::Dense => array.as_dtype(Dtype::Float32),
+            Floats::Single | Floats::Dense | Floats::Tiles => array.as_dtype(Dtype::Float32),
         };
         let (mut fall, mut rise) = (cast(a)?, cast(b)?);
         // Products with one of stacked matrices per row: MLX's CPU has them of fp32 alone.

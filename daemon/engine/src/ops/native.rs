@@ -10,7 +10,6 @@ use super::Result;
 /// The arrays that `work` makes of `inputs`, on the CPU stream of this thread. See [`kernels::primitive`].
 ///
 /// A result takes the buffer of its input over if nobody else holds that array any more when it is computed: drop yours before.
-#[allow(dead_code, reason = "the fused layers are to use it")]
 pub(crate) fn native<W>(inputs: &[&Array], outputs: &[Output], work: W) -> Result<Vec<Array>>
 where
     W: Fn(&[In<'_>], &mut [Out<'_>]) + Send + Sync + 'static,

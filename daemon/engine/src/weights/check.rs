@@ -1,6 +1,9 @@
 //! Checks the tensors that a model asks for against the files' headers, and adds up what they cost. Nothing is read.
 
-use super::{Entry, Place, Shards};
+use super::{
+    Entry, Place, Shards,
+    tiles::{Slow, tile_bytes},
+};
 use crate::{
     config::{Packing, Quantization},
     info::LoadError,
@@ -17,6 +20,8 @@ pub(crate) struct Cost {
     pub(crate) bytes_stored: u64,
     /// Bytes with all floats as fp32, and packed weights as they are.
     pub(crate) bytes_single: u64,
+    /// Bytes with matrices in tiles, and all other floats as fp32.
+    pub(crate) bytes_tiles: u64,
     /// There are unpacked experts in half precision, which MLX multiplies on GPUs only.
     pub(crate) has_half_experts: bool,
     /// Bytes of a number that is computed with, if nothing is widened: the embedding says which type that is.
@@ -73,6 +78,8 @@ pub(crate) struct Checker<'s> {
     pub(crate) places: Vec<Place>,
     /// Everything that was asked for, in order.
     pub(crate) asked: Vec<Asked>,
+    /// Matrices without a kernel that computes on them as they are packed.
+    pub(crate) slow: Slow,
 }
 
 /// What a model asked for.
@@ -85,8 +92,8 @@ pub(crate) enum Asked {
 
 impl<'s> Checker<'s> {
     pub(crate) fn new(shards: &'s Shards, quantization: &'s Quantization) -> Checker<'s> {
-        let (places, asked) = (Vec::new(), Vec::new());
-        Checker { shards, quantization, cost: Cost::default(), places, asked }
+        let (places, asked, slow) = (Vec::new(), Vec::new(), Slow::default());
+        Checker { shards, quantization, cost: Cost::default(), places, asked, slow }
     }
 
     /// Stacked matrices; experts may also be there one by one, as Hugging Face has them.
@@ -109,9 +116,13 @@ impl<'s> Checker<'s> {
 
     /// Matrices of all experts in one unpacked tensor without a `.weight` to its name.
     pub(crate) fn bare_stack(&mut self, name: &str, shape: [usize; 3]) -> Result<(), LoadError> {
-        self.floats(name, &shape)?;
-        self.cost.parameters_active += shape.iter().product::<usize>() as u64;
-        self.cost.has_half_experts |= self.shards.need(name)?.dtype != "F32";
+        self.tensor(name, &shape, Entry::is_float)?;
+        self.asked.push(Asked::Floats(name.to_owned()));
+        let (len, dtype) = (shape.iter().product::<usize>() as u64, &self.shards.need(name)?.dtype);
+        self.cost.parameters += len;
+        self.cost.parameters_active += len;
+        self.cost.has_half_experts |= dtype != "F32";
+        self.cost.bytes_tiles += tile_bytes(None, dtype, shape);
         Ok(())
     }
 
@@ -185,7 +196,11 @@ impl<'s> Checker<'s> {
         if bias {
             self.tensors(&matrix, "bias", &shape(&[out]), Entry::is_float)?;
             self.cost.parameters += out as u64;
+            self.cost.bytes_tiles += (experts.unwrap_or(1) * out * size_of::<f32>()) as u64;
         }
+        self.slow.note(&matrix);
+        let shape = [experts.unwrap_or(1), out, inner];
+        self.cost.bytes_tiles += tile_bytes(matrix.packing, &matrix.dtype, shape);
         self.cost.parameters += matrix.len();
         self.cost.parameters_active += matrix.len();
         self.asked.push(Asked::Matrix(matrix.clone()));
@@ -243,7 +258,9 @@ impl<'s> Checker<'s> {
     pub(crate) fn floats(&mut self, name: &str, shape: &[usize]) -> Result<(), LoadError> {
         self.tensor(name, shape, Entry::is_float)?;
         self.asked.push(Asked::Floats(name.to_owned()));
-        self.cost.parameters += shape.iter().product::<usize>() as u64;
+        let len = shape.iter().product::<usize>() as u64;
+        self.cost.parameters += len;
+        self.cost.bytes_tiles += len * size_of::<f32>() as u64;
         Ok(())
     }
 

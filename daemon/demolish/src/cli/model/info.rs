@@ -63,6 +63,9 @@ fn facts(text: &mut String, info: &ModelInfo, options: LoadOptions) {
         Some(asked) => writeln!(text, "; {asked} were asked for, the model has no more"),
         None => writeln!(text),
     };
+    for line in &info.unpacked {
+        let _ = writeln!(text, "unpacked   {line}");
+    }
     if !info.config_unknown.is_empty() {
         let _ = writeln!(text, "ignored    {} of config.json", info.config_unknown.join(", "));
     }

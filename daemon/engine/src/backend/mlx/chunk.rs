@@ -6,7 +6,7 @@ use crate::{nn::Floats, weights::check::Cost};
 /// tens of milliseconds at most. The length depends on the model and the position alone: results must not depend on how busy the
 /// machine is.
 const CHUNK_LEN: std::ops::RangeInclusive<u64> = 16..=256;
-/// Multiplications of a pass whose products BLAS computes.
+/// Multiplications of a pass whose products our kernels or BLAS compute.
 const CHUNK_WORK_FAST: u64 = 2_000_000_000;
 /// Multiplications of a pass through MLX's own CPU kernels for packed weights.
 const CHUNK_WORK_PACKED: u64 = 100_000_000;
@@ -30,7 +30,10 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     pub(crate) fn new(cost: &Cost, pair_bytes: u64, floats: Floats, on_cpu: bool) -> Chunk {
-        let work = if floats == Floats::Dense { CHUNK_WORK_FAST } else { CHUNK_WORK_PACKED };
+        let work = match floats {
+            Floats::Dense | Floats::Tiles => CHUNK_WORK_FAST,
+            _ => CHUNK_WORK_PACKED,
+        };
         let affordable =
             if on_cpu { work / cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
         let is_exact = on_cpu && floats == Floats::Stored;

@@ -5,7 +5,11 @@ use mlx_rs::{Array, Dtype, ops::quantize, transforms::eval};
 use super::{Builder, Built, placeholder};
 use crate::{
     config::Packing,
-    nn::{Floats, Packed, PerHead, Result, Weight, load::Arrays},
+    nn::{
+        Floats, Packed, PerHead, Result, Weight,
+        load::Arrays,
+        tiles::{Tiled, of_floats},
+    },
     ops::slice,
     weights::check::Matrix,
 };
@@ -60,7 +64,7 @@ fn split(arrays: &mut Arrays, matrix: &Matrix, sizes: LatentSizes) -> Result<(Pe
         [sizes.heads, sizes.latent, sizes.plain, sizes.value].map(|size| size as i32);
     let whole = match arrays.packed(matrix)? {
         Some(packed) => packed.unpacked_as_stored()?,
-        None => arrays.part(matrix, "weight", true)?,
+        None => arrays.part(matrix, "weight", Arrays::float)?,
     };
     let whole = whole.reshape(&[heads, plain + value, latent])?;
     let keys = slice(&whole, &[0, 0, 0], &[heads, plain, latent])?;
@@ -72,6 +76,9 @@ fn split(arrays: &mut Arrays, matrix: &Matrix, sizes: LatentSizes) -> Result<(Pe
         let packing = matrix.packing.filter(|packing| packs(*packing, &array));
         let weight = match packing {
             Some(packing) => packed(&array, packing, floats)?,
+            None if floats == Floats::Tiles => {
+                Weight::Tiles(Tiled { matrix: of_floats(&array)?, bias: None })
+            }
             None if floats.are_stored() => Weight::Plain(plain_view(array)?),
             None => Weight::Plain(plain_view(array.as_dtype(Dtype::Float32)?)?),
         };
@@ -91,6 +98,7 @@ fn packed(array: &Array, packing: Packing, floats: Floats) -> Result<Weight> {
     eval(packed.arrays())?;
     match floats {
         Floats::Dense => Ok(Weight::Plain(plain_view(packed.unpacked()?)?)),
+        Floats::Tiles => Ok(Weight::Tiles(Tiled { matrix: packed.tiles()?, bias: None })),
         _ => Ok(Weight::Packed(packed)),
     }
 }
