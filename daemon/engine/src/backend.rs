@@ -20,6 +20,8 @@ pub(crate) enum Rows {
     None,
     /// The row of the last token, `[vocabulary]`.
     Last,
+    /// The rows of the last so many tokens, `[count × vocabulary]`; not more than there are.
+    Tail(usize),
     /// One row per token, `[tokens × vocabulary]`.
     All,
 }

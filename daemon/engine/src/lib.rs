@@ -73,7 +73,7 @@ pub use crate::{
     remote::{Capabilities, Prompts, Structured, Words},
     sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},
     sequence::{Fork, Mark, Sequence},
-    speculate::Speculation,
+    speculate::{DRAFT_SOURCES, Speculation},
     spill::Spill,
     stats::Stats,
     token_set::TokenSet,

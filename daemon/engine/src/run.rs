@@ -1,10 +1,13 @@
 //! What the engine thread is busy with: jobs that decode, and questions that have one answer.
 
+mod drafted;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
+pub(crate) use self::drafted::Plan;
 use crate::{
     fair::{Phase, Shares},
     guard::{Guard, Verdict, Watch},
@@ -15,6 +18,7 @@ use crate::{
     sample::{History, Outlook, Sampler, adjust},
     sampling::Sampling,
     sequence::Fork,
+    speculate::{Experience, Speculator, Texts, model::Follower},
     thread::{Facts, panic_message},
 };
 
@@ -42,6 +46,10 @@ pub(crate) struct Run<S> {
     pub(crate) is_fork: bool,
     /// Its cache is being read from the disk.
     pub(crate) restoring: bool,
+    /// How many steps its caller has room for; looked up with `wants`.
+    pub(crate) room: usize,
+    /// The draft model's cache of it.
+    pub(crate) follower: Option<Follower<S>>,
 }
 
 pub(crate) enum Work {
@@ -83,6 +91,8 @@ impl<S> Run<S> {
             solo: false,
             is_fork: false,
             restoring: false,
+            room: 0,
+            follower: None,
         }
     }
 
@@ -99,6 +109,13 @@ impl<S> Run<S> {
         let prefills = self.fed + 1 < decode.len();
         let ahead = mailbox.steps.len() < decode.limits.ahead_max as usize;
         prefills || ahead || (mailbox.steps.is_empty() && mailbox.waiter.is_some())
+    }
+
+    /// How many steps may be decoded before the caller takes one.
+    pub(crate) fn room(&self, board: &Board) -> usize {
+        let Work::Decode(decode) = &self.work else { return 0 };
+        let taken = board.mailboxes.get(&decode.id).map_or(0, |mailbox| mailbox.steps.len());
+        (decode.limits.ahead_max as usize).saturating_sub(taken).max(1)
     }
 
     pub(crate) fn is_released(&self, board: &Board) -> bool {
@@ -176,6 +193,8 @@ pub(crate) struct Decode {
     sampler: Sampler,
     /// Looks for loops, where that is wanted.
     watch: Option<Watch>,
+    /// Supposes tokens before they are drawn, where that is wanted.
+    speculator: Option<Box<Speculator>>,
     pub(crate) limits: Limits,
     /// Rewinds since the seed was set.
     retry: u64,
@@ -186,8 +205,16 @@ pub(crate) struct Decode {
 }
 
 impl Decode {
-    pub(crate) fn new(id: u64, job: Job, facts: &Facts) -> Self {
-        let Job { prompt, constraint, sampling, limits, class, .. } = job;
+    pub(crate) fn new(
+        id: u64,
+        job: Job,
+        facts: &Facts,
+        texts: &mut Texts,
+        experience: &mut Experience,
+    ) -> Self {
+        let Job { prompt, constraint, sampling, limits, class, lookup, .. } = job;
+        let prompt: Arc<[TokenId]> = prompt.into();
+        let mode = facts.speculation.and(job.speculation);
         let is_watched = match sampling.guard {
             Guard::ByClass => class >= Class::Agent,
             Guard::On => true,
@@ -195,7 +222,8 @@ impl Decode {
         };
         Self {
             id,
-            prompt: prompt.into(),
+            speculator: Speculator::new(mode, &prompt, lookup, texts, experience),
+            prompt,
             tape: Vec::new(),
             constraint,
             sampling,
@@ -209,7 +237,13 @@ impl Decode {
     }
 
     /// Another line from the first `len` tokens of the tape on.
-    pub(crate) fn fork(&self, id: u64, len: usize, fork: Fork) -> Self {
+    pub(crate) fn fork(
+        &self,
+        id: u64,
+        len: usize,
+        fork: Fork,
+        experience: &mut Experience,
+    ) -> Self {
         let len = len.min(self.tape.len());
         let mut watch = self.watch.clone();
         if let Some(watch) = &mut watch {
@@ -220,6 +254,7 @@ impl Decode {
             prompt: self.prompt.clone(),
             tape: self.tape[..len].to_vec(),
             watch,
+            speculator: self.speculator.as_ref().map(|own| own.fork(experience)),
             constraint: fork.constraint,
             sampling: Sampling { seed: fork.seed, ..self.sampling.clone() },
             sampler: Sampler::default(),
@@ -244,14 +279,6 @@ impl Decode {
     /// How many tokens are read in chunks. The last one of the prompt is fed alone, as every generated token is.
     pub(crate) fn read_len(&self) -> usize {
         self.prompt.len() - 1
-    }
-
-    /// The token at `index` of prompt and tape.
-    pub(crate) fn token(&self, index: usize) -> TokenId {
-        match self.prompt.get(index) {
-            Some(&token) => token,
-            None => self.tape[index - self.prompt.len()],
-        }
     }
 
     /// The length of the common beginning of prompt and tape with `tokens`.
@@ -285,26 +312,40 @@ impl Decode {
         if let Some(watch) = &mut self.watch {
             watch.rewound(&self.tape);
         }
-    }
-
-    /// What can be done for the next draw while its logits are computed.
-    pub(crate) fn prepare(&mut self) {
-        if let Some(constraint) = &mut self.constraint {
-            let tape = &self.tape;
-            self.prepared = caught(|| constraint.prepare(tape));
+        if let Some(speculator) = &mut self.speculator {
+            speculator.cut(len);
         }
     }
 
-    /// Draws the next token from its logits and puts it on the tape; or cuts the tape, where this token completes a loop.
-    pub(crate) fn step(
+    /// Draws the next token from its logits and puts it on the tape; or cuts the tape, where this token completes a loop. Where the
+    /// constraint forces it, there is nothing to draw.
+    fn step(
         &mut self,
-        mut logits: Vec<f32>,
+        logits: Vec<f32>,
+        forced: Option<TokenId>,
         facts: &Facts,
     ) -> Result<Turn, EngineError> {
         let position = self.tape.len();
         let outlook = Outlook::of(&logits, self.sampling.top_len)
             .ok_or(EngineError::NotANumber { position })?;
         std::mem::replace(&mut self.prepared, Ok(()))?;
+        let certain = forced.and_then(|token| Some((token, *logits.get(token as usize)?)));
+        let (token, logit) = match certain {
+            Some((token, logit)) if logit > f32::NEG_INFINITY => (token, logit),
+            Some(_) => return Err(EngineError::NothingAllowed { position }),
+            None => self.draw(logits, position)?,
+        };
+        let logprob = logit - outlook.normaliser;
+        self.tape.push(token);
+        Ok(self.settle(token, position, logprob, outlook, facts))
+    }
+
+    /// A token and the model's own logit of it.
+    fn draw(
+        &mut self,
+        mut logits: Vec<f32>,
+        position: usize,
+    ) -> Result<(TokenId, f32), EngineError> {
         let remedy = self.watch.as_ref().and_then(|watch| watch.remedy(&self.sampling, position));
         let sampling = remedy.as_ref().map_or(&self.sampling, |remedy| &remedy.sampling);
         let is_changed = self.constraint.is_some() || sampling.adjusts();
@@ -329,8 +370,18 @@ impl Decode {
         }
         let token = drawn.ok_or(EngineError::NothingAllowed { position })?;
         let raw = self.sampler.raw(token).filter(|_| is_changed);
-        let logprob = raw.unwrap_or(logits[token as usize]) - outlook.normaliser;
-        self.tape.push(token);
+        Ok((token, raw.unwrap_or(logits[token as usize])))
+    }
+
+    /// What follows from a token that was put on the tape.
+    fn settle(
+        &mut self,
+        token: TokenId,
+        position: usize,
+        logprob: f32,
+        outlook: Outlook,
+        facts: &Facts,
+    ) -> Turn {
         let mut finish = self.end_at(token, facts);
         let mut settled = self.tape.len();
         if let Some(watch) = &mut self.watch {
@@ -343,7 +394,7 @@ impl Decode {
                 Verdict::Back(len) if finish.is_none() => {
                     self.retry += 1;
                     self.cut(len);
-                    return Ok(Turn::Back(len));
+                    return Turn::Back(len);
                 }
                 Verdict::End if finish.is_none() => finish = Some(Finish::Collapse),
                 _ => {}
@@ -351,7 +402,7 @@ impl Decode {
         }
         self.finished = finish.is_some();
         let Outlook { entropy, top, .. } = outlook;
-        Ok(Turn::Step(Step {
+        Turn::Step(Step {
             token,
             position,
             logprob,
@@ -360,7 +411,7 @@ impl Decode {
             settled,
             rewound_to: None,
             finish,
-        }))
+        })
     }
 
     /// Whether the sequence ends with `token`, which is on its tape.

@@ -2,7 +2,11 @@
 
 use std::time::Instant;
 
-use crate::{fair::CLASSES, run::Run};
+use crate::{
+    fair::CLASSES,
+    run::Run,
+    speculate::{Draft, SOURCES, Source},
+};
 
 /// Counters since the model was loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,12 +37,29 @@ pub struct Stats {
     pub spilled: u64,
     /// Bytes that were written to the disk.
     pub spilled_bytes: u64,
+    /// Tokens that were computed on supposition, by source in the order of [`DRAFT_SOURCES`](crate::DRAFT_SOURCES).
+    pub drafted: [u64; SOURCES],
+    /// Those of them that were drawn.
+    pub accepted: [u64; SOURCES],
 }
 
 impl Stats {
     /// A cache was cut back or forked; that began at `started`.
     pub(crate) fn cut(&mut self, started: Instant) {
         self.cut_us_max = self.cut_us_max.max(started.elapsed().as_micros() as u64);
+    }
+
+    /// Of a draft the first `right` tokens were right. Hands back how many of them were supposed, not forced.
+    pub(crate) fn supposed(&mut self, draft: &Draft, right: usize) -> usize {
+        let kept = right.saturating_sub(draft.forced);
+        self.drafted[Source::Forced as usize] += draft.forced as u64;
+        self.accepted[Source::Forced as usize] += (right - kept) as u64;
+        if let Some(choice) = draft.choice {
+            let source = choice.guess.source as usize;
+            self.drafted[source] += (draft.tokens.len() - draft.forced) as u64;
+            self.accepted[source] += kept as u64;
+        }
+        kept
     }
 
     /// A run is having a turn.

@@ -7,6 +7,7 @@
 mod caches;
 mod disk;
 mod tick;
+mod write;
 
 use std::{
     any::Any,
@@ -32,6 +33,7 @@ use crate::{
     question::Question,
     run::{Decode, Run, Work},
     sequence::Fork,
+    speculate::{Experience, Speculation, Texts, model::Drafter},
     stats::Stats,
     tokenizer::Tokenizer,
 };
@@ -45,20 +47,37 @@ pub(crate) struct Facts {
     pub(crate) context_max: usize,
     /// What its tokens are made of.
     pub(crate) kinds: Arc<TokenKinds>,
+    /// How many tokens have a logit.
+    pub(crate) vocabulary: usize,
+    /// Whether jobs may be speculated for.
+    pub(crate) speculation: Speculation,
 }
 
 impl Facts {
-    pub(crate) fn of(tokenizer: &Tokenizer, context_max: usize) -> Facts {
+    pub(crate) fn of(
+        tokenizer: &Tokenizer,
+        context_max: usize,
+        vocabulary: usize,
+        speculation: Speculation,
+    ) -> Facts {
         let tokens = 0..tokenizer.len() as TokenId;
         let kinds = TokenKinds::new(tokens.map(|token| tokenizer.token_bytes(token)));
-        Facts { eos: tokenizer.eos().to_vec(), context_max, kinds: Arc::new(kinds) }
+        let (eos, kinds) = (tokenizer.eos().to_vec(), Arc::new(kinds));
+        Facts { eos, context_max, kinds, vocabulary, speculation }
     }
+}
+
+/// The models of a thread.
+pub(crate) struct Opened<B> {
+    pub(crate) backend: B,
+    /// A small one that drafts for it.
+    pub(crate) drafter: Option<B>,
 }
 
 /// Starts the thread. `open` runs on it and makes the backend, for as long as its line is not closed; its error is handed back, and
 /// the thread is gone then.
 pub(crate) fn start<B, T, E>(
-    open: impl FnOnce(&Arc<Shared>) -> Result<(B, Facts, T), E> + Send + 'static,
+    open: impl FnOnce(&Arc<Shared>) -> Result<(Opened<B>, Facts, T), E> + Send + 'static,
 ) -> Result<(Line, T), E>
 where
     B: Backend + 'static,
@@ -70,18 +89,22 @@ where
     ending::remember(&shared);
     let (opened, wait) = std::sync::mpsc::sync_channel(1);
     let spawned = thread::Builder::new().name("engine".to_owned()).spawn(move || {
-        let (backend, facts, extra) = match catch_unwind(AssertUnwindSafe(|| open(&shared))) {
-            Ok(Ok(parts)) => parts,
-            Ok(Err(error)) => return end_unopened(&shared, || opened.send(Err(error))),
-            Err(panic) => {
-                let error = E::from(panicked(panic.as_ref()));
-                return end_unopened(&shared, || opened.send(Err(error)));
-            }
-        };
+        let (Opened { backend, drafter }, facts, extra) =
+            match catch_unwind(AssertUnwindSafe(|| open(&shared))) {
+                Ok(Ok(parts)) => parts,
+                Ok(Err(error)) => return end_unopened(&shared, || opened.send(Err(error))),
+                Err(panic) => {
+                    let error = E::from(panicked(panic.as_ref()));
+                    return end_unopened(&shared, || opened.send(Err(error)));
+                }
+            };
         let _ = opened.send(Ok(extra)); // The caller waits below; it cannot be gone.
         let mut runner = Runner {
             shared,
             backend,
+            drafter: drafter.map(Drafter::new),
+            texts: Texts::default(),
+            experience: Experience::default(),
             facts,
             runs: Vec::new(),
             prefixes: Prefixes::new(PREFIX_BYTES_MAX),
@@ -132,6 +155,12 @@ type Mount = (PathBuf, oneshot::Sender<Result<SoulId, MountError>>);
 struct Runner<B: Backend> {
     shared: Arc<Shared>,
     backend: B,
+    /// A small model that drafts for it.
+    drafter: Option<Drafter<B>>,
+    /// The texts that drafts are looked up in.
+    texts: Texts,
+    /// What speculation costs and yields.
+    experience: Experience,
     facts: Facts,
     /// Everything accepted and not released, also what is finished but may be rewound.
     runs: Vec<Run<B::State>>,
@@ -211,6 +240,7 @@ impl<B: Backend> Runner<B> {
         self.apply_courses(board);
         for run in &mut self.runs {
             run.wants = run.wants_turn(board);
+            run.room = run.room(board);
             let phase = run.phase();
             for each in [Phase::Read, Phase::Write] {
                 self.fairness.note(&mut run.shares, run.class, each, run.wants && each == phase);
@@ -228,7 +258,8 @@ impl<B: Backend> Runner<B> {
             match request {
                 Request::Job { id, at, job } => {
                     let (class, soul) = (job.class, job.soul);
-                    let decode = Decode::new(id, job, &self.facts);
+                    let decode =
+                        Decode::new(id, job, &self.facts, &mut self.texts, &mut self.experience);
                     self.arrive(class, at, soul, Work::Decode(Box::new(decode)));
                 }
                 Request::Ask { class, at, ask, ticket } => {
@@ -291,7 +322,7 @@ impl<B: Backend> Runner<B> {
                 }
                 continue;
             };
-            let decode = decode.fork(id, len, fork);
+            let decode = decode.fork(id, len, fork, &mut self.experience);
             if let Some(mailbox) = board.mailboxes.get_mut(&id) {
                 // The guard cut the tape after the caller had asked.
                 let tape_len = decode.len() - decode.read_len() - 1;

@@ -24,7 +24,8 @@ use crate::{
     models::{self, PairBytes},
     nn::{Builder, Floats},
     ops,
-    thread::{self, Facts},
+    speculate::Speculation,
+    thread::{self, Facts, Opened},
     tokenizer::Tokenizer,
     weights::{Place, Shards, Source, check::Cost},
 };
@@ -79,14 +80,22 @@ pub(crate) fn load(
     let admitted = directory.admit(options)?;
     let tokenizer = Tokenizer::load(dir, &admitted.directory.config.eos)?;
     let info = admitted.directory.info(&admitted.mode, options);
-    let facts = Facts::of(&tokenizer, info.context_max);
-    let open = move |shared: &Arc<Shared>| -> Result<(Mlx, Facts, ()), LoadError> {
+    let speculation = match options.speculation {
+        Speculation::Auto
+            if !rows_are_alike(&admitted.directory.config.family, admitted.floats) =>
+        {
+            Speculation::Off
+        }
+        asked => asked,
+    };
+    let facts = Facts::of(&tokenizer, info.context_max, info.vocabulary, speculation);
+    let open = move |shared: &Arc<Shared>| -> Result<(Opened<Mlx>, Facts, ()), LoadError> {
         let line = shared.clone();
         let watch = LoadWatch::new(move |progress| {
             let is_closed = line.lock().closed;
             if is_closed { ControlFlow::Break(()) } else { watch.tell(progress) }
         });
-        Ok((admitted.open(watch)?, facts, ()))
+        Ok((Opened { backend: admitted.open(watch)?, drafter: None }, facts, ()))
     };
     let (line, ()) = thread::start(open)?;
     exit::guard(&line.shared);
@@ -196,6 +205,14 @@ impl Admitted {
         let (pressure, leftovers) = (Pressure::new(), Leftovers);
         Ok(Mlx { model, stream, chunk, floats, souls, options, pressure, reservation, leftovers })
     }
+}
+
+/// Whether a row of logits is to the bit the same however many rows are computed with it, or nobody expects that anyway. BLAS adds up in
+/// another order where there are more rows, mlx-lm's order of latent attention is another for a single token, and states and groups
+/// are summed up by the pass; a GPU's kernels are others for every number of rows, also where sequences are batched.
+fn rows_are_alike(family: &Family, floats: Floats) -> bool {
+    let is_summed_up = matches!(family, Family::Gdn(_) | Family::DeepseekV41(_));
+    !is_cpu() || (floats == Floats::Uniform && !is_summed_up)
 }
 
 /// Has the system keep weights in memory, where that has to be asked for. Not tested: nobody has run it on a Mac yet.

@@ -17,7 +17,8 @@ use crate::{
     info::{Compute, ModelInfo},
     job::{EngineError, SoulId, TokenId},
     line::Line,
-    thread::{self, Facts},
+    speculate::Speculation,
+    thread::{self, Facts, Opened},
     tokenizer::{PlainVocabulary, Tokenizer},
 };
 
@@ -31,7 +32,6 @@ const CHUNK_LEN_MAX: usize = 64;
 type Rule = Box<dyn Fn(&[TokenId]) -> Vec<(TokenId, f32)> + Send>;
 
 /// What a scripted model says. Tokens 0–255 are bytes; words and the usual special tokens follow.
-#[derive(Default)]
 pub struct Script {
     words: Vec<String>,
     lines: Vec<ScriptLine>,
@@ -42,6 +42,8 @@ pub struct Script {
     rigid: bool,
     fed: Arc<AtomicUsize>,
     busy: Arc<AtomicU64>,
+    speculation: Speculation,
+    drafter: Option<Box<Script>>,
 }
 
 /// After `cue`, the model says `text` and then ends the text.
@@ -49,6 +51,25 @@ struct ScriptLine {
     cue: String,
     text: String,
     logit: f32,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            words: Vec::new(),
+            lines: Vec::new(),
+            rule: None,
+            delay: Duration::ZERO,
+            panic_after: None,
+            shortage: Arc::default(),
+            rigid: false,
+            fed: Arc::default(),
+            busy: Arc::default(),
+            // What pays depends on the time that passes take, and theirs means nothing.
+            speculation: Speculation::Off,
+            drafter: None,
+        }
+    }
 }
 
 impl Script {
@@ -109,26 +130,39 @@ impl Script {
         self.busy.clone()
     }
 
+    /// Whether jobs are speculated for; they are not if nothing is said.
+    pub fn speculation(mut self, speculation: Speculation) -> Self {
+        self.speculation = speculation;
+        self
+    }
+
+    /// Another scripted model, of the same words, drafts for it.
+    pub fn drafter(mut self, drafter: Script) -> Self {
+        self.drafter = Some(Box::new(drafter));
+        self
+    }
+
     /// Counts the tokens that the model is fed, while it runs.
     pub fn fed(&self) -> Arc<AtomicUsize> {
         self.fed.clone()
     }
 }
 
-pub(crate) fn start(script: Script) -> (Line, ModelInfo, Tokenizer) {
+pub(crate) fn start(mut script: Script) -> (Line, ModelInfo, Tokenizer) {
     let vocabulary = PlainVocabulary { words: script.words.clone() };
     let len = vocabulary.len();
     let tokenizer = Tokenizer::plain(vocabulary.clone());
-    let facts = Facts::of(&tokenizer, CONTEXT_MAX);
-    let lines = script
-        .lines
-        .iter()
-        .map(|line| {
-            (tokenizer.encode_prompt(&line.cue), tokenizer.encode_prompt(&line.text), line.logit)
-        })
-        .collect();
-    let model = Scripted { script, lines, vocabulary: len, eos: facts.eos[0] };
-    let started: Result<(Line, ()), String> = thread::start(move |_| Ok((model, facts, ())));
+    let facts = Facts::of(&tokenizer, CONTEXT_MAX, len, script.speculation);
+    let eos = facts.eos[0];
+    let model = |script: Script| {
+        let encode = |text: &str| tokenizer.encode_prompt(text);
+        let lines = script.lines.iter();
+        let lines = lines.map(|line| (encode(&line.cue), encode(&line.text), line.logit)).collect();
+        Scripted { script, lines, vocabulary: len, eos }
+    };
+    let drafter = script.drafter.take().map(|script| model(*script));
+    let opened = Opened { backend: model(script), drafter };
+    let started: Result<(Line, ()), String> = thread::start(move |_| Ok((opened, facts, ())));
     let line = started.map_or_else(
         |reason| {
             let line = Line::new();
@@ -170,8 +204,14 @@ impl Scripted {
         let mut logits = Vec::new();
         for (index, &token) in feed.tokens.iter().enumerate() {
             feed.state.tokens.push(token);
-            let is_last = index + 1 == feed.tokens.len();
-            if feed.rows == Rows::All || (feed.rows == Rows::Last && is_last) {
+            let behind = feed.tokens.len() - index;
+            let is_wanted = match feed.rows {
+                Rows::None => false,
+                Rows::Last => behind == 1,
+                Rows::Tail(count) => behind <= count,
+                Rows::All => true,
+            };
+            if is_wanted {
                 logits.extend(self.logits(&feed.state.tokens));
             }
         }

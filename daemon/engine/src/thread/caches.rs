@@ -153,7 +153,10 @@ impl<B: Backend> Runner<B> {
         let running = self.runs.iter().filter_map(|run| run.state.as_ref());
         let states: Vec<&B::State> =
             running.chain(self.prefixes.states()).chain(self.evicted()).collect();
+        let followers = self.runs.iter().filter_map(|run| Some(run.follower.as_ref()?.state()));
+        let drafting = self.drafter.as_ref();
         self.backend.bytes(&states)
+            + drafting.map_or(0, |drafter| drafter.backend.bytes(&followers.collect::<Vec<_>>()))
     }
 }
 

@@ -1,19 +1,20 @@
 //! One tick: at most one batch of decoded tokens, and at most one chunk of a prompt.
 //!
-//! A tick belongs to one class ([`Fairness`](crate::fair::Fairness) says which). Its runs that write are fed one token each, all in
-//! one pass as far as they share an adapter; then one of its runs that read is fed a chunk. The board is looked at in between, and
+//! A tick belongs to one class ([`Fairness`](crate::fair::Fairness) says which). Its runs that write are fed one token each (or some
+//! more, on supposition: `write`), all in one pass as far as they share an adapter; then one of its runs that read is fed a chunk. The board is looked at in between, and
 //! a more urgent class ends the tick there.
 //!
 //! The last token of a prompt is fed like a generated one. So after a rewind exactly the passes are repeated that it undid: with
 //! the same company the logits are the same to the last bit, and in other company up to the rounding of sums. A cache that cannot
-//! be cut back to the mark is fed what it lost in the same way, token by token, beside the others of its batch.
+//! be cut back to the mark is fed what it lost in the same way, token by token, beside the others of its batch; or at once, where the
+//! job speculates anyway.
 
 use super::Runner;
 use crate::{
     backend::{Backend, Feed, Rows},
     fair::{CLASSES, Phase},
-    job::{EngineError, SoulId, TokenId},
-    run::{Decode, Run, Turn, Work},
+    job::{EngineError, TokenId},
+    run::{Run, Turn, Work},
 };
 
 /// How many sequences one pass decodes at most. It bounds the work of a tick.
@@ -119,75 +120,6 @@ impl<B: Backend> Runner<B> {
         batch.filter(|&index| alike(&self.runs[index])).take(BATCH_LEN_MAX).collect()
     }
 
-    /// Feeds one token to each of these runs.
-    fn decode(&mut self, batch: &[usize]) {
-        let mut writers: Vec<Writer<'_, B::State>> = Vec::with_capacity(batch.len());
-        for (index, run) in self.runs.iter_mut().enumerate() {
-            if !batch.contains(&index) {
-                continue;
-            }
-            self.fairness.serve(&mut run.shares, run.class, Phase::Write, 1);
-            self.stats.served(run);
-            if let Run { work: Work::Decode(decode), state: Some(state), fed, soul, .. } = run {
-                let (is_last, token) = (*fed + 1 == decode.len(), decode.token(*fed));
-                writers.push(Writer { index, decode, state, fed, soul: *soul, token, is_last });
-            }
-        }
-        let soul = writers.first().and_then(|writer| writer.soul);
-        let fed = {
-            let mut decodes = Vec::with_capacity(writers.len());
-            let mut feeds = Vec::with_capacity(writers.len());
-            for Writer { decode, state, token, is_last, .. } in &mut writers {
-                let rows = if *is_last { Rows::Last } else { Rows::None };
-                feeds.push(Feed { state: &mut **state, tokens: std::slice::from_ref(token), rows });
-                decodes.push((&mut **decode, *is_last));
-            }
-            let mut meanwhile = || {
-                for (decode, _) in decodes.iter_mut().filter(|(_, is_last)| *is_last) {
-                    decode.prepare();
-                }
-            };
-            self.backend.forward(soul, &mut feeds, &mut meanwhile)
-        };
-        self.stats.batch_len_max = self.stats.batch_len_max.max(writers.len());
-        let mut turns = Vec::with_capacity(batch.len());
-        match fed {
-            Ok(rows) => {
-                for (writer, logits) in writers.into_iter().zip(rows) {
-                    *writer.fed += 1;
-                    self.backend.checkpoint(writer.state);
-                    let turn = if writer.is_last {
-                        self.stats.tokens_decoded += 1;
-                        let turn = writer.decode.step(logits, &self.facts);
-                        turn.unwrap_or_else(Turn::Failed)
-                    } else {
-                        self.stats.tokens_replayed += 1;
-                        Turn::More
-                    };
-                    turns.push((writer.index, turn));
-                }
-            }
-            Err(error) if batch.len() > 1 => {
-                // Nobody knows whose fault it is, nor what the caches hold now. Each goes on alone, and one of them will fail.
-                tracing::warn!("a pass over {} sequences failed: {error}", batch.len());
-                drop(writers);
-                for &index in batch {
-                    let run = &mut self.runs[index];
-                    (run.state, run.fed, run.solo) = (None, 0, true);
-                }
-            }
-            Err(error) => {
-                drop(writers);
-                turns.extend(batch.first().map(|&index| (index, Turn::Failed(error))));
-            }
-        }
-        for &(index, ref turn) in &turns {
-            let failed = matches!(turn, Turn::Failed(EngineError::Backend(_)));
-            self.runs[index].solo &= failed;
-        }
-        self.deliver(turns);
-    }
-
     /// Feeds a run a chunk of its prompt, or does the next piece of a question.
     fn read(&mut self, index: usize) {
         let run = &mut self.runs[index];
@@ -206,7 +138,8 @@ impl<B: Backend> Runner<B> {
                     return; // A kept cache had it all: it writes in the next tick.
                 }
                 let mut feeds = [Feed { state, tokens: &chunk, rows: Rows::None }];
-                let fed_now = self.backend.forward(run.soul, &mut feeds, &mut || {});
+                let mut meanwhile = || decode.index();
+                let fed_now = self.backend.forward(run.soul, &mut feeds, &mut meanwhile);
                 let turn = fed_now.map(|_| {
                     let is_over = end == decode.read_len();
                     if is_over || fed / CHECKPOINT_EVERY != end / CHECKPOINT_EVERY {
@@ -225,7 +158,7 @@ impl<B: Backend> Runner<B> {
     }
 
     /// Tells the callers what came of their runs' turns.
-    fn deliver(&mut self, turns: Vec<(usize, Turn)>) {
+    pub(super) fn deliver(&mut self, turns: Vec<(usize, Turn)>) {
         let shared = self.shared.clone();
         let mut board = shared.lock();
         board.stats = self.stats;
@@ -278,16 +211,4 @@ impl<B: Backend> Runner<B> {
             self.keep(run);
         }
     }
-}
-
-/// A run in a batch, in its parts.
-struct Writer<'a, S> {
-    index: usize,
-    decode: &'a mut Decode,
-    state: &'a mut S,
-    fed: &'a mut usize,
-    soul: Option<SoulId>,
-    token: TokenId,
-    /// Its logits are wanted; else it is a token that the cache saw before it was cut back.
-    is_last: bool,
 }

@@ -99,6 +99,7 @@ fn row_count(feed: &Feed<'_, Cache>) -> usize {
     match feed.rows {
         Rows::None => 0,
         Rows::Last => 1,
+        Rows::Tail(count) => count,
         Rows::All => feed.tokens.len(),
     }
 }

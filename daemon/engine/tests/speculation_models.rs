@@ -1,0 +1,138 @@
+//! Speculation on real (tiny) models of every family and every kind of cache: every step is the one that plain decoding gives.
+
+#![cfg(feature = "mlx")]
+
+#[path = "support/checkpoint.rs"]
+mod checkpoint;
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use checkpoint::{Checkpoint, fixtures, is_slow};
+use engine::{
+    Class, Compute, Engine, Fork, Job, Limits, LoadOptions, Sampling, Sequence, Speculation, Step,
+    TokenId,
+};
+
+const TOKENS: u32 = 30;
+/// What a logarithm of a probability may differ by where sums are added up in another order for every number of rows.
+const CLOSE: f32 = 1e-3;
+
+fn load(dir: &Path, compute: Compute, kv_bits: Option<u8>) -> Option<Engine> {
+    let speculation = Speculation::Always;
+    let options = LoadOptions { compute, kv_bits, speculation, ..LoadOptions::AUTO };
+    Engine::load(dir, options).ok()
+}
+
+fn job(prompt: &[TokenId], temperature: f32, speculation: Speculation) -> Job {
+    Job {
+        prompt: prompt.to_vec(),
+        constraint: None,
+        sampling: Sampling { temperature, seed: 3, top_len: 4, ..Sampling::GREEDY },
+        limits: Limits { tokens_max: TOKENS, stop: Vec::new(), ahead_max: 24 },
+        class: Class::Typing,
+        soul: None,
+        lookup: Vec::new(),
+        speculation,
+    }
+}
+
+async fn take(sequence: &mut Sequence, count: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    while steps.len() < count
+        && let Some(step) = sequence.next().await.unwrap()
+    {
+        steps.push(step);
+    }
+    steps
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// A text that is what the model says, but for a token here and there; so drafts are right for a while and then wrong.
+fn nearly(steps: &[Step]) -> Arc<[TokenId]> {
+    let wrong = |index: usize| index % 9 == 8;
+    let tokens = steps.iter().enumerate();
+    tokens.map(|(index, step)| if wrong(index) { step.token ^ 1 } else { step.token }).collect()
+}
+
+/// The steps of a job that is rewound and forked on its way.
+async fn walk(engine: &Engine, job: Job) -> Vec<Vec<Step>> {
+    let mut told = Vec::new();
+    let mut sequence = engine.submit(job).unwrap();
+    told.push(take(&mut sequence, 17).await);
+    sequence.rewind(sequence.mark_at(told[0].len().min(5)));
+    told.push(take(&mut sequence, 9).await);
+    let mut fork = sequence.fork(vec![Fork { seed: 3, constraint: None }]).unwrap().remove(0);
+    told.push(take(&mut fork, 12).await);
+    // Dropped in the middle of whatever it is at.
+    drop(fork);
+    told.push(take(&mut sequence, TOKENS as usize).await);
+    told
+}
+
+fn check(checkpoint: &Checkpoint, compute: Compute, kv_bits: Option<u8>, is_exact: bool) {
+    let Some(engine) = load(&checkpoint.dir, compute, kv_bits) else {
+        return; // Not every family packs its cache.
+    };
+    block_on(async {
+        for temperature in [0.0, 0.8] {
+            let plain = job(&checkpoint.prompt, temperature, Speculation::Off);
+            let straight = take(&mut engine.submit(plain).unwrap(), TOKENS as usize).await;
+            let plain = job(&checkpoint.prompt, temperature, Speculation::Off);
+            let expected = walk(&engine, plain).await;
+            let before = engine.stats();
+            let mut speculating = job(&checkpoint.prompt, temperature, Speculation::Always);
+            speculating.lookup = vec![nearly(&straight)];
+            let told = walk(&engine, speculating).await;
+            let after = engine.stats();
+            let accepted = after.accepted[1] - before.accepted[1];
+            let drafted = after.drafted[1] - before.drafted[1];
+            let name = format!("{} {compute:?} at {temperature}", checkpoint.name);
+            if straight.len() == TOKENS as usize {
+                assert!(accepted >= 10 && drafted > accepted, "{name}: {accepted} of {drafted}");
+            }
+            if is_exact {
+                assert!(told == expected, "{name}");
+            } else {
+                let tokens = |all: &[Vec<Step>]| -> Vec<TokenId> {
+                    all.iter().flatten().map(|step| step.token).collect()
+                };
+                assert_eq!(tokens(&told), tokens(&expected), "{name}");
+                let pairs = told.iter().flatten().zip(expected.iter().flatten());
+                let distance = |(one, other): (&Step, &Step)| (one.logprob - other.logprob).abs();
+                let worst = pairs.map(distance).fold(0.0f32, f32::max);
+                assert!(worst < CLOSE, "{name}: {worst}");
+            }
+        }
+    });
+}
+
+/// One checkpoint of every architecture, and all in the slow run.
+fn checkpoints() -> Vec<Checkpoint> {
+    let mut seen = BTreeSet::new();
+    let mut all = fixtures();
+    all.retain(|checkpoint| is_slow() || seen.insert(checkpoint.architecture()));
+    all
+}
+
+/// Whether a row of logits is to the bit the same whatever is computed with it.
+fn is_exact(checkpoint: &Checkpoint) -> bool {
+    let family = checkpoint.architecture();
+    !["qwen3_next", "qwen3_5", "qwen3_5_moe", "deepseek_v41"].contains(&&*family)
+}
+
+#[test]
+fn where_rows_do_not_depend_on_each_other_steps_are_the_same_to_the_bit() {
+    for checkpoint in checkpoints() {
+        check(&checkpoint, Compute::Uniform, None, is_exact(&checkpoint));
+    }
+}
+
+#[test]
+fn packed_caches_are_cut_as_exactly() {
+    for checkpoint in checkpoints() {
+        check(&checkpoint, Compute::Uniform, Some(8), is_exact(&checkpoint));
+    }
+}
