@@ -2,6 +2,7 @@
 //! which `docs/benchmarks.md` is written: the numbers in the documentation are the ones that were measured.
 
 pub(crate) mod copy;
+pub(crate) mod decode;
 pub(crate) mod conformance;
 pub(crate) mod echo;
 pub(crate) mod engine;

@@ -29,6 +29,7 @@ pub mod attention;
 pub mod norm;
 pub mod rope;
 mod simd;
+pub mod roof;
 
 pub use activation::Activation;
 pub use isa::{Variant, force, variant, variants};

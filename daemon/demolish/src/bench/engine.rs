@@ -7,6 +7,8 @@ mod keystroke;
 mod overhead;
 mod small;
 
+pub(super) use small::Chance;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -131,6 +133,20 @@ async fn once(engine: &Engine, len: usize, round: usize) -> Result<(f64, f64), S
     }
     let wrote = started.elapsed() - read;
     Ok((len as f64 / read.as_secs_f64(), f64::from(written) / wrote.as_secs_f64()))
+}
+
+/// Tokens per second that the model of a daemon without settings decodes: the median of some rounds.
+pub(super) async fn default_model_decode(rounds: usize) -> Result<f64, String> {
+    let engine = load(&Layers { environment: true, ..Layers::default() })?;
+    let mut rates = Samples::default();
+    for round in 0..=rounds {
+        let (_, rate) = once(&engine, PROMPTS[0], round).await?;
+        // The first round is not counted: buffers are made in it.
+        if round > 0 {
+            rates.push(rate);
+        }
+    }
+    Ok(rates.quantile(0.5))
 }
 
 /// How many tokens are still drawn after a sequence is dropped, with the model that a daemon without settings has.

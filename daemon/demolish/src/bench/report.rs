@@ -19,6 +19,9 @@ pub struct Report {
     pub commit: String,
     /// The numbers.
     pub rows: Vec<Row>,
+    /// What there is to say about all of it, such as what was not measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One number.
@@ -119,7 +122,15 @@ impl Report {
             machine: Machine::this(),
             commit: super::machine::commit(),
             rows,
+            notes: Vec::new(),
         }
+    }
+
+    /// With notes about all of it.
+    #[must_use]
+    pub fn noted(mut self, notes: Vec<String>) -> Report {
+        self.notes = notes;
+        self
     }
 
     /// Whether every goal is reached.
@@ -146,6 +157,9 @@ impl Report {
                 let _ = write!(text, "  goal {goal}: {}", if holds { "holds" } else { "MISSED" });
             }
             text.push('\n');
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "  {note}");
         }
         text
     }

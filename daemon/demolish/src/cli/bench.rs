@@ -8,7 +8,7 @@ use super::{Exit, Failure, Outcome};
 use crate::bench::conformance::{self, RULES_MAX, Subject, Wanted};
 use crate::bench::report::Report;
 use crate::bench::{
-    copy, echo, engine, faults, proxy, record, replay, soak, speculate, steer, verdicts,
+    copy, decode, echo, engine, faults, proxy, record, replay, soak, speculate, steer, verdicts,
 };
 
 /// Measure this machine: what the proxy adds, how long a suggestion takes, how fast the model is
@@ -38,6 +38,8 @@ enum What {
     /// The engine: speed, batches, a keystroke's wait, kept prompts, rewinding, forks, the guard against loops
     #[command(after_help = "Example:\n  DEMOLISH_MODEL=~/models/other demolish bench engine")]
     Engine(Form),
+    /// How close decoding comes to the speed of the memory, beside llama.cpp and mlx-lm on the same shapes
+    Decode(Decode),
     /// The rules of a transparent proxy, against any stdio language-server proxy
     Conformance(Suite),
     /// Servers, daemons and shims are killed, stopped and slowed in mid-traffic: nothing may be lost
@@ -85,6 +87,37 @@ A run that fails is printed; it is repeated alone by its seed.")]
         #[arg(last = true)]
         server: Vec<std::ffi::OsString>,
     },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Random models of 1.7 and 0.5 billion parameters are written once (3 GB) and kept for the next run. llama.cpp and mlx-lm are
+measured in turns with Demolish, where they are installed (`cargo xtask setup --with llama`, `--only oracle`).
+
+Examples:
+  demolish bench decode --json
+  demolish bench decode --models /var/tmp/models --svg roofline.svg
+  demolish bench decode --quick --discard
+
+Rows without an ending are of the mixture of experts, `_dense` of the dense model.")]
+struct Decode {
+    /// Tiny models: whether the measurement works, not how fast anything is
+    #[arg(long)]
+    quick: bool,
+    /// The folder of the models [default: one in the folder for temporary files]
+    #[arg(long, value_name = "FOLDER")]
+    models: Option<PathBuf>,
+    /// Remove the models at the end
+    #[arg(long)]
+    discard: bool,
+    /// llama.cpp's llama-bench, if it is not in .tools
+    #[arg(long, value_name = "PATH")]
+    llama_bench: Option<PathBuf>,
+    /// Draw the roofline into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    #[command(flatten)]
+    form: Form,
 }
 
 #[derive(Debug, clap::Args)]
@@ -252,6 +285,16 @@ pub(super) fn run(args: &Args) -> Outcome {
             let options =
                 faults::Options { runs: *runs, seed: *seed, jobs: *jobs, verbose: *verbose };
             report(form, super::block_on(faults::run(options))?)
+        }
+        What::Decode(Decode { quick, models, discard, llama_bench, svg, form }) => {
+            let options = decode::Options {
+                is_quick: *quick,
+                models: models.clone(),
+                discards: *discard,
+                llama_bench: llama_bench.clone(),
+                svg: svg.clone(),
+            };
+            report(form, super::block_on(decode::run(&options))?)
         }
         What::Engine(form) => report(form, super::block_on(engine::run())?),
     }

@@ -13,8 +13,19 @@ use crate::paths;
 use crate::setup::Purpose;
 
 /// The benchmarks, in the order of the document.
-const BENCHES: &[&str] =
-    &["proxy", "conformance", "faults", "soak", "speculate", "steer", "engine", "verdicts"];
+const BENCHES: &[&str] = &[
+    "proxy",
+    "conformance",
+    "faults",
+    "soak",
+    "speculate",
+    "steer",
+    "engine",
+    "decode",
+    "verdicts",
+];
+/// The picture that `decode` draws.
+const ROOFLINE: &str = "docs/benchmarks-roofline.svg";
 
 /// What `demolish bench NAME --json` prints.
 #[derive(Deserialize)]
@@ -24,6 +35,8 @@ struct Bench {
     machine: Machine,
     commit: String,
     rows: Vec<Row>,
+    #[serde(default)]
+    notes: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +83,11 @@ pub(crate) fn run(names: &[String]) -> Result<bool> {
         println!("bench: {name} …");
         // The program exits with 1 when a goal does not hold; what it printed is wanted then too.
         let program = paths::target().join("release/demolish").display().to_string();
-        let printed = tool(&program).args(["bench", name, "--json"]).read_whatever()?;
+        let mut shell = tool(&program).args(["bench", name, "--json"]);
+        if *name == "decode" {
+            shell = shell.arg("--svg").arg(paths::root().join(ROOFLINE));
+        }
+        let printed = shell.read_whatever()?;
         let bench: Bench = serde_json::from_str(&printed)
             .with_context(|| format!("bench {name} printed no object of benchmarks"))?;
         print!("{}", part(&bench)?);
@@ -106,8 +123,33 @@ fn document(benches: &[Bench]) -> Result<String> {
 fn part(bench: &Bench) -> Result<String> {
     match &*bench.bench {
         "conformance" => Ok(conformance::table(bench, &conformance::peers()?)),
+        "decode" => {
+            Ok(format!("{}\n![Roofline]({})\n\n{}", table(bench), roofline(), remarks(bench)))
+        }
         _ => Ok(table(bench)),
     }
+}
+
+/// The picture as the document names it.
+fn roofline() -> &'static str {
+    ROOFLINE.trim_start_matches("docs/")
+}
+
+/// What the rows say beside their numbers, and what was not measured.
+fn remarks(bench: &Bench) -> String {
+    let mut text = String::from(
+        "Names without an ending are of a mixture of experts with random weights (1.7 billion parameters, 0.64 billion take part in\n\
+         a token), `_dense` of the shape of Qwen2.5-0.5B. The peers have the same numbers in their own formats.\n\n",
+    );
+    for row in &bench.rows {
+        if let Some(note) = &row.note {
+            let _ = writeln!(text, "* `{}`: {note}.", row.metric);
+        }
+    }
+    bench.notes.iter().for_each(|note| {
+        let _ = writeln!(text, "* {note}.");
+    });
+    text
 }
 
 fn table(bench: &Bench) -> String {
@@ -157,6 +199,15 @@ mod tests {
             "## proxy\n\nC, 4 cores, 23 GiB; 2026-01-02, commit abc.\n\n| metric | value | against | ratio | goal | holds |\n\
              |---|---|---|---|---|---|\n| added_latency_p50 | 21.3 us | direct pipe | 1.04 | <= 30 | yes |\n"
         ));
+    }
+
+    #[test]
+    fn decoding_has_a_picture_and_remarks() {
+        let json = r#"{"bench":"decode","date":"d","machine":{"cpu":"C","cores":4,"memory_gib":23.4},"commit":"abc",
+            "rows":[{"metric":"read_bandwidth","value":162.0,"unit":"GB/s","note":"read"}],"notes":["a peer is missing"]}"#;
+        let text = part(&serde_json::from_str(json).unwrap()).unwrap();
+        assert!(text.contains("\n![Roofline](benchmarks-roofline.svg)\n"), "{text}");
+        assert!(text.ends_with("* `read_bandwidth`: read.\n* a peer is missing.\n"), "{text}");
     }
 
     #[test]

@@ -97,10 +97,16 @@ pub(super) fn submit(engine: &Engine, job: Job) -> Result<Sequence, String> {
 }
 
 /// Numbers that look random and are the same in every run (SplitMix64).
-struct Chance(u64);
+pub(in crate::bench) struct Chance(u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    /// The numbers of `seed`.
+    pub(in crate::bench) fn of(seed: u64) -> Chance {
+        Chance(seed)
+    }
+
+    /// Any number.
+    pub(in crate::bench) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -110,7 +116,7 @@ impl Chance {
 
     /// Between -1 and 1.
     #[allow(clippy::cast_precision_loss, reason = "24 bits are what a float holds")]
-    fn weight(&mut self) -> f32 {
+    pub(in crate::bench) fn weight(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u32 << 23) as f32 - 1.0
     }
 }

@@ -1,0 +1,171 @@
+//! Ours and the peers on one shape, in turns.
+
+use std::path::Path;
+
+use super::checkpoint::Checkpoint;
+use super::numbers::Float;
+use super::ours::Ours;
+use super::peers::{Best, Peers};
+use super::shapes::Shape;
+use super::{Extent, tell};
+use crate::bench::report::Samples;
+
+/// Tokens that are read at once where several are verified.
+pub(super) const VERIFIED: [usize; 4] = [2, 4, 8, 16];
+
+/// What was measured on one shape: medians of tokens per second.
+#[derive(Debug, Clone)]
+pub(super) struct Figures {
+    /// The shape.
+    pub(super) shape: Shape,
+    /// Decoding.
+    pub(super) decode: f64,
+    /// Reading a long prompt.
+    pub(super) prefill: f64,
+    /// Decoding eight sequences together.
+    pub(super) batch: f64,
+    /// Reading some tokens at once.
+    pub(super) verify: Vec<(usize, f64)>,
+    /// llama.cpp, where it is installed.
+    pub(super) llama: Option<Llama>,
+    /// mlx-lm's decoding, where it is installed.
+    pub(super) mlx_lm: Option<f64>,
+}
+
+/// llama.cpp at its best counts of threads.
+#[derive(Debug, Clone)]
+pub(super) struct Llama {
+    /// Decoding.
+    pub(super) decode: Best,
+    /// Reading a long prompt.
+    pub(super) prefill: Best,
+    /// Reading some tokens at once, on as many threads as for a long prompt.
+    pub(super) verify: Vec<(usize, f64)>,
+}
+
+/// Measures one shape.
+pub(super) async fn shape(
+    shape: &Shape,
+    checkpoint: &Checkpoint,
+    peers: &Peers,
+    extent: Extent,
+) -> Result<Figures, String> {
+    let gguf = checkpoint.gguf();
+    tell(&format!("{}: llama.cpp's best count of threads", shape.name));
+    let counts = thread_counts();
+    let best = peers.llama_best(&gguf, &counts, (extent.read, extent.written)).await?;
+    tell(&format!("{}: loading", shape.name));
+    let mut ours = Ours::load(&checkpoint.mlx(Float::Bf16), shape.vocabulary)?;
+    // Buffers are made in the first round.
+    ours.decode(extent.written).await?;
+    let [mut decode, mut prefill, mut batch, mut llama_decode, mut llama_prefill] =
+        std::array::from_fn(|_| Samples::default());
+    for round in 1..=extent.rounds {
+        tell(&format!("{}: round {round} of {}", shape.name, extent.rounds));
+        decode.push(ours.decode(extent.written).await?);
+        prefill.push(ours.read(extent.read).await?);
+        batch.push(ours.batch(extent.written).await?);
+        if let Some((decode, prefill)) = best {
+            let (rate, read) =
+                again(peers, &gguf, (decode.threads, prefill.threads), extent).await?;
+            llama_decode.push(rate);
+            llama_prefill.push(read);
+        }
+    }
+    let verify = verify(&mut ours, extent.rounds).await?;
+    let llama = match best {
+        None => None,
+        Some((decode, prefill)) => {
+            let speeds = peers.llama(&gguf, prefill.threads, (&VERIFIED, 0)).await?;
+            Some(Llama {
+                decode: Best { rate: llama_decode.quantile(0.5), ..decode },
+                prefill: Best { rate: llama_prefill.quantile(0.5), ..prefill },
+                verify: speeds.unwrap_or_default().reads,
+            })
+        }
+    };
+    drop(ours);
+    let mlx_lm = mlx_lm(shape, checkpoint, peers).await?;
+    Ok(Figures {
+        shape: shape.clone(),
+        decode: decode.quantile(0.5),
+        prefill: prefill.quantile(0.5),
+        batch: batch.quantile(0.5),
+        verify,
+        llama,
+        mlx_lm,
+    })
+}
+
+/// llama.cpp once more: decoding and reading, each with its count of threads.
+async fn again(
+    peers: &Peers,
+    gguf: &Path,
+    (decode, prefill): (usize, usize),
+    extent: Extent,
+) -> Result<(f64, f64), String> {
+    let missing = || "llama.cpp measured nothing".to_owned();
+    let written = peers.llama(gguf, decode, (&[], extent.written)).await?;
+    let read = peers.llama(gguf, prefill, (&[extent.read], 0)).await?;
+    let written = written.and_then(|speeds| speeds.decode).ok_or_else(missing)?;
+    let read = read.and_then(|speeds| speeds.reads.first().copied()).ok_or_else(missing)?;
+    Ok((written, read.1))
+}
+
+async fn verify(ours: &mut Ours, rounds: usize) -> Result<Vec<(usize, f64)>, String> {
+    let mut rates = Vec::new();
+    for rows in VERIFIED {
+        let mut samples = Samples::default();
+        for _ in 0..rounds {
+            samples.push(ours.read(rows).await?);
+        }
+        rates.push((rows, samples.quantile(0.5)));
+    }
+    Ok(rates)
+}
+
+/// mlx-lm at its best: fp32 scales are the fastest on the CPU, bf16 is what is published.
+async fn mlx_lm(
+    shape: &Shape,
+    checkpoint: &Checkpoint,
+    peers: &Peers,
+) -> Result<Option<f64>, String> {
+    let mut best: Option<f64> = None;
+    for float in [Float::F32, Float::Bf16] {
+        tell(&format!("{}: mlx-lm with scales in {}", shape.name, float.name()));
+        let rate = peers.mlx_lm(&checkpoint.mlx(float)).await?;
+        best = match (best, rate) {
+            (Some(best), Some(rate)) => Some(best.max(rate)),
+            (best, rate) => best.or(rate),
+        };
+    }
+    Ok(best)
+}
+
+/// What bf16 and fp16 scales lose against fp32 scales, the worse of both: a share of the tokens per second.
+pub(super) async fn half_precision_loss(
+    shape: &Shape,
+    checkpoint: &Checkpoint,
+    extent: Extent,
+) -> Result<f64, String> {
+    tell(&format!("{}: scales in bf16, fp16 and fp32", shape.name));
+    let mut engines = Vec::new();
+    for float in [Float::Bf16, Float::F16, Float::F32] {
+        let mut ours = Ours::load(&checkpoint.mlx(float), shape.vocabulary)?;
+        ours.decode(extent.written).await?;
+        engines.push((ours, Samples::default()));
+    }
+    for _ in 0..extent.rounds {
+        for (ours, samples) in &mut engines {
+            samples.push(ours.decode(extent.written).await?);
+        }
+    }
+    let rate = |index: usize| engines[index].1.quantile(0.5);
+    Ok(1.0 - rate(0).min(rate(1)) / rate(2))
+}
+
+/// One, two and so on up to all cores; of many only powers of two.
+fn thread_counts() -> Vec<usize> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (1..=cores).filter(|count| cores <= 8 || count.is_power_of_two() || *count == cores).collect()
+}
