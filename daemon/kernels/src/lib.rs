@@ -26,6 +26,7 @@ mod isa;
 mod matmul;
 mod activation;
 pub mod attention;
+pub mod delta;
 pub mod norm;
 pub mod rope;
 mod simd;

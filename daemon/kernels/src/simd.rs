@@ -36,6 +36,7 @@ pub(crate) trait Simd: Copy {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a · b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The greater one; `b` if one is no number.
@@ -78,6 +79,10 @@ pub(crate) trait Simd: Copy {
     /// The first lanes from a slice of at most sixteen floats, `rest` in the others.
     #[inline(always)]
     fn load_part(self, from: &[f32], rest: f32) -> Self::V {
+        if from.len() >= LANES {
+            // SAFETY: as just compared.
+            return unsafe { self.load(from.as_ptr()) };
+        }
         let mut array = [rest; LANES];
         let len = from.len().min(LANES);
         array[..len].copy_from_slice(&from[..len]);
@@ -86,9 +91,12 @@ pub(crate) trait Simd: Copy {
     }
 
     /// The first lanes into a slice of at most sixteen floats.
-    #[cfg(test)]
     #[inline(always)]
     fn store_part(self, to: &mut [f32], x: Self::V) {
+        if to.len() >= LANES {
+            // SAFETY: as just compared.
+            return unsafe { self.store(to.as_mut_ptr(), x) };
+        }
         let array = self.to_array(x);
         let len = to.len().min(LANES);
         to[..len].copy_from_slice(&array[..len]);

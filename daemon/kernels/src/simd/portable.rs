@@ -48,6 +48,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|lane| a[lane] / b[lane])
+    }
+
+    #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         each(|lane| a[lane].mul_add(b[lane], c[lane]))
     }
