@@ -49,6 +49,19 @@ pub(crate) enum LayerCache {
     Recurrent(Recurrent),
 }
 
+/// What a layer remembers, lent to an operation that appends to it itself. Keys and values are `[1, heads, rows, dim]`.
+pub(crate) struct Lent {
+    /// Keys and values of the first tokens, to be read alone.
+    pub(crate) shared: Vec<(Array, Array)>,
+    /// Those of the tokens behind them, with room for new ones.
+    pub(crate) keys: Array,
+    pub(crate) values: Array,
+    /// The token whose row is the first of these.
+    pub(crate) start: i32,
+    /// A token sees itself and so many less one before it; `None`: all.
+    pub(crate) window: Option<i32>,
+}
+
 impl Cache {
     pub(crate) fn new(layers: Vec<LayerCache>) -> Self {
         Self { layers, len: 0 }
@@ -141,6 +154,35 @@ impl Cache {
 }
 
 impl LayerCache {
+    /// Whether it can be lent.
+    pub(crate) fn is_lent(&self) -> bool {
+        matches!(self, LayerCache::Full(_) | LayerCache::Ring(_))
+    }
+
+    /// Keys and values for an operation that appends `tokens` rows of `heads · dim` after the first `seen` itself. What is lent has to
+    /// be given back, or the layer remembers nothing.
+    pub(crate) fn lend(
+        &mut self,
+        seen: i32,
+        tokens: i32,
+        width: (i32, i32),
+    ) -> Result<Lent, Exception> {
+        match self {
+            LayerCache::Full(full) => full.lend(seen, tokens, width),
+            LayerCache::Ring(ring) => ring.lend(seen, tokens, width),
+            _ => Err(other_kind()),
+        }
+    }
+
+    /// Takes back what was lent, with the new rows in it.
+    pub(crate) fn give(&mut self, keys: Array, values: Array) {
+        match self {
+            LayerCache::Full(full) => full.give(keys, values),
+            LayerCache::Ring(ring) => ring.give(keys, values),
+            _ => {}
+        }
+    }
+
     /// The latents of a layer with latent attention.
     pub(crate) fn latent(&mut self) -> Result<&mut Latent, Exception> {
         match self {

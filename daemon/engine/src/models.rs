@@ -121,6 +121,11 @@ impl<'c> Sequences<'c> {
         }
     }
 
+    /// Whether the layer's memories can be lent to an operation of our own.
+    fn are_lent(&self, layer: usize) -> bool {
+        self.caches.iter().all(|cache| cache.layers[layer].is_lent())
+    }
+
     /// All layers have seen the tokens of the pass.
     fn advance(&mut self) {
         for (len, cache) in self.lens.iter().zip(&mut self.caches) {

@@ -34,7 +34,7 @@ pub(crate) use experts::{Router, SwitchGlu};
 pub(crate) use feed_forward::{FeedForward, Mixture, Mlp, Second, Shared};
 pub(crate) use heads::PerHead;
 pub(crate) use load::Floats;
-pub(crate) use network::{Network, NormedMap};
+pub(crate) use network::{Network, Norm, NormedMap, sum};
 pub(crate) use packed::{Packed, Parts};
 pub(crate) use rope::Rope;
 use soul::Site;

@@ -2,9 +2,9 @@
 //!
 //! It is cut back by moving the sequence's length: what lies beyond is overwritten later.
 
-use mlx_rs::{Array, error::Exception, ops};
+use mlx_rs::{Array, Dtype, error::Exception, ops};
 
-use super::rows::Rows;
+use super::{Lent, rows::Rows};
 use crate::ops::{slice, slice_update};
 
 /// Room is made for so many tokens at a time.
@@ -35,6 +35,26 @@ impl Full {
         Ok((self.keys.append(len, keys)?, self.values.append(len, values)?))
     }
 
+    /// Both arrays for whoever appends `tokens` rows of `heads · dim` after the first `len` himself.
+    pub(crate) fn lend(
+        &mut self,
+        len: i32,
+        tokens: i32,
+        width: (i32, i32),
+    ) -> Result<Lent, Exception> {
+        let (shared_keys, keys) = self.keys.lend(len, tokens, width)?;
+        let (shared_values, values) = self.values.lend(len, tokens, width)?;
+        let start = shared_keys.iter().map(|part| part.dim(2)).sum();
+        let shared = shared_keys.into_iter().zip(shared_values).collect();
+        Ok(Lent { shared, keys, values, start, window: None })
+    }
+
+    /// Takes back what was lent.
+    pub(crate) fn give(&mut self, keys: Array, values: Array) {
+        self.keys.give(keys);
+        self.values.give(values);
+    }
+
     /// Copies share the first `len` tokens from now on ([`Rows::share`]).
     pub(crate) fn share(&mut self, len: i32) -> Result<(), Exception> {
         self.keys.share(len)?;
@@ -59,16 +79,24 @@ pub(super) fn has_room(array: &Array, end: i32) -> bool {
     (end..=end + end.max(SPARE_MAX)).contains(&array.dim(2))
 }
 
+/// Heads and dimensions, and the type of the numbers.
+type Like = ((i32, i32), Dtype);
+
+/// What rows like these are made of.
+pub(super) fn like(rows: &Array) -> Like {
+    ((rows.dim(1), rows.dim(3)), rows.dtype())
+}
+
 /// An array with room for `end` tokens that begins with the first `len` of `old`.
 pub(super) fn grown(
     old: Option<Array>,
-    like: &Array,
+    ((heads, dim), dtype): Like,
     len: i32,
     end: i32,
 ) -> Result<Array, Exception> {
     let kept = old.filter(|_| len > 0).map(|old| first(&old, len)).transpose()?;
     let room = (end + GROWTH - 1) / GROWTH * GROWTH - if kept.is_some() { len } else { 0 };
-    let zeros = ops::zeros_dtype(&[1, like.dim(1), room, like.dim(3)], like.dtype())?;
+    let zeros = ops::zeros_dtype(&[1, heads, room, dim], dtype)?;
     match kept {
         Some(kept) => ops::concatenate(&[kept, zeros], 2),
         None => Ok(zeros),

@@ -4,7 +4,7 @@
 
 use mlx_rs::{Array, error::Exception, ops::quantize};
 
-use super::full::{first, grown, has_room, written};
+use super::full::{first, grown, has_room, like, written};
 use crate::config::KvPacking;
 
 /// Packed weights, scales and biases, `[1, heads, capacity, …]`.
@@ -48,7 +48,7 @@ impl Quantized {
             for new in [weight, scales, biases] {
                 let old = match old.next() {
                     Some(old) if has_room(&old, end) => old,
-                    old => grown(old, &new, len, end)?,
+                    old => grown(old, like(&new), len, end)?,
                 };
                 parts.push(written(old, &new, len, end)?);
             }

@@ -8,9 +8,9 @@
 //! mlx-lm writes over the oldest row instead, so one new token meets rows in a turned order; where results have to be mlx-lm's
 //! to the last bit, the rows are handed out in that order, for sums depend on it.
 
-use mlx_rs::{Array, error::Exception, ops, transforms::eval};
+use mlx_rs::{Array, Dtype, error::Exception, ops, transforms::eval};
 
-use super::{full::written, places::Places};
+use super::{Lent, full::written, places::Places};
 use crate::ops::slice;
 
 /// Rows beyond the window that are kept: so many tokens can be taken back without feeding any again.
@@ -46,6 +46,8 @@ pub(crate) struct Ring {
     asked: Vec<i32>,
     /// Those for which they would be gone.
     places: Places<(Rows, Turns)>,
+    /// Where the rows begin that are lent.
+    lent: i32,
 }
 
 /// Keys and values, `[1, heads, capacity, dim]`, the first of the token at `start`.
@@ -86,6 +88,7 @@ impl Ring {
             turns: Turns::default(),
             asked: Vec::new(),
             places: Places::default(),
+            lent: 0,
         }
     }
 
@@ -138,6 +141,55 @@ impl Ring {
         Ok(View { keys, values, mask })
     }
 
+    /// The rows for whoever appends `tokens` of `heads · dim` after the first `seen` himself.
+    pub(crate) fn lend(
+        &mut self,
+        seen: i32,
+        tokens: i32,
+        (heads, dim): (i32, i32),
+    ) -> Result<Lent, Exception> {
+        let end = seen + tokens;
+        let first = (seen + 1 - self.window).max(0);
+        let rows = match self.rows.take() {
+            Some(rows) if rows.start + rows.keys.dim(2) >= end && rows.start <= first => rows,
+            old => {
+                let old_start = self.start_of(old.as_ref(), seen, first)?;
+                let kept = old_start.max(end + 1 - self.window - MARGIN_ROWS).min(first);
+                if let Some(old) = &old {
+                    self.leave(old, kept);
+                }
+                let room = (1, heads, tokens + GROWTH, dim);
+                let zeros = ops::zeros_dtype(&[room.0, room.1, room.2, room.3], Dtype::Float32)?;
+                let join = |old: Option<&Array>| match old.filter(|_| kept < seen) {
+                    None => Ok(zeros.clone()),
+                    Some(old) => {
+                        let old = between(old, kept - old_start, seen - old_start)?;
+                        ops::concatenate(&[&old, &zeros], 2)
+                    }
+                };
+                let keys = join(old.as_ref().map(|rows| &rows.keys))?;
+                Rows { keys, values: join(old.as_ref().map(|rows| &rows.values))?, start: kept }
+            }
+        };
+        let Rows { keys, values, start } = rows;
+        self.lent = start;
+        Ok(Lent { shared: Vec::new(), keys, values, start, window: Some(self.window) })
+    }
+
+    /// Takes back what was lent.
+    pub(crate) fn give(&mut self, keys: Array, values: Array) {
+        self.rows = Some(Rows { keys, values, start: self.lent });
+    }
+
+    /// The token of the first row; an error if rows from `first` on are not there any more.
+    fn start_of(&self, old: Option<&Rows>, seen: i32, first: i32) -> Result<i32, Exception> {
+        let start = old.map_or(seen, |rows| rows.start);
+        if start > first {
+            return Err(Exception::custom(format!("rows {first}..{start} of a window are gone")));
+        }
+        Ok(start)
+    }
+
     /// Makes room for new rows by leaving out the oldest; hands back those that the new tokens see.
     fn moved(
         &mut self,
@@ -148,12 +200,7 @@ impl Ring {
     ) -> Result<(Array, Array), Exception> {
         let end = seen + keys.dim(2);
         let first = (seen + 1 - self.window).max(0);
-        let old_start = old.as_ref().map_or(seen, |rows| rows.start);
-        if old_start > first {
-            return Err(Exception::custom(format!(
-                "rows {first}..{old_start} of a window are gone"
-            )));
-        }
+        let old_start = self.start_of(old.as_ref(), seen, first)?;
         let kept = old_start.max(end + 1 - self.window - MARGIN_ROWS);
         if let Some(old) = &old {
             self.leave(old, kept);

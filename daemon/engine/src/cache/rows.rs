@@ -1,8 +1,8 @@
 //! One array that grows along the token axis, and whose beginning several sequences may share.
 
-use mlx_rs::{Array, error::Exception, ops::concatenate};
+use mlx_rs::{Array, Dtype, error::Exception, ops::concatenate};
 
-use super::full::{first, grown, has_room, written};
+use super::full::{first, grown, has_room, like, written};
 
 /// A sequence that has gone on for so many tokens behind what it shares gets an array of its own: to join the two for every token
 /// costs more in time than it saves in memory then. Candidate lines are shorter.
@@ -29,21 +29,52 @@ impl Rows {
     pub(crate) fn append(&mut self, len: i32, rows: &Array) -> Result<Array, Exception> {
         self.cut(len)?;
         let end = len + rows.dim(2);
-        if !self.shared.is_empty()
-            && (end - self.shared_len() > SHARED_TAIL_MAX || self.shared.len() > SHARED_PARTS_MAX)
-        {
+        if self.is_by_itself(end) {
             self.own = Some(self.first(len)?);
             self.shared.clear();
         }
         let (len, end) = (len - self.shared_len(), end - self.shared_len());
         let own = match self.own.take() {
             Some(own) if has_room(&own, end) => own,
-            own => grown(own, rows, len, end)?,
+            own => grown(own, like(rows), len, end)?,
         };
         let own = written(own, rows, len, end)?;
         let seen = first(&own, end)?;
         self.own = Some(own);
         self.joined(seen)
+    }
+
+    /// The arrays for whoever writes `tokens` rows of `heads · dim` after the first `len` himself: those to read, and the last one
+    /// with room for them, to be given back ([`Rows::give`]).
+    pub(crate) fn lend(
+        &mut self,
+        len: i32,
+        tokens: i32,
+        width: (i32, i32),
+    ) -> Result<(Vec<Array>, Array), Exception> {
+        self.cut(len)?;
+        let end = len + tokens;
+        if self.is_by_itself(end) {
+            self.own = Some(self.first(len)?);
+            self.shared.clear();
+        }
+        let (len, end) = (len - self.shared_len(), end - self.shared_len());
+        let own = match self.own.take() {
+            Some(own) if has_room(&own, end) => own,
+            own => grown(own, (width, Dtype::Float32), len, end)?,
+        };
+        Ok((self.shared.clone(), own))
+    }
+
+    /// Takes back what was lent, with the new rows in it.
+    pub(crate) fn give(&mut self, own: Array) {
+        self.own = Some(own);
+    }
+
+    /// Whether a sequence that goes on to `end` has gone on for too long to share its beginning.
+    fn is_by_itself(&self, end: i32) -> bool {
+        let tail = end - self.shared_len();
+        !self.shared.is_empty() && (tail > SHARED_TAIL_MAX || self.shared.len() > SHARED_PARTS_MAX)
     }
 
     /// The first `len` tokens can be shared from now on: copies of this go on by themselves, and none of them pays for the beginning.

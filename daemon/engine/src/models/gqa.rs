@@ -4,7 +4,9 @@
 //! They differ in biases, norms over queries and keys, how much of a head is rotated, how far a layer looks back, and whether its
 //! feed-forward part is a mixture of experts; all of that is in the configuration. The order of operations is that of mlx-lm 0.32.0.
 
-use std::rc::Rc;
+mod fused;
+
+use std::{rc::Rc, sync::Arc};
 
 use mlx_rs::{Array, fast::rms_norm};
 
@@ -15,6 +17,7 @@ use crate::{
     info::LoadError,
     nn::{Activation, Attention, Builder, Built, Linear, Map, Projections, Result, Rope, Second},
 };
+use fused::Fused;
 
 /// What all layers share.
 struct Shape {
@@ -44,6 +47,8 @@ pub(crate) struct Layer {
     /// How far back it looks.
     window: Option<usize>,
     second: Second,
+    /// All of it as one operation, where that is possible.
+    fused: Option<Arc<Fused>>,
 }
 
 pub(crate) fn build(
@@ -109,7 +114,7 @@ impl Layer {
             }
             (kind, _) => builder.feed_forward(&at("mlp"), hidden, kind, gqa.mlp_bias)?,
         };
-        Ok(Layer {
+        let mut layer = Layer {
             shape: shape.clone(),
             input_norm,
             qkv,
@@ -118,7 +123,10 @@ impl Layer {
             sinks,
             window: gqa.windows[index],
             second: builder.second(output_norm, shape.eps, feed_forward)?,
-        })
+            fused: None,
+        };
+        layer.fused = Fused::of(&layer).map_err(|error| error.what().to_owned())?;
+        Ok(layer)
     }
 
     /// Attention of one sequence: `[1, tokens, heads · head_dim]`.
@@ -163,6 +171,11 @@ impl Block for Layer {
         layer: usize,
         (): &mut (),
     ) -> Result<Array> {
+        if let Some(fused) = self.fused.as_ref().filter(|_| !self.output.is_worn())
+            && sequences.are_lent(layer)
+        {
+            return fused.forward(x, sequences, layer, &self.shape.rope);
+        }
         let eps = self.shape.eps;
         let mut parts = self.qkv.forward(&rms_norm(x, Some(&self.input_norm), eps)?)?;
         if let Some((query_norm, key_norm)) = self.norms(KeyNorm::Whole) {

@@ -21,6 +21,11 @@ impl Second {
         Ok(Second { norm, eps, part, network })
     }
 
+    /// `None`: something of it does not lie in tiles.
+    pub(crate) fn network(&self) -> Option<&Arc<Network>> {
+        self.network.as_ref()
+    }
+
     /// `x + f(norm(x))`.
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
         match self.network.as_ref().filter(|_| !self.part.is_worn()) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kernels::{Experts, Map};
+use kernels::{Experts, Map, norm::rms_norm};
 use mlx_rs::Array;
 
 use super::{
@@ -21,9 +21,9 @@ pub(crate) struct Network {
 }
 
 /// An RMS norm.
-struct Norm {
-    weight: Arc<[f32]>,
-    eps: f32,
+pub(crate) struct Norm {
+    pub(crate) weight: Arc<[f32]>,
+    pub(crate) eps: f32,
 }
 
 /// A norm and a linear map behind it.
@@ -68,19 +68,15 @@ struct Glu {
 }
 
 impl Norm {
-    fn of(weight: &Array, eps: f32) -> Result<Norm> {
+    pub(crate) fn of(weight: &Array, eps: f32) -> Result<Norm> {
         Ok(Norm { weight: numbers(weight)?, eps })
     }
 
     /// The rows of `x` with a length of 1.
-    fn rows(&self, x: &[f32]) -> Vec<f32> {
-        let rows = x.chunks_exact(self.weight.len());
-        let norm = |row: &[f32]| {
-            let squares: f32 = row.iter().map(|x| x * x).sum();
-            let scale = 1.0 / (squares / row.len() as f32 + self.eps).sqrt();
-            row.iter().zip(&*self.weight).map(move |(x, weight)| x * scale * weight).collect()
-        };
-        rows.flat_map(|row| -> Vec<f32> { norm(row) }).collect()
+    pub(crate) fn rows(&self, x: &[f32]) -> Vec<f32> {
+        let mut y = vec![0.0; x.len()];
+        rms_norm(x, self.weight.len(), Some(&self.weight), self.eps, &mut y);
+        y
     }
 }
 
@@ -119,7 +115,7 @@ impl Network {
 }
 
 /// `into += x`.
-fn sum(into: &mut [f32], x: &[f32]) {
+pub(crate) fn sum(into: &mut [f32], x: &[f32]) {
     for (into, x) in into.iter_mut().zip(x) {
         *into += x;
     }

@@ -2,14 +2,14 @@
 //!
 //! Periods are computed by MLX, in mlx-lm's order, so that they are the same to the last bit on every device.
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, sync::Arc};
 
 use mlx_rs::{
     Array, fast,
     ops::{clip, concatenate, select},
 };
 
-use super::Result;
+use super::{Result, tiles::numbers};
 use crate::{
     config::{self, Llama3, Scaling, Yarn},
     ops::slice,
@@ -23,6 +23,8 @@ pub(crate) struct Rope {
     scaling: Scaling,
     /// Periods of the pairs in tokens per radian, where they are not powers of the base; made when they are first needed.
     periods: OnceCell<Array>,
+    /// The same for our own kernels, where it does not depend on the length of the text.
+    kernel: OnceCell<Arc<kernels::rope::Rope>>,
 }
 
 impl Rope {
@@ -33,41 +35,76 @@ impl Rope {
             base: rope.base,
             scaling: rope.scaling.clone(),
             periods: OnceCell::new(),
+            kernel: OnceCell::new(),
         }
     }
 
     /// `x` is `[1, heads, tokens, head_dim]`, its first token at position `offset`.
     pub(crate) fn forward(&self, x: &Array, offset: i32) -> Result<Array> {
-        let (base, scale) = match self.scaling {
-            Scaling::None => (self.base, 1.0),
-            Scaling::Linear { factor } => (self.base, 1.0 / factor),
-            Scaling::Dynamic { factor, context } => {
-                let context = context as f64;
-                let len = f64::from(x.dim(2) + offset).max(context);
-                let dims = f64::from(self.dims);
-                let growth = (factor * len / context - (factor - 1.0)).powf(dims / (dims - 2.0));
-                (self.base * growth, 1.0)
-            }
-            Scaling::Llama3(_) | Scaling::Yarn(_) | Scaling::Long { .. } => {
-                return self.by_periods(x, offset);
-            }
+        let Some((base, scale)) = self.base_and_scale(x.dim(2) + offset) else {
+            return self.by_periods(x, offset);
         };
         let (base, scale) = (Some(base as f32), scale as f32);
         fast::rope(x, self.dims, self.interleaved, base, scale, offset, None)
     }
 
-    fn by_periods(&self, x: &Array, offset: i32) -> Result<Array> {
-        let periods = match self.periods.get() {
-            Some(periods) => periods.clone(),
-            None => {
-                let periods = self.periods()?;
-                self.periods.get_or_init(|| periods).clone()
+    /// The rotation for our own kernels, of a text that has `len` tokens after the pass.
+    pub(crate) fn kernel(&self, len: i32) -> Result<Arc<kernels::rope::Rope>> {
+        let varies = matches!(self.scaling, Scaling::Dynamic { .. });
+        if let Some(kernel) = self.kernel.get().filter(|_| !varies) {
+            return Ok(kernel.clone());
+        }
+        // MLX's own numbers: a difference in the last bit is multiplied by the position.
+        let (frequencies, scale) = match self.base_and_scale(len) {
+            Some((base, scale)) => {
+                let pairs = self.dims / 2;
+                let steps = Array::arange::<i32, f32>(0, -pairs, -1)?;
+                let step = Array::from_f32((base as f32).ln() / pairs as f32);
+                (steps.multiply(step)?.exp()?, scale)
             }
+            None => (self.kept_periods()?.reciprocal()?, 1.0),
         };
-        let input = match self.scaling {
+        let frequencies = numbers(&frequencies)?.to_vec();
+        let (scale, input) = (scale as f32, self.input() as f32);
+        let kernel = kernels::rope::Rope::new(frequencies, self.interleaved, scale, input);
+        let kernel = Arc::new(kernel);
+        Ok(if varies { kernel } else { self.kernel.get_or_init(|| kernel).clone() })
+    }
+
+    /// The base, and what positions are multiplied with; `None`: periods are not powers of a base.
+    fn base_and_scale(&self, len: i32) -> Option<(f64, f64)> {
+        match self.scaling {
+            Scaling::None => Some((self.base, 1.0)),
+            Scaling::Linear { factor } => Some((self.base, 1.0 / factor)),
+            Scaling::Dynamic { factor, context } => {
+                let context = context as f64;
+                let len = f64::from(len).max(context);
+                let dims = f64::from(self.dims);
+                let growth = (factor * len / context - (factor - 1.0)).powf(dims / (dims - 2.0));
+                Some((self.base * growth, 1.0))
+            }
+            Scaling::Llama3(_) | Scaling::Yarn(_) | Scaling::Long { .. } => None,
+        }
+    }
+
+    /// What rotated dimensions are multiplied with.
+    fn input(&self) -> f64 {
+        match self.scaling {
             Scaling::Yarn(Yarn { input, .. }) | Scaling::Long { input, .. } => input,
             _ => 1.0,
-        };
+        }
+    }
+
+    fn kept_periods(&self) -> Result<Array> {
+        if let Some(periods) = self.periods.get() {
+            return Ok(periods.clone());
+        }
+        let periods = self.periods()?;
+        Ok(self.periods.get_or_init(|| periods).clone())
+    }
+
+    fn by_periods(&self, x: &Array, offset: i32) -> Result<Array> {
+        let (periods, input) = (self.kept_periods()?, self.input());
         let scaled = if input == 1.0 { x.clone() } else { self.multiplied(x, input)? };
         fast::rope(&scaled, self.dims, self.interleaved, None, 1.0, offset, &periods)
     }
