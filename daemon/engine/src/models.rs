@@ -225,7 +225,15 @@ impl<B: Block> Model for Decoder<B> {
         let mut x = self.embedding.look_up(tokens)?;
         let mut carry = B::Carry::default();
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, sequences, index, &mut carry)?;
+            let y = layer.forward(&x, sequences, index, &mut carry)?;
+            // A number of another type, once added or multiplied, would widen all that follows, and what caches hold. (Where norms
+            // are of another type than the embedding, the first layer widens it, as in mlx-lm.)
+            let (before, after) = (x.dtype(), y.dtype());
+            debug_assert!(
+                after == before || before != self.norm.dtype(),
+                "layer {index} made {after:?} of {before:?}"
+            );
+            x = y;
         }
         sequences.advance();
         Ok(x)

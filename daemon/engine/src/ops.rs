@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+mod device;
 #[cfg(not(target_os = "macos"))]
 mod native;
 mod quantize;
@@ -19,6 +20,7 @@ use crate::{
     weights::Tensor,
 };
 
+pub(crate) use device::{gpu_free, gpu_recommended, on_gpu};
 #[cfg(not(target_os = "macos"))]
 pub(crate) use native::native;
 pub(crate) use quantize::quantize;

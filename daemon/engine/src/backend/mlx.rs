@@ -33,8 +33,10 @@ pub(crate) use chunk::Chunk;
 use pass::Leftovers;
 pub(crate) use pass::Mlx;
 
-/// Memory that MLX may keep for reuse when nothing is computed.
+/// Memory that MLX may keep for reuse.
 const MLX_CACHE_BYTES_MAX: usize = 128 << 20;
+/// The same on a GPU, whose driver takes far longer to make memory: what a pass needs on its way ought to be there for the next one.
+const MLX_CACHE_BYTES_GPU_MAX: usize = 1 << 30;
 
 /// The most threads for one big product; the daemon is not alone on the machine.
 const BLAS_THREADS_MAX: usize = 8;
@@ -187,7 +189,8 @@ impl Admitted {
     fn open(self, watch: LoadWatch) -> Result<Mlx, LoadError> {
         let Admitted { directory, plan, floats, chunk, options, reservation, .. } = self;
         let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
-        mlx_rs::memory::set_cache_limit(MLX_CACHE_BYTES_MAX).map_err(failed)?;
+        let kept = if is_cpu() { MLX_CACHE_BYTES_MAX } else { MLX_CACHE_BYTES_GPU_MAX };
+        mlx_rs::memory::set_cache_limit(kept).map_err(failed)?;
         keep_resident();
         let stream = Stream::new();
         if is_cpu() {
@@ -215,7 +218,8 @@ fn rows_are_alike(family: &Family, floats: Floats) -> bool {
     !is_cpu() || (floats == Floats::Uniform && !is_summed_up)
 }
 
-/// Has the system keep weights in memory, where that has to be asked for. Not tested: nobody has run it on a Mac yet.
+/// Has the system keep weights in memory, where that has to be asked for: MLX refuses more than the system recommends, and nothing is
+/// kept then. Not tested: nobody has run it on a Mac yet.
 fn keep_resident() {
     let Some(bytes) = machine().wired_max() else { return };
     if let Err(error) = mlx_rs::memory::set_wired_limit(bytes as usize) {
@@ -232,7 +236,7 @@ fn name_of(dir: &Path) -> String {
 }
 
 fn is_cpu() -> bool {
-    !cfg!(target_os = "macos")
+    !ops::on_gpu()
 }
 
 /// Parity needs the reference BLAS, whose results are those of mlx-lm, and so does a model that rounds what it computes, where the last

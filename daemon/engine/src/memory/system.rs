@@ -2,6 +2,8 @@
 
 use std::{fs, process::Command};
 
+use crate::ops::{gpu_free, gpu_recommended, on_gpu};
+
 /// A system's memory.
 pub(crate) trait Machine {
     /// Bytes that models may take at the moment without swapping, beside what they hold already, and whose word that is. `None`:
@@ -24,7 +26,11 @@ pub(crate) trait Machine {
 
 /// This machine.
 pub(crate) fn machine() -> Box<dyn Machine + Send> {
-    if cfg!(target_os = "macos") { Box::new(Mac) } else { Box::new(Linux) }
+    match (cfg!(target_os = "macos"), on_gpu()) {
+        (true, _) => Box::new(Mac),
+        (false, true) => Box::new(Cuda),
+        (false, false) => Box::new(Linux),
+    }
 }
 
 /// Below this much free memory, kept caches are given up.
@@ -65,6 +71,19 @@ fn group_room(max: &str, current: &str, stat: &str) -> Option<u64> {
     Some(max.saturating_sub(used.saturating_sub(inactive)))
 }
 
+/// A GPU with a memory of its own. Not tested: nobody has run it with one yet.
+struct Cuda;
+
+impl Machine for Cuda {
+    fn available(&self) -> Option<(u64, &'static str)> {
+        Some((gpu_free()?, "free in the GPU's memory"))
+    }
+
+    fn shortage(&self) -> u64 {
+        self.available().map_or(0, |(free, _)| FREE_BYTES_MIN.saturating_sub(free))
+    }
+}
+
 /// Memory that processors and GPU share. Not tested: nobody has run it on a Mac yet.
 struct Mac;
 
@@ -94,11 +113,13 @@ impl Machine for Mac {
     }
 
     fn wired_max(&self) -> Option<u64> {
-        Some(wired_max(sysctl("hw.memsize")?, sysctl("iogpu.wired_limit_mb").unwrap_or(0)))
+        let own =
+            || Some(wired_max(sysctl("hw.memsize")?, sysctl("iogpu.wired_limit_mb").unwrap_or(0)));
+        gpu_recommended().or_else(own)
     }
 }
 
-/// What the GPU may use: what the user has set, or the system's default, which is three quarters of big memories and two thirds of
+/// What the GPU may use, where it does not tell: what the user has set, or the system's default, which is three quarters of big memories and two thirds of
 /// small ones.
 fn wired_max(total: u64, set_mib: u64) -> u64 {
     const SMALL: u64 = 36 << 30;

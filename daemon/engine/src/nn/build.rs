@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::{self, Experts, Quantization},
     info::LoadError,
+    ops::on_gpu,
     weights::{
         Place, Shards, Source,
         check::{Asked, Checker, Cost, Matrix},
@@ -106,8 +107,7 @@ impl<'s> Builder<'s> {
 
     /// Whether the operations are to be mlx-lm's, one by one: weights are as stored, and the CPU computes.
     pub(crate) fn is_exact(&self) -> bool {
-        let is_cpu = !cfg!(target_os = "macos");
-        is_cpu && self.arrays.as_ref().is_some_and(|arrays| arrays.floats() == Floats::Stored)
+        !on_gpu() && self.arrays.as_ref().is_some_and(|arrays| arrays.floats() == Floats::Stored)
     }
 
     /// The shape of a tensor in the files.

@@ -18,7 +18,7 @@ use crate::{
     info::{LoadOptions, MountError},
     job::SoulId,
     memory::{Reservation, admit, plan::Room, words},
-    ops::{gather_mm, like, slice},
+    ops::{gather_mm, like, on_gpu, slice},
     weights::{adapter::Adapter, normal_name},
 };
 
@@ -160,7 +160,7 @@ impl Site {
         };
         let (mut fall, mut rise) = (cast(a)?, cast(b)?);
         // Products with one of stacked matrices per row: MLX's CPU has them of fp32 alone.
-        if self.count.is_some() && cfg!(not(target_os = "macos")) {
+        if self.count.is_some() && !on_gpu() {
             (fall, rise) = (fall.as_dtype(Dtype::Float32)?, rise.as_dtype(Dtype::Float32)?);
         }
         if let Some(count) = self.count {

@@ -10,6 +10,12 @@ const CHUNK_LEN: std::ops::RangeInclusive<u64> = 16..=256;
 const CHUNK_WORK_FAST: u64 = 2_000_000_000;
 /// Multiplications of a pass through MLX's own CPU kernels for packed weights.
 const CHUNK_WORK_PACKED: u64 = 100_000_000;
+/// Multiplications of a pass on a GPU, which are done in some tens of milliseconds as well; and the most tokens, which are those of
+/// mlx-lm. Shorter passes read the weights of experts again for a few rows each.
+const CHUNK_WORK_GPU: u64 = 500_000_000_000;
+const CHUNK_LEN_GPU_MAX: u64 = 2048;
+/// Its kernels compute rows in tiles of so many.
+const CHUNK_TILE_GPU: u64 = 64;
 /// The length of a pass in mlx-lm's arithmetic on the CPU, which is there for comparisons: mlx-lm's own. Some operations are others
 /// for a single token, which the rest of a prompt that is cut elsewhere may be.
 const CHUNK_LEN_EXACT: u64 = 2048;
@@ -34,13 +40,16 @@ impl Chunk {
             Floats::Dense | Floats::Tiles => CHUNK_WORK_FAST,
             _ => CHUNK_WORK_PACKED,
         };
-        let affordable =
-            if on_cpu { work / cost.parameters_active.max(1) } else { *CHUNK_LEN.end() };
         let is_exact = on_cpu && floats == Floats::Stored;
         let len_max = if is_exact {
             CHUNK_LEN_EXACT
-        } else {
+        } else if on_cpu {
+            let affordable = work / cost.parameters_active.max(1);
             affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end())
+        } else {
+            let affordable = CHUNK_WORK_GPU / cost.parameters_active.max(1);
+            let tiles = affordable / CHUNK_TILE_GPU * CHUNK_TILE_GPU;
+            tiles.clamp(*CHUNK_LEN.end(), CHUNK_LEN_GPU_MAX)
         };
         let takes_time = on_cpu && !is_exact;
         let pair_bytes_max = if takes_time { PAIR_BYTES_CPU_MAX } else { PAIR_BYTES_MAX };
@@ -63,12 +72,22 @@ mod tests {
         let cost = Cost { parameters_active: 1 << 30, ..Cost::default() };
         let len = |floats, on_cpu| Chunk::new(&cost, 48, floats, on_cpu).len_max(0);
         assert_eq!(len(Floats::Stored, true), 2048);
-        assert_eq!((len(Floats::Single, true), len(Floats::Stored, false)), (16, 256));
+        assert_eq!(len(Floats::Single, true), 16);
+    }
+
+    #[test]
+    fn a_gpu_reads_more_at_once_the_smaller_the_model_is() {
+        let len = |active| {
+            let cost = Cost { parameters_active: active, ..Cost::default() };
+            Chunk::new(&cost, 48, Floats::Uniform, false).len_max(0)
+        };
+        let lens = [1 << 20, 500_000_000, 1 << 30, 3_000_000_000, 40_000_000_000].map(len);
+        assert_eq!(lens, [2048, 960, 448, 256, 256]);
     }
 
     #[test]
     fn passes_get_shorter_where_scores_would_not_fit() {
-        let cost = Cost { parameters_active: 1, ..Cost::default() };
+        let cost = Cost { parameters_active: 1 << 40, ..Cost::default() };
         let chunk = |pair: u64| Chunk::new(&cost, pair, Floats::Dense, false);
         // 64 heads and an indexer of 32.
         let pair = 4 * (3 * 64 + 2 * 32);
