@@ -8,6 +8,7 @@ use crate::{
     job::{Class, EngineError, Job, SoulId, SubmitError, TokenId},
     line::{Ask, Line, Request},
     memory::Survey,
+    remote::{self, RemoteOptions},
     sequence::Sequence,
     spill::{self, Files, Spill},
     stats::Stats,
@@ -84,6 +85,13 @@ impl Engine {
         Err(LoadError::Backend("this build has no MLX backend".to_owned()))
     }
 
+    /// The model of somebody else's server. Blocks while it is found out what that can do, which takes some twenty short requests.
+    /// `context_max`: a shorter context than the server's own.
+    pub fn remote(options: RemoteOptions, context_max: Option<usize>) -> Result<Engine, LoadError> {
+        let (line, info, tokenizer) = remote::start(options, context_max)?;
+        Ok(Engine::new(line, info, tokenizer))
+    }
+
     /// An engine whose model says what a test wrote down.
     pub fn scripted(script: Script) -> Engine {
         let (line, info, tokenizer) = scripted::start(script);
@@ -107,6 +115,11 @@ impl Engine {
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.inner.tokenizer
+    }
+
+    /// The same, for whoever keeps it longer than the model.
+    pub fn words(&self) -> Arc<Tokenizer> {
+        self.inner.tokenizer.clone()
     }
 
     /// Enqueues a job. The steps come from the sequence; dropping it cancels the job.

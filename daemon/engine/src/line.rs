@@ -413,7 +413,6 @@ impl Shared {
     }
 
     /// Ready when the bell was rung since the last time.
-    #[allow(dead_code, reason = "the threads of remote engines wait for it")]
     pub(crate) fn rung(&self) -> Notified<'_> {
         self.chime.notified()
     }

@@ -1,6 +1,7 @@
 //! What the engine thread is busy with: jobs that decode, and questions that have one answer.
 
 mod drafted;
+mod far;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

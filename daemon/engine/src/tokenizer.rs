@@ -174,6 +174,12 @@ impl Tokenizer {
         self.specials.names()
     }
 
+    /// The name of a special token that stands in `text`.
+    pub(crate) fn special_in(&self, text: &str) -> Option<&str> {
+        let (_, _, token) = self.specials.find(text)?;
+        std::str::from_utf8(self.token_bytes(token)).ok()
+    }
+
     /// Whether the token is not text.
     pub fn is_special(&self, token: TokenId) -> bool {
         self.specials.role(token) != Role::Text

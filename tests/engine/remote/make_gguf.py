@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Writes a tiny llama with random weights as a GGUF file, for tests against a real llama-server.
 
-    python tests/engine/remote/make_gguf.py --gguf-py DIR --tokenizer tokenizer.json --out tiny.gguf [--seed N]
+    python tests/engine/remote/make_gguf.py --gguf-py DIR --tokenizer tokenizer.json --out DIR [--seed N]
 
 The `gguf` package is llama.cpp's own (`gguf-py` in its sources); `--gguf-py` names its folder where it is not installed. The
-tokenizer is a byte-level BPE, so that the server and a tokenizer.json of ours cut text alike.
+tokenizer's vocabulary and merges are kept, and its rule for cutting words is replaced by GPT-2's, which llama.cpp and the
+tokenizers package both know: so the `tokenizer.json` that is written beside `tiny.gguf` cuts text as the server does.
 """
 
 import argparse
 import json
+import pathlib
 import sys
 
 import numpy as np
@@ -16,9 +18,8 @@ import numpy as np
 WIDTH, LAYERS, HEADS, KV_HEADS, HIDDEN, CONTEXT = 64, 2, 4, 2, 128, 4096
 
 
-def vocabulary(path):
+def vocabulary(source):
     """Names, kinds and merges, as GGUF has them."""
-    source = json.load(open(path, encoding="utf-8"))
     names = {token: number for token, number in source["model"]["vocab"].items()}
     added = {token["content"]: token["id"] for token in source["added_tokens"]}
     names.update(added)
@@ -38,10 +39,16 @@ def main():
         sys.path.insert(0, asked.gguf_py)
     import gguf
 
-    tokens, added, merges, numbers = vocabulary(asked.tokenizer)
+    source = json.load(open(asked.tokenizer, encoding="utf-8"))
+    source["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    out = pathlib.Path(asked.out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tokenizer.json").write_text(json.dumps(source), encoding="utf-8")
+    (out / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}), encoding="utf-8")
+    tokens, added, merges, numbers = vocabulary(source)
     random = np.random.default_rng(asked.seed)
     head = WIDTH // HEADS
-    writer = gguf.GGUFWriter(asked.out, "llama")
+    writer = gguf.GGUFWriter(str(out / "tiny.gguf"), "llama")
     writer.add_name("tiny")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
@@ -54,7 +61,7 @@ def main():
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
+    writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types([gguf.TokenType.CONTROL if token in added else gguf.TokenType.NORMAL for token in tokens])
     writer.add_token_merges(merges)

@@ -149,7 +149,7 @@ impl Script {
 }
 
 pub(crate) fn start(mut script: Script) -> (Line, ModelInfo, Tokenizer) {
-    let vocabulary = PlainVocabulary { words: script.words.clone() };
+    let vocabulary = PlainVocabulary { words: script.words.clone(), is_bare: false };
     let len = vocabulary.len();
     let tokenizer = Tokenizer::plain(vocabulary.clone());
     let facts = Facts::of(&tokenizer, CONTEXT_MAX, len, script.speculation);

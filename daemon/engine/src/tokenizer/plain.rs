@@ -20,22 +20,31 @@ const SPECIALS: [&str; 8] = [
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PlainVocabulary {
     pub(crate) words: Vec<String>,
+    /// There is no special token but the end of text.
+    pub(crate) is_bare: bool,
 }
 
 impl PlainVocabulary {
     pub(crate) fn len(&self) -> usize {
-        256 + self.words.len() + SPECIALS.len()
+        256 + self.words.len() + self.named().len()
+    }
+
+    fn named(&self) -> &'static [&'static str] {
+        if self.is_bare { &SPECIALS[..1] } else { &SPECIALS }
     }
 
     pub(crate) fn bytes(&self) -> Vec<Box<[u8]>> {
         let bytes = (0..=255u8).map(|byte| Box::from([byte]));
         let words = self.words.iter().map(|word| Box::from(word.as_bytes()));
-        bytes.chain(words).chain(SPECIALS.iter().map(|name| Box::from(name.as_bytes()))).collect()
+        bytes
+            .chain(words)
+            .chain(self.named().iter().map(|name| Box::from(name.as_bytes())))
+            .collect()
     }
 
     pub(crate) fn specials(&self) -> BTreeMap<String, TokenId> {
         let first = 256 + self.words.len();
-        SPECIALS
+        self.named()
             .iter()
             .enumerate()
             .map(|(index, name)| ((*name).to_owned(), (first + index) as TokenId))

@@ -1,0 +1,203 @@
+//! What each kind of server says, in one set of words.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{
+    fault::{Fault, clipped},
+    kind::Kind,
+};
+use crate::job::TokenId;
+
+/// Some text of an answer: a token of the server's, or as many as it would not tell apart.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Piece {
+    /// The server's number of the token.
+    pub(crate) id: Option<TokenId>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) logprob: Option<f32>,
+    /// The likeliest tokens at its place.
+    pub(crate) top: Vec<Likely>,
+}
+
+/// A token that could have stood there.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Likely {
+    pub(crate) id: Option<TokenId>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) logprob: f32,
+}
+
+/// Something that was said.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Heard {
+    Piece(Piece),
+    /// It is still reading the prompt.
+    Alive,
+    /// How many tokens the prompt had, and how many of them were not computed again.
+    Usage {
+        prompt: usize,
+        cached: Option<usize>,
+    },
+    /// The model has no more to say.
+    Stopped,
+    /// It may not say more.
+    Full,
+}
+
+/// What one event, or a whole answer, says.
+pub(crate) fn hear(kind: Kind, said: &Value) -> Result<Vec<Heard>, Fault> {
+    if let Some(error) = said.get("error").filter(|error| !error.is_null()) {
+        let message = error["message"].as_str().or(error.as_str());
+        let said = message.map_or_else(|| clipped(&error.to_string()), clipped);
+        let code = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
+        return Err(Fault::Status { code, said, retry_after: None::<Duration> });
+    }
+    match kind {
+        Kind::LlamaCpp => llama_cpp(said),
+        _ => completions(said),
+    }
+}
+
+fn llama_cpp(said: &Value) -> Result<Vec<Heard>, Fault> {
+    if let Some(progress) = said.get("prompt_progress") {
+        let number = |name: &str| progress[name].as_u64().map(|number| number as usize);
+        return Ok(vec![match (number("total"), number("processed")) {
+            (Some(prompt), Some(read)) if prompt == read => {
+                Heard::Usage { prompt, cached: number("cache") }
+            }
+            _ => Heard::Alive,
+        }]);
+    }
+    let Some(content) = said["content"].as_str() else {
+        return Err(Fault::garbage(said));
+    };
+    let ids = tokens(&said["tokens"]);
+    let probabilities: Vec<Piece> =
+        list(&said["completion_probabilities"]).map(described).collect();
+    let mut heard = pieces(content, &ids, probabilities);
+    if said["stop"] == true {
+        if let Some(prompt) = said["tokens_evaluated"].as_u64() {
+            let cached = said["timings"]["cache_n"].as_u64().map(|cached| cached as usize);
+            heard.push(Heard::Usage { prompt: prompt as usize, cached });
+        }
+        heard.push(if said["stop_type"] == "limit" { Heard::Full } else { Heard::Stopped });
+    }
+    Ok(heard)
+}
+
+fn completions(said: &Value) -> Result<Vec<Heard>, Fault> {
+    let Some(choices) = said["choices"].as_array() else {
+        return Err(Fault::garbage(said));
+    };
+    let mut heard = Vec::new();
+    for choice in choices.iter().filter(|choice| choice["index"].as_u64().unwrap_or(0) == 0) {
+        let text = choice["text"].as_str().unwrap_or_default();
+        let logprobs = &choice["logprobs"];
+        let probabilities = match logprobs["content"].as_array() {
+            Some(content) => content.iter().map(described).collect(),
+            None => columns(logprobs),
+        };
+        heard.extend(pieces(text, &tokens(&choice["token_ids"]), probabilities));
+        match choice["finish_reason"].as_str() {
+            Some("length") => heard.push(Heard::Full),
+            Some(_) => heard.push(Heard::Stopped),
+            None => {}
+        }
+    }
+    if let Some(prompt) = said["usage"]["prompt_tokens"].as_u64() {
+        let details = &said["usage"]["prompt_tokens_details"];
+        let cached = details["cached_tokens"].as_u64().map(|cached| cached as usize);
+        heard.insert(0, Heard::Usage { prompt: prompt as usize, cached });
+    }
+    Ok(heard)
+}
+
+/// The text, cut into tokens as far as the server tells them.
+fn pieces(text: &str, ids: &[TokenId], probabilities: Vec<Piece>) -> Vec<Heard> {
+    if !ids.is_empty() {
+        let mut known = probabilities.into_iter().map(Some).collect::<Vec<_>>();
+        let aligned = known.len() == ids.len();
+        let piece = |(index, &id): (usize, &TokenId)| {
+            let found = if aligned { known[index].take() } else { None };
+            let mut piece = found.unwrap_or_default();
+            piece.id = Some(id);
+            // Where nobody says whose text is whose, the first one has it all.
+            if index == 0 && !text.is_empty() && (!aligned || ids.len() == 1) {
+                piece.bytes = text.as_bytes().to_vec();
+            }
+            Heard::Piece(piece)
+        };
+        return ids.iter().enumerate().map(piece).collect();
+    }
+    let joined: Vec<u8> = probabilities.iter().flat_map(|piece| piece.bytes.clone()).collect();
+    if !probabilities.is_empty() && joined == text.as_bytes() {
+        return probabilities.into_iter().map(Heard::Piece).collect();
+    }
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let mut piece = Piece { bytes: text.as_bytes().to_vec(), ..Piece::default() };
+    match <[Piece; 1]>::try_from(probabilities) {
+        // One token, whose name is not its text.
+        Ok([one]) => (piece.id, piece.logprob, piece.top) = (one.id, one.logprob, one.top),
+        Err(several) => {
+            let all: Option<f32> = several.iter().map(|one| one.logprob).sum();
+            piece.logprob = all.filter(|_| !several.is_empty());
+        }
+    }
+    vec![Heard::Piece(piece)]
+}
+
+/// `{"token", "bytes", "id", "logprob", "top_logprobs": […]}`.
+fn described(row: &Value) -> Piece {
+    let likely = |row: &Value| {
+        let logprob = row["logprob"].as_f64()? as f32;
+        Some(Likely { id: token(&row["id"]), bytes: bytes(row), logprob })
+    };
+    Piece {
+        id: token(&row["id"]),
+        bytes: bytes(row),
+        logprob: row["logprob"].as_f64().map(|logprob| logprob as f32),
+        top: list(&row["top_logprobs"]).filter_map(likely).collect(),
+    }
+}
+
+/// `{"tokens": […], "token_logprobs": […], "top_logprobs": [{…}, …]}`.
+fn columns(logprobs: &Value) -> Vec<Piece> {
+    let piece = |(index, name): (usize, &Value)| Piece {
+        id: None,
+        bytes: name.as_str().unwrap_or_default().as_bytes().to_vec(),
+        logprob: logprobs["token_logprobs"][index].as_f64().map(|logprob| logprob as f32),
+        top: logprobs["top_logprobs"][index]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, logprob)| {
+                let logprob = logprob.as_f64()? as f32;
+                Some(Likely { id: None, bytes: name.as_bytes().to_vec(), logprob })
+            })
+            .collect(),
+    };
+    list(&logprobs["tokens"]).enumerate().map(piece).collect()
+}
+
+fn bytes(row: &Value) -> Vec<u8> {
+    let exact = row["bytes"]
+        .as_array()
+        .map(|bytes| bytes.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect());
+    exact.unwrap_or_else(|| row["token"].as_str().unwrap_or_default().as_bytes().to_vec())
+}
+
+fn tokens(value: &Value) -> Vec<TokenId> {
+    list(value).filter_map(token).collect()
+}
+
+fn token(value: &Value) -> Option<TokenId> {
+    value.as_u64().and_then(|id| TokenId::try_from(id).ok())
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
