@@ -39,6 +39,7 @@ pub(crate) use packed::{Packed, Parts};
 pub(crate) use rope::Rope;
 use soul::Site;
 use tiles::Tiled;
+pub(crate) use tiles::{floats, numbers, rows_of};
 
 use crate::ops::slice;
 

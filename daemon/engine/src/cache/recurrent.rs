@@ -59,6 +59,11 @@ impl Recurrent {
         self.now.as_ref()
     }
 
+    /// The state, which whoever takes it brings up to date and hands back ([`Recurrent::advance`]). Checkpoints may hold it too.
+    pub(crate) fn take(&mut self) -> Option<State> {
+        self.now.take()
+    }
+
     /// Takes on the state after `len` tokens.
     pub(crate) fn advance(&mut self, len: i32, state: State) {
         self.len = len;

@@ -125,6 +125,16 @@ impl<'s> Builder<'s> {
         self.arrays.as_ref().is_some_and(|arrays| arrays.floats != Floats::Stored)
     }
 
+    /// Whether linear maps lie in the tiles of our own kernels.
+    pub(crate) fn is_in_tiles(&self) -> bool {
+        self.arrays.as_ref().is_some_and(|arrays| arrays.floats == Floats::Tiles)
+    }
+
+    /// What `make` makes of what was loaded.
+    pub(crate) fn convert<T>(&self, make: impl FnOnce() -> Result<T>) -> Built<T> {
+        make().map_err(failed)
+    }
+
     /// What `make` computes from arrays of this builder; a placeholder in the pass that checks.
     pub(crate) fn compute(&self, make: impl FnOnce() -> Result<Array>) -> Built<Array> {
         if self.arrays.is_none() { Ok(placeholder()) } else { make().map_err(failed) }

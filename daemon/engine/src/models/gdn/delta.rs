@@ -2,8 +2,15 @@
 //!
 //! Yang et al., *Gated Delta Networks: Improving Mamba2 with Delta Rule* (arXiv 2412.06464).
 
+use std::sync::Arc;
+
+use kernels::{
+    delta::{self, DeltaShape, DeltaTokens},
+    primitive::Output,
+};
 use mlx_rs::{
     Array, Dtype,
+    error::Exception,
     fast::rms_norm,
     ops::{self, concatenate, conv1d, logaddexp, sigmoid, zeros_dtype},
 };
@@ -13,8 +20,8 @@ use crate::{
     cache::State,
     config::Delta,
     models::{Seen, Sequences},
-    nn::{Builder, Built, Linear, Map, Projections, Result, swiglu},
-    ops::slice,
+    nn::{Builder, Built, Linear, Map, Projections, Result, floats, numbers, rows_of, swiglu},
+    ops::{native, slice},
 };
 
 /// Added to the squared length of a query or key before it is divided by.
@@ -33,6 +40,18 @@ pub(super) struct DeltaNet {
     output: Linear,
     /// Token by token in mlx-lm's operations, and not in blocks.
     is_exact: bool,
+    /// What a kernel of our own needs to do everything between the projections; `None`: MLX's operations do it.
+    fused: Option<Arc<Fused>>,
+}
+
+/// The net's own weights, as the kernel takes them.
+struct Fused {
+    shape: DeltaShape,
+    taps: Arc<[f32]>,
+    a_log: Arc<[f32]>,
+    dt_bias: Arc<[f32]>,
+    norm: Arc<[f32]>,
+    eps: f32,
 }
 
 struct Shape {
@@ -81,7 +100,7 @@ impl DeltaNet {
         let maps = paths.iter().zip(maps);
         let maps: Vec<Map<'_>> =
             maps.map(|(path, &(_, out))| Map { path, out, inner: hidden, bias: false }).collect();
-        Ok(DeltaNet {
+        let mut net = DeltaNet {
             shape: Shape {
                 key_heads: key_heads as i32,
                 value_heads: value_heads as i32,
@@ -98,7 +117,13 @@ impl DeltaNet {
             norm: builder.vector(&format!("{path}.norm.weight"), value_dim)?,
             output: builder.linear(&format!("{path}.out_proj"), hidden, width, false)?,
             is_exact: builder.is_exact(),
-        })
+            fused: None,
+        };
+        if builder.is_in_tiles() {
+            let shape = DeltaShape { key_heads, value_heads, key_dim, value_dim, kernel };
+            net.fused = Some(Arc::new(builder.convert(|| Fused::of(&net, shape))?));
+        }
+        Ok(net)
     }
 
     pub(super) fn forward(
@@ -108,6 +133,11 @@ impl DeltaNet {
         layer: usize,
     ) -> Result<Array> {
         let Projected { qkv, z, b, a } = self.project(x)?;
+        if let Some(fused) = &self.fused {
+            let inputs = [&qkv, &z, &b, &a];
+            let y = sequences.each(layer, &inputs, |sequence| fused.remember(sequence))?;
+            return self.output.forward(&y);
+        }
         let y = sequences.each(layer, &[&qkv, &b, &a], |sequence| self.remember(sequence))?;
         let normal = rms_norm(&y, Some(&self.norm), self.shape.eps)?;
         let gated = swiglu(&single(&z)?, &single(&normal)?)?.as_dtype(y.dtype())?;
@@ -213,6 +243,59 @@ impl DeltaNet {
             beta: sigmoid(b)?,
             log_decay: ops::exp(single(&self.a_log)?)?.negative()?.multiply(softplus)?,
         })
+    }
+}
+
+impl Fused {
+    fn of(net: &DeltaNet, shape: DeltaShape) -> Result<Fused> {
+        let channels = shape.channels() as i32;
+        let taps = net.conv.reshape(&[channels, shape.kernel as i32])?.transpose()?;
+        Ok(Fused {
+            shape,
+            taps: numbers(&taps)?,
+            a_log: numbers(&net.a_log)?,
+            dt_bias: numbers(&net.dt_bias)?,
+            norm: numbers(&net.norm)?,
+            eps: net.shape.eps,
+        })
+    }
+
+    /// Everything between the projections, of one sequence: `[1, tokens, value_heads · value_dim]`.
+    fn remember(self: &Arc<Self>, sequence: Seen<'_>) -> Result<Array> {
+        let Seen { rows, seen, memory, .. } = sequence;
+        let tokens = rows[0].dim(1);
+        let shape = self.shape;
+        let before = vec![1, shape.kernel as i32 - 1, shape.channels() as i32];
+        let held = vec![1, shape.value_heads as i32, shape.value_dim as i32, shape.key_dim as i32];
+        let recurrent = memory.recurrent()?;
+        let (conv, memory) = match recurrent.take() {
+            Some(State { conv, memory }) => (conv, memory),
+            None => (zeros_dtype(&before, Dtype::Float32)?, zeros_dtype(&held, Dtype::Float32)?),
+        };
+        let outputs = [
+            floats(vec![1, tokens, shape.width() as i32]),
+            Output { reuse: Some(4), ..floats(before) },
+            Output { reuse: Some(5), ..floats(held) },
+        ];
+        let own = self.clone();
+        let inputs = [&rows[0], &rows[1], &rows[2], &rows[3], &conv, &memory];
+        let mut results = native(&inputs, &outputs, move |inputs, outputs| {
+            let Fused { shape, taps, a_log, dt_bias, norm, eps } = &*own;
+            let net = delta::DeltaNet { shape: *shape, taps, a_log, dt_bias, norm, eps: *eps };
+            let [qkv, z, b, a] = [0, 1, 2, 3].map(|index| rows_of(&inputs[index]));
+            let tokens = DeltaTokens { qkv: &qkv, z: &z, b: &b, a: &a };
+            if let [into, before, memory] = outputs {
+                net.forward(&tokens, before.f32(), memory.f32(), into.f32());
+            }
+        })?;
+        // The results take the buffers over where no checkpoint holds them.
+        drop((conv, memory));
+        let (memory, conv) = (results.pop(), results.pop());
+        let (Some(y), Some(conv), Some(memory)) = (results.pop(), conv, memory) else {
+            return Err(Exception::custom("an operation without results"));
+        };
+        recurrent.advance(seen + tokens, State { conv, memory });
+        Ok(y)
     }
 }
 
