@@ -40,6 +40,9 @@ fn main() {
         Format::Float(FloatType::Bf16),
         Format::Float(FloatType::F16),
     ];
+    for threads in [1, 4] {
+        read(threads);
+    }
     for format in formats {
         for (place, bytes) in [("memory", MEMORY), ("cache", CACHE)] {
             let matrices = matrices(format, bytes);
@@ -94,6 +97,30 @@ fn measure(
     println!("{variant:8} {format:>24} {place:>6} {rows:4} {threads:7} {bytes:8.1} {products:9.1}");
 }
 
+/// What this machine reads just now.
+fn read(threads: usize) {
+    let pool = Pool::new(threads);
+    let numbers = vec![1_u64; MEMORY / 8];
+    let (begun, begun_busy) = (Instant::now(), busy());
+    let mut times = 0;
+    while begun.elapsed().as_secs_f64() < SECONDS {
+        pool.run(64, &|task| {
+            let part = &numbers[task * numbers.len() / 64..][..numbers.len() / 64];
+            let sums = part.as_chunks::<32>().0.iter().fold([0; 32], |mut sums, numbers| {
+                sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum ^= number);
+                sums
+            });
+            black_box(sums);
+        });
+        times += 1;
+    }
+    let seconds = if threads == 1 { busy() - begun_busy } else { begun.elapsed().as_secs_f64() };
+    println!(
+        "reading memory with {threads} threads: {:.1} GB/s",
+        f64::from(times) * MEMORY as f64 / seconds * 1e-9
+    );
+}
+
 /// Seconds that this thread has computed.
 fn busy() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
@@ -112,17 +139,23 @@ fn matrices(format: Format, bytes: usize) -> Vec<Matrix> {
     let out = (bytes / row / 16 * 16).clamp(16, 4096);
     let count = (bytes / row / out).max(1);
     let some = |bytes: usize| -> Vec<u8> { (0..bytes).map(|at| (at * 37 % 101) as u8).collect() };
+    // About 0.05, and 2^-7: subnormal numbers would slow the arithmetic down.
+    let factors =
+        |bytes: usize| -> Vec<u8> { [0x3d, 0x3d].into_iter().cycle().take(bytes).collect() };
+    let powers = |bytes: usize| vec![120; bytes];
     let (weight, scales, biases) = match format {
         Format::Affine { bits, group } => {
-            let scales = some(out * INNER / group * 2);
+            let scales = factors(out * INNER / group * 2);
             (some(out * INNER * usize::from(bits) / 8), scales.clone(), scales)
         }
-        Format::Mxfp4 => (some(out * INNER / 2), some(out * INNER / 32), Vec::new()),
-        Format::Nvfp4 => (some(out * INNER / 2), some(out * INNER / 16), Vec::new()),
-        Format::Mxfp8 => (some(out * INNER), some(out * INNER / 32), Vec::new()),
-        Format::Float(kind) => {
-            (some(out * INNER * if kind == FloatType::F32 { 4 } else { 2 }), Vec::new(), Vec::new())
-        }
+        Format::Mxfp4 => (some(out * INNER / 2), powers(out * INNER / 32), Vec::new()),
+        Format::Nvfp4 => (some(out * INNER / 2), vec![0x30; out * INNER / 16], Vec::new()),
+        Format::Mxfp8 => (some(out * INNER), powers(out * INNER / 32), Vec::new()),
+        Format::Float(kind) => (
+            factors(out * INNER * if kind == FloatType::F32 { 4 } else { 2 }),
+            Vec::new(),
+            Vec::new(),
+        ),
     };
     let source = Source {
         format,

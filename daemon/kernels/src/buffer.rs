@@ -1,7 +1,11 @@
 //! Memory in whole cache lines: what matrices are packed into, and the scratch that threads keep between operations.
 
+use std::alloc::{Layout, handle_alloc_error};
 use std::cell::RefCell;
 use std::mem::size_of;
+use std::ptr::NonNull;
+
+use crate::pool::pool;
 
 /// Scratch that a thread keeps for its next operation; more than this goes back to the system.
 const SCRATCH_BYTES_MAX: usize = 64 << 20;
@@ -54,9 +58,92 @@ pub(crate) fn view_mut<T: Plain>(lines: &mut [Line]) -> &mut [T] {
     }
 }
 
-/// Lines that are zero.
-pub(crate) fn zeroed(bytes: usize) -> Vec<Line> {
-    vec![Line([0; 64]); bytes.div_ceil(Line::BYTES)]
+/// Larger buffers lie on whole huge pages, where the system has them: with small ones reading would wait for translations.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Memory of a matrix.
+pub(crate) struct Lines {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: it owns its memory, as a `Vec` does.
+unsafe impl Send for Lines {}
+// SAFETY: as above; behind a shared reference it is only read.
+unsafe impl Sync for Lines {}
+
+impl Lines {
+    /// `pieces` pieces of `size` bytes, made on all threads: `fill` gets the number of a piece and its bytes, which are zeros.
+    pub(crate) fn new(
+        pieces: usize,
+        size: usize,
+        fill: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) -> Lines {
+        let bytes =
+            pieces.checked_mul(size).and_then(|bytes| bytes.checked_next_multiple_of(Line::BYTES));
+        let Some((bytes, layout)) = bytes.and_then(|bytes| Some((bytes, Lines::layout(bytes)?)))
+        else {
+            handle_alloc_error(Layout::new::<Line>())
+        };
+        if bytes == 0 {
+            return Lines { start: NonNull::<Line>::dangling().cast(), bytes };
+        }
+        // SAFETY: the size is not 0.
+        let Some(start) = NonNull::new(unsafe { std::alloc::alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
+        let lines = Lines { start, bytes };
+        lines.ask_for_huge_pages();
+        // SAFETY: what lies behind the last piece, less than a line, is within the memory.
+        unsafe { start.add(pieces * size).write_bytes(0, bytes - pieces * size) };
+        let all = Shared { start: start.as_ptr(), length: bytes };
+        pool().run(pieces, &|piece| {
+            // SAFETY: pieces are disjoint, within the memory, and zeroed before there is a reference to them.
+            let bytes = unsafe {
+                all.start.add(piece * size).write_bytes(0, size);
+                all.part(piece * size, size)
+            };
+            fill(piece, bytes);
+        });
+        lines
+    }
+
+    fn layout(bytes: usize) -> Option<Layout> {
+        let align = if bytes >= 2 * HUGE_PAGE { HUGE_PAGE } else { Line::BYTES };
+        Layout::from_size_align(bytes, align).ok()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn ask_for_huge_pages(&self) {
+        if self.bytes >= 2 * HUGE_PAGE {
+            let whole = self.bytes / HUGE_PAGE * HUGE_PAGE;
+            // SAFETY: the pages are ours, and the advice changes nothing that a program sees. Where it is not taken, small pages do.
+            let _ = unsafe {
+                rustix::mm::madvise(
+                    self.start.as_ptr().cast(),
+                    whole,
+                    rustix::mm::Advice::LinuxHugepage,
+                )
+            };
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn ask_for_huge_pages(&self) {}
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `new` has written all of them.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if let (Some(layout), true) = (Lines::layout(self.bytes), self.bytes > 0) {
+            // SAFETY: allocated with this layout.
+            unsafe { std::alloc::dealloc(self.start.as_ptr(), layout) };
+        }
+    }
 }
 
 thread_local! {

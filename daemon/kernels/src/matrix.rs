@@ -1,6 +1,6 @@
 //! A matrix as the kernels read it: packed in tiles, with its scales beside it.
 
-use crate::buffer::{Line, view};
+use crate::buffer::{Line, Lines};
 use crate::isa::{Panel, Row};
 use crate::layout::{
     Code, FP4, FloatType, Format, GROUP_MAX, LANES, Layout, Scales, from_bf16, from_e4m3,
@@ -41,8 +41,8 @@ pub struct Matrix {
     pub(crate) out: usize,
     pub(crate) inner: usize,
     /// Tiles of all experts, one after the other.
-    pub(crate) weights: Vec<Line>,
-    pub(crate) scales: Vec<Line>,
+    pub(crate) weights: Lines,
+    pub(crate) scales: Lines,
 }
 
 impl std::fmt::Debug for Matrix {
@@ -125,7 +125,7 @@ impl Matrix {
 
     /// What it takes in memory.
     pub fn bytes(&self) -> u64 {
-        ((self.weights.len() + self.scales.len()) * Line::BYTES) as u64
+        (self.weights.bytes().len() + self.scales.bytes().len()) as u64
     }
 
     /// Tiles of one expert.
@@ -149,8 +149,8 @@ impl Matrix {
             layout: self.layout,
             inner: self.inner,
             tiles,
-            weights: &view(&self.weights)[first * weights..][..tiles * weights],
-            scales: &view(&self.scales)[first * scales..][..tiles * scales],
+            weights: &self.weights.bytes()[first * weights..][..tiles * weights],
+            scales: &self.scales.bytes()[first * scales..][..tiles * scales],
             rows,
         }
     }

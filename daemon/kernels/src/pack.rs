@@ -1,9 +1,8 @@
 //! From the bytes of a file to tiles.
 
-use crate::buffer::{Line, Shared, view_mut, zeroed};
+use crate::buffer::{Line, Lines};
 use crate::layout::{Code, FloatType, Format, LANES, Layout, Scales, from_e4m3, from_e8m0};
 use crate::matrix::{Matrix, Source, Unsupported};
-use crate::pool::pool;
 
 impl Matrix {
     /// Packs a matrix, on all threads of the pool.
@@ -12,20 +11,11 @@ impl Matrix {
         let layout = Matrix::layout_of(format, scale_type, out, inner)?;
         check(source)?;
         let tiles = out.div_ceil(LANES) * experts;
-        let (weight_bytes, scale_bytes) = (layout.tile_bytes(inner), layout.scale_bytes(inner));
-        let mut weights = zeroed(tiles * weight_bytes);
-        let mut scales = zeroed(tiles * scale_bytes);
-        let (to_weights, to_scales) =
-            (Shared::new(view_mut::<u8>(&mut weights)), Shared::new(view_mut::<u8>(&mut scales)));
-        pool().run(tiles, &|tile| {
-            // SAFETY: each task writes its own tile, and `weights` and `scales` outlive `run`.
-            let (weights, scales) = unsafe {
-                (
-                    to_weights.part(tile * weight_bytes, weight_bytes),
-                    to_scales.part(tile * scale_bytes, scale_bytes),
-                )
-            };
-            pack_tile(source, layout, tile, weights, scales);
+        let weights = Lines::new(tiles, layout.tile_bytes(inner), &|tile, into| {
+            each_row(source, tile, |lane, row| pack_weights(source, layout, row, lane, into));
+        });
+        let scales = Lines::new(tiles, layout.scale_bytes(inner), &|tile, into| {
+            each_row(source, tile, |lane, row| pack_scales(source, layout, row, lane, into));
         });
         Ok(Matrix { layout, format, experts, out, inner, weights, scales })
     }
@@ -72,54 +62,54 @@ fn check(source: &Source<'_>) -> Result<(), Unsupported> {
     Ok(())
 }
 
-/// `tile` counts through all experts.
-fn pack_tile(
-    source: &Source<'_>,
-    layout: Layout,
-    tile: usize,
-    weights: &mut [u8],
-    scales: &mut [u8],
-) {
+/// Calls `work(lane, row)` for the outputs of a tile that the file has; tiles and rows count through all experts.
+fn each_row(source: &Source<'_>, tile: usize, mut work: impl FnMut(usize, usize)) {
     let tiles = source.out.div_ceil(LANES);
     let (expert, first) = (tile / tiles, tile % tiles * LANES);
-    let (weight_bytes, scale_bytes) = row_bytes(source);
     for lane in 0..LANES.min(source.out - first) {
-        let row = expert * source.out + first + lane;
-        let from = &source.weight[row * weight_bytes..][..weight_bytes];
-        match layout {
-            Layout::Groups { code, scales: kind, group } => {
-                match code.bits() {
-                    2 => pack_codes::<2>(code, from, group, lane, weights),
-                    3 => pack_codes::<3>(code, from, group, lane, weights),
-                    4 => pack_codes::<4>(code, from, group, lane, weights),
-                    5 => pack_codes::<5>(code, from, group, lane, weights),
-                    6 => pack_codes::<6>(code, from, group, lane, weights),
-                    _ => pack_codes::<8>(code, from, group, lane, weights),
-                }
-                let factors = &source.scales[row * scale_bytes..][..scale_bytes];
-                let size = kind.bytes() / LANES / if source.biases.is_empty() { 1 } else { 2 };
-                pack_factors(kind, factors, size, lane, scales);
-                if !source.biases.is_empty() {
-                    let factors = &source.biases[row * scale_bytes..][..scale_bytes];
-                    pack_factors(kind, factors, size, LANES + lane, scales);
-                }
-            }
-            Layout::Floats(kind) if source.format == Format::Mxfp8 => {
-                let powers = &source.scales[row * scale_bytes..][..scale_bytes];
-                let widened = from.iter().enumerate().map(|(column, &code)| {
-                    to_bf16(from_e4m3(code) * from_e8m0(powers[column / 32])).to_le_bytes()
-                });
-                pack_halves(kind, widened, lane, weights);
-            }
-            Layout::Floats(FloatType::F32) => {
-                for (column, word) in from.as_chunks::<4>().0.iter().enumerate() {
-                    weights[(column * LANES + lane) * 4..][..4].copy_from_slice(word);
-                }
-            }
-            Layout::Floats(kind) => {
-                pack_halves(kind, from.as_chunks::<2>().0.iter().copied(), lane, weights)
+        work(lane, expert * source.out + first + lane);
+    }
+}
+
+fn pack_weights(source: &Source<'_>, layout: Layout, row: usize, lane: usize, into: &mut [u8]) {
+    let (weight_bytes, scale_bytes) = row_bytes(source);
+    let from = &source.weight[row * weight_bytes..][..weight_bytes];
+    match layout {
+        Layout::Groups { code, group, .. } => match code.bits() {
+            2 => pack_codes::<2>(code, from, group, lane, into),
+            3 => pack_codes::<3>(code, from, group, lane, into),
+            4 => pack_codes::<4>(code, from, group, lane, into),
+            5 => pack_codes::<5>(code, from, group, lane, into),
+            6 => pack_codes::<6>(code, from, group, lane, into),
+            _ => pack_codes::<8>(code, from, group, lane, into),
+        },
+        Layout::Floats(kind) if source.format == Format::Mxfp8 => {
+            let powers = &source.scales[row * scale_bytes..][..scale_bytes];
+            let widened = from.iter().enumerate().map(|(column, &code)| {
+                to_bf16(from_e4m3(code) * from_e8m0(powers[column / 32])).to_le_bytes()
+            });
+            pack_halves(kind, widened, lane, into);
+        }
+        Layout::Floats(FloatType::F32) => {
+            for (column, word) in from.as_chunks::<4>().0.iter().enumerate() {
+                into[(column * LANES + lane) * 4..][..4].copy_from_slice(word);
             }
         }
+        Layout::Floats(kind) => {
+            pack_halves(kind, from.as_chunks::<2>().0.iter().copied(), lane, into);
+        }
+    }
+}
+
+/// One output's scales and biases; nothing for floats.
+fn pack_scales(source: &Source<'_>, layout: Layout, row: usize, lane: usize, into: &mut [u8]) {
+    let Layout::Groups { scales, .. } = layout else { return };
+    let (_, bytes) = row_bytes(source);
+    let kinds = if source.biases.is_empty() { 1 } else { 2 };
+    let size = scales.bytes() / LANES / kinds;
+    pack_factors(scales, &source.scales[row * bytes..][..bytes], size, lane, into);
+    if kinds == 2 {
+        pack_factors(scales, &source.biases[row * bytes..][..bytes], size, LANES + lane, into);
     }
 }
 

@@ -7,14 +7,15 @@
 
 use std::arch::x86_64::{__m512, __m512i, _mm_loadu_si128, _mm_storeu_si128, _mm_xor_si128};
 use std::arch::x86_64::{
-    _mm_cvtsi32_si128, _mm_set1_epi8, _mm256_loadu_si256, _mm512_add_epi32, _mm512_and_si512,
-    _mm512_broadcast_i32x4, _mm512_castsi512_ps, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
-    _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_cvtps_epi32,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_epu32,
-    _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_epi32, _mm512_reduce_max_epu32,
-    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_slli_epi32, _mm512_srl_epi16, _mm512_srli_epi16,
-    _mm512_srli_epi32, _mm512_storeu_ps, _mm512_ternarylogic_epi32,
+    _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm_set1_epi8, _mm256_loadu_si256,
+    _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_castsi512_ps,
+    _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32,
+    _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_max_epu32, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_epi32,
+    _mm512_reduce_max_epu32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi16,
+    _mm512_slli_epi32, _mm512_srl_epi16, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_storeu_ps,
+    _mm512_ternarylogic_epi32,
 };
 
 use super::{Kernels, Panel, Variant};
@@ -33,6 +34,9 @@ pub(super) fn is_available() -> bool {
         && is_x86_feature_detected!("avx512vnni")
         && is_x86_feature_detected!("fma")
 }
+
+/// How far ahead weights are asked for, in bytes of each tile.
+const AHEAD: usize = 1024;
 
 /// Codes as constants of functions.
 const BITS2: u8 = 2;
@@ -99,33 +103,36 @@ fn groups(panel: &Panel<'_>, sums: &mut [f32]) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma")]
 fn groups_of<const CODE: u8>(panel: &Panel<'_>, sums: &mut [f32]) {
-    match panel.rows.len() {
-        1 => tiles::<CODE, 4, 1>(panel, sums),
-        2 => tiles::<CODE, 2, 2>(panel, sums),
-        3 => tiles::<CODE, 1, 3>(panel, sums),
-        4 => tiles::<CODE, 1, 4>(panel, sums),
-        5 => tiles::<CODE, 1, 5>(panel, sums),
-        6 => tiles::<CODE, 1, 6>(panel, sums),
-        7 => tiles::<CODE, 1, 7>(panel, sums),
-        8 => tiles::<CODE, 1, 8>(panel, sums),
-        _ => {}
+    let mut row = 0;
+    while row < panel.rows.len() {
+        row += match panel.rows.len() - row {
+            1 => tiles::<CODE, 4, 1>(panel, row, sums),
+            2 => tiles::<CODE, 2, 2>(panel, row, sums),
+            3 => tiles::<CODE, 2, 3>(panel, row, sums),
+            _ => tiles::<CODE, 2, 4>(panel, row, sums),
+        }
     }
 }
 
-/// All tiles of a panel with its `R` rows, `T` tiles at a time.
+/// All tiles of a panel with `R` of its rows, `T` tiles at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma")]
-fn tiles<const CODE: u8, const T: usize, const R: usize>(panel: &Panel<'_>, sums: &mut [f32]) {
+fn tiles<const CODE: u8, const T: usize, const R: usize>(
+    panel: &Panel<'_>,
+    row: usize,
+    sums: &mut [f32],
+) -> usize {
     let mut tile = 0;
     while tile + T <= panel.tiles {
         // SAFETY: `multiply` has compared the sizes of the panel, and tiles up to `tile + T` and `R` rows are in it.
-        unsafe { block::<CODE, T, R>(panel, tile, sums) };
+        unsafe { block::<CODE, T, R>(panel, tile, row, sums) };
         tile += T;
     }
     while tile < panel.tiles {
         // SAFETY: as above.
-        unsafe { block::<CODE, 1, R>(panel, tile, sums) };
+        unsafe { block::<CODE, 1, R>(panel, tile, row, sums) };
         tile += 1;
     }
+    R
 }
 
 /// # Safety
@@ -135,6 +142,7 @@ fn tiles<const CODE: u8, const T: usize, const R: usize>(panel: &Panel<'_>, sums
 unsafe fn block<const CODE: u8, const T: usize, const R: usize>(
     panel: &Panel<'_>,
     tile: usize,
+    row: usize,
     sums: &mut [f32],
 ) {
     let Layout::Groups { code, scales, group } = panel.layout else { return };
@@ -145,11 +153,18 @@ unsafe fn block<const CODE: u8, const T: usize, const R: usize>(
         std::array::from_fn(|t| panel.weights[(tile + t) * tile_bytes..].as_ptr());
     let factors: [*const u8; T] =
         std::array::from_fn(|t| panel.scales[(tile + t) * scale_bytes..].as_ptr());
-    let digits: [*const i8; R] = std::array::from_fn(|r| panel.rows[r].digits.as_ptr());
-    let powers: [*const [f32; 2]; R] = std::array::from_fn(|r| panel.rows[r].factors.as_ptr());
+    let digits: [*const i8; R] = std::array::from_fn(|r| panel.rows[row + r].digits.as_ptr());
+    let powers: [*const [f32; 2]; R] =
+        std::array::from_fn(|r| panel.rows[row + r].factors.as_ptr());
     let mut totals = [[_mm512_setzero_ps(); R]; T];
     for index in 0..panel.inner / group {
         let mut parts = [[[_mm512_setzero_si512(); 3]; R]; T];
+        if R <= 2 {
+            let at = index * group_bytes + AHEAD;
+            // Behind the end of a tile the next one to be read is `T` tiles on.
+            let at = if at < tile_bytes { at } else { at + (T - 1) * tile_bytes };
+            weights.iter().for_each(|start| ask_for(start.wrapping_add(at), group_bytes));
+        }
         for chunk in 0..group / CHUNK {
             let mut open = [[_mm512_setzero_si512(); 4]; T];
             for t in 0..T {
@@ -186,10 +201,20 @@ unsafe fn block<const CODE: u8, const T: usize, const R: usize>(
     }
     for t in 0..T {
         for r in 0..R {
-            let into = &mut sums[((tile + t) * R + r) * LANES..][..LANES];
+            let place = (tile + t) * panel.rows.len() + row + r;
+            let into = &mut sums[place * LANES..][..LANES];
             // SAFETY: writes sixteen floats into a slice of sixteen.
             unsafe { _mm512_storeu_ps(into.as_mut_ptr(), totals[t][r]) };
         }
+    }
+}
+
+/// Brings so many bytes near, without waiting for them. They need not exist.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma")]
+fn ask_for(start: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast());
     }
 }
 
