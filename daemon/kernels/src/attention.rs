@@ -10,7 +10,7 @@ mod tile;
 use std::cell::Cell;
 
 pub use prepare::{KeyNorms, Projected, Table};
-use tile::{CHUNK, Mixed, Query, ROWS, Rows, Stretch, merge, mix, padded};
+use tile::{CHUNK, Mixed, Query, Rows, Stretch, merge, mix, padded};
 
 use crate::{pool, rope::Rope};
 
@@ -313,24 +313,15 @@ impl Pass<'_> {
         at: impl Fn(usize) -> &'b mut [f32],
     ) {
         let dims = (self.attention.dim, self.attention.value_dim);
-        for from in rows.clone().step_by(ROWS) {
-            let rows = from..(from + ROWS).min(rows.end);
-            let mut queries = [Query { row: std::ptr::null(), first: 0, end: 0 }; ROWS];
-            for (query, row) in queries.iter_mut().zip(rows.clone()) {
-                *query = self.query(kv_head, row, chunk);
-            }
-            let count = rows.len();
-            let mut into: Vec<Mixed<'_>> = rows
-                .map(|row| {
-                    let (numbers, values) = at(row).split_at_mut(2);
-                    let (greatest, sum) = numbers.split_at_mut(1);
-                    Mixed { greatest: &mut greatest[0], sum: &mut sum[0], values }
-                })
-                .collect();
-            if queries[..count].iter().any(|query| query.first < query.end) {
-                mix(&queries[..count], stretches, dims, &mut into);
-            }
-        }
+        let queries: Vec<Query> = rows.clone().map(|row| self.query(kv_head, row, chunk)).collect();
+        let mut into: Vec<Mixed<'_>> = rows
+            .map(|row| {
+                let (numbers, values) = at(row).split_at_mut(2);
+                let (greatest, sum) = numbers.split_at_mut(1);
+                Mixed { greatest: &mut greatest[0], sum: &mut sum[0], values }
+            })
+            .collect();
+        mix(&queries, stretches, dims, &mut into);
     }
 
     fn begun<'b>(&self, kv_head: usize, row: usize, values: &'b mut [f32]) -> State<'b> {

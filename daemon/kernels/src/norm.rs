@@ -1,14 +1,36 @@
 //! Norms of rows.
 
-use crate::simd::{LANES, Simd, dispatch};
+use crate::{
+    attention::Places,
+    pool,
+    simd::{LANES, Simd, dispatch},
+};
+
+/// So many floats are one task.
+const FLOATS_TOGETHER: usize = 1 << 14;
 
 /// `y = x / sqrt(mean(x²) + eps) · weight` for each row of `width` floats. All rows have the same length, and `weight`, if there is one,
 /// has as many floats.
 pub fn rms_norm(x: &[f32], width: usize, weight: Option<&[f32]>, eps: f32, into: &mut [f32]) {
     let width = width.max(1);
-    for (x, into) in x.chunks_exact(width).zip(into.chunks_exact_mut(width)) {
-        norm_row(x, weight, eps, into);
+    let rows = (x.len() / width).min(into.len() / width);
+    let places = Places::of(into);
+    share_rows(rows, width, &|row| {
+        // SAFETY: no other task has this row.
+        let into = unsafe { places.slice(row * width, width) };
+        norm_row(&x[row * width..][..width], weight, eps, into);
+    });
+}
+
+/// Rows in parallel, if they are worth it.
+fn share_rows(rows: usize, width: usize, one: &(dyn Fn(usize) + Sync)) {
+    let together = (FLOATS_TOGETHER / width).max(1);
+    if rows <= together {
+        return (0..rows).for_each(one);
     }
+    pool().run(rows.div_ceil(together), &|task| {
+        (task * together..((task + 1) * together).min(rows)).for_each(one);
+    });
 }
 
 /// `x += more`, and the norm of the sum: a residual and what the next block begins with, in one pass.
@@ -21,11 +43,15 @@ pub fn add_rms_norm(
     into: &mut [f32],
 ) {
     let width = width.max(1);
-    let rows = x.chunks_exact_mut(width).zip(more.chunks_exact(width));
-    for ((x, more), into) in rows.zip(into.chunks_exact_mut(width)) {
-        x.iter_mut().zip(more).for_each(|(x, more)| *x += more);
+    let rows = (x.len() / width).min(more.len() / width).min(into.len() / width);
+    let (sums, places) = (Places::of(x), Places::of(into));
+    share_rows(rows, width, &|row| {
+        // SAFETY: no other task has this row.
+        let (x, into) =
+            unsafe { (sums.slice(row * width, width), places.slice(row * width, width)) };
+        x.iter_mut().zip(&more[row * width..]).for_each(|(x, more)| *x += more);
         norm_row(x, weight, eps, into);
-    }
+    });
 }
 
 dispatch! {
@@ -64,4 +90,67 @@ pub(crate) fn factor_by<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     }
     let sum = s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])));
     1.0 / (sum / x.len() as f32 + eps).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::simd::under_each;
+
+    fn check(rows: usize, width: usize, seed: f32, has_weight: bool) {
+        let of = |count: usize, salt: f32| -> Vec<f32> {
+            (0..count).map(|index| (index as f32 * 0.61 + seed + salt).sin() * 3.0).collect()
+        };
+        let (x, more, weight) = (of(rows * width, 0.0), of(rows * width, 1.0), of(width, 2.0));
+        let weight = has_weight.then_some(&weight[..]);
+        let mut first: Option<(Vec<f32>, Vec<f32>)> = None;
+        under_each(|level| {
+            let (mut sums, mut fused) = (x.clone(), vec![0.0; x.len()]);
+            add_rms_norm(&mut sums, &more, width, weight, 1e-6, &mut fused);
+            let mut y = vec![0.0; x.len()];
+            rms_norm(&sums, width, weight, 1e-6, &mut y);
+            assert_eq!(y, fused, "{level:?}");
+            for row in 0..rows {
+                let at = row * width..(row + 1) * width;
+                let mut alone = vec![0.0; width];
+                rms_norm(&sums[at.clone()], width, weight, 1e-6, &mut alone);
+                assert_eq!(alone, y[at.clone()], "{level:?}: a row by itself");
+                let exact: Vec<f64> =
+                    at.clone().map(|index| f64::from(x[index] + more[index])).collect();
+                let mean = exact.iter().map(|x| x * x).sum::<f64>() / width as f64;
+                for (index, (exact, y)) in exact.iter().zip(&y[at]).enumerate() {
+                    let weight = weight.map_or(1.0, |weight| f64::from(weight[index]));
+                    let exact = exact / (mean + 1e-6).sqrt() * weight;
+                    assert!((exact - f64::from(*y)).abs() < 2e-6 * exact.abs().max(1.0));
+                }
+            }
+            assert_eq!(*first.get_or_insert_with(|| (sums.clone(), y.clone())), (sums, y));
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn norms_are_what_the_formula_says_row_by_row(
+            rows in 1usize..5, width in 1usize..300, seed in 0f32..9.0, has_weight in any::<bool>()
+        ) {
+            check(rows, width, seed, has_weight);
+        }
+    }
+
+    #[test]
+    fn many_rows_are_shared_out() {
+        check(40, 2000, 0.5, true);
+    }
+
+    #[test]
+    fn what_is_no_number_stays_in_its_row() {
+        let mut y = [0.0; 4];
+        rms_norm(&[1.0, f32::NAN, 3.0, 4.0], 2, None, 0.0, &mut y);
+        assert!(y[0].is_nan() && y[1].is_nan());
+        assert!(y[2].is_finite() && y[3].is_finite());
+    }
 }

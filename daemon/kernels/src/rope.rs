@@ -108,3 +108,38 @@ pub fn rotate(rope: &Rope, first: usize, heads: usize, dim: usize, x: &mut [f32]
         row.chunks_exact_mut(dim.max(1)).for_each(|head| rope.rotate(head, &angles, token));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Turns by a right angle per position.
+    fn right_angles(interleaved: bool) -> Rope {
+        Rope::new(vec![std::f32::consts::FRAC_PI_2, 0.0], interleaved, 1.0, 2.0)
+    }
+
+    fn close(x: &[f32], y: &[f32]) {
+        assert!(x.iter().zip(y).all(|(x, y)| (x - y).abs() < 1e-5), "{x:?}, not {y:?}");
+    }
+
+    #[test]
+    fn pairs_are_halves_or_neighbours_and_the_rest_stays() {
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        let mut halves = x;
+        rotate(&right_angles(false), 1, 1, 5, &mut halves);
+        close(&halves, &[-6.0, 4.0, 2.0, 8.0, 5.0, -2.0, 4.0, -6.0, 8.0, 5.0]);
+        let mut neighbours = x;
+        rotate(&right_angles(true), 1, 1, 5, &mut neighbours);
+        close(&neighbours, &[-4.0, 2.0, 6.0, 8.0, 5.0, -2.0, -4.0, 6.0, 8.0, 5.0]);
+    }
+
+    #[test]
+    fn angles_are_remembered_and_bounded() {
+        let rope = right_angles(false);
+        let first = rope.angles(7, 3);
+        assert!(Arc::ptr_eq(&first, &rope.angles(7, 3)));
+        (0..2 * ANGLES_MAX).for_each(|position| drop(rope.angles(position, 1)));
+        assert_eq!(rope.recent.lock().unwrap().len(), ANGLES_MAX);
+        assert!(!Arc::ptr_eq(&first, &rope.angles(7, 3)));
+    }
+}

@@ -1,7 +1,8 @@
 //! Sixteen floats at a time, by the instructions that the machine has, with the same results to the bit by all of them: each
 //! operation is one of IEEE's, a sum of products is always fused, and sums over lanes are taken in one order.
 //!
-//! A kernel is a generic function over [`Simd`], inlined into one function per instruction set by [`dispatch`]. Where a processor
+//! A kernel is a generic function over [`Simd`], inlined into one function per instruction set by [`dispatch`]; it has no closures
+//! that compute, since those are functions of their own, without the instructions. Where a processor
 //! has neither AVX-512 nor AVX2 the compiler makes of arrays what it can: on ARM that is NEON.
 
 mod portable;

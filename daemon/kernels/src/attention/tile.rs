@@ -7,8 +7,10 @@ use crate::simd::{LANES, Simd, dispatch};
 
 /// Keys whose exponentials are taken against one maximum. Chunks begin at multiples of this, wherever a sequence is cut.
 pub(super) const CHUNK: usize = 512;
-/// Query rows that are computed together.
-pub(super) const ROWS: usize = 4;
+/// So many bytes before they are needed, keys and values are asked for.
+const AHEAD: usize = 4096;
+/// Values are mixed so many keys at a time, all their dimensions one after the other: memory is read in its order.
+const BLOCK_KEYS: usize = 16;
 
 /// Keys or values of consecutive positions of one head.
 #[derive(Clone, Copy)]
@@ -53,7 +55,7 @@ pub(super) fn padded(dim: usize) -> usize {
 }
 
 dispatch! {
-    /// At most [`ROWS`] queries against a chunk.
+    /// Some queries against a chunk.
     ///
     /// All rows of the stretches can be read, of `dims` (keys, values) floats each; stretches cover what the queries see.
     pub(super) fn mix(queries: &[Query], stretches: &[Stretch], dims: (usize, usize), into: &mut [Mixed<'_>]) => mix_by
@@ -67,19 +69,24 @@ fn mix_by<S: Simd>(
     dims: (usize, usize),
     into: &mut [Mixed<'_>],
 ) {
-    let mut done = 0;
+    // The first rows bring the chunk nearer, for the others too.
+    let mut done = match queries.len() {
+        4.. => mix_rows::<S, 4, true>(s, queries, stretches, dims, into),
+        2.. => mix_rows::<S, 2, true>(s, queries, stretches, dims, into),
+        _ => mix_rows::<S, 1, true>(s, queries, stretches, dims, into),
+    };
     while done < queries.len() {
         let (queries, into) = (&queries[done..], &mut into[done..]);
         done += match queries.len() {
-            4.. => mix_rows::<S, 4>(s, queries, stretches, dims, into),
-            2.. => mix_rows::<S, 2>(s, queries, stretches, dims, into),
-            _ => mix_rows::<S, 1>(s, queries, stretches, dims, into),
+            4.. => mix_rows::<S, 4, false>(s, queries, stretches, dims, into),
+            2.. => mix_rows::<S, 2, false>(s, queries, stretches, dims, into),
+            _ => mix_rows::<S, 1, false>(s, queries, stretches, dims, into),
         };
     }
 }
 
 #[inline(always)]
-fn mix_rows<S: Simd, const R: usize>(
+fn mix_rows<S: Simd, const R: usize, const F: bool>(
     s: S,
     queries: &[Query],
     stretches: &[Stretch],
@@ -94,7 +101,7 @@ fn mix_rows<S: Simd, const R: usize>(
         let (from, to) = (stretch.first.max(first), stretch.end.min(end));
         if from < to {
             // SAFETY: the caller's: keys `from..to` are of this stretch and can be read.
-            unsafe { score::<S, R>(s, &queries, stretch, from, to, dim, &mut scores) };
+            unsafe { score::<S, R, F>(s, &queries, stretch, from, to, dim, &mut scores) };
         }
     }
     for ((scores, query), mixed) in scores.iter_mut().zip(&queries).zip(&mut *into) {
@@ -108,36 +115,47 @@ fn mix_rows<S: Simd, const R: usize>(
     let width = padded(value_dim);
     let values: [*mut f32; R] = std::array::from_fn(|row| into[row].values.as_mut_ptr());
     assert!(into[..R].iter().all(|mixed| mixed.values.len() >= width), "room for the values");
-    let add = |row: usize, from: usize, to: usize| {
-        for stretch in stretches {
-            let (from, to) = (stretch.first.max(from), stretch.end.min(to));
-            if from < to {
-                // SAFETY: as above; `values` has room for all vectors.
-                unsafe {
-                    add_values::<S, 1>(
-                        s,
-                        &[&scores[row]],
-                        stretch,
-                        from,
-                        to,
-                        value_dim,
-                        &[values[row]],
-                    )
-                };
-            }
-        }
-    };
-    (0..R).for_each(|row| add(row, queries[row].first, queries[row].end.min(common_first)));
+    for row in 0..R {
+        let bounds = (queries[row].first, queries[row].end.min(common_first));
+        // SAFETY: as above; `values` has room for all vectors.
+        unsafe { add_alone::<S, F>(s, &scores[row], stretches, bounds, value_dim, values[row]) };
+    }
     for stretch in stretches {
         let (from, to) = (stretch.first.max(common_first), stretch.end.min(common_end));
         if from < to {
             let scores: [&[f32; CHUNK]; R] = std::array::from_fn(|row| &scores[row]);
             // SAFETY: as above.
-            unsafe { add_values::<S, R>(s, &scores, stretch, from, to, value_dim, &values) };
+            unsafe { add_values::<S, R, F>(s, &scores, stretch, from, to, value_dim, &values) };
         }
     }
-    (0..R).for_each(|row| add(row, queries[row].first.max(common_end), queries[row].end));
+    for row in 0..R {
+        let bounds = (queries[row].first.max(common_end), queries[row].end);
+        // SAFETY: as above.
+        unsafe { add_alone::<S, F>(s, &scores[row], stretches, bounds, value_dim, values[row]) };
+    }
     R
+}
+
+/// Adds the values that one row sees between two keys.
+///
+/// # Safety
+/// As for [`add_values`].
+#[inline(always)]
+unsafe fn add_alone<S: Simd, const F: bool>(
+    s: S,
+    scores: &[f32; CHUNK],
+    stretches: &[Stretch],
+    (from, to): (usize, usize),
+    dim: usize,
+    into: *mut f32,
+) {
+    for stretch in stretches {
+        let (from, to) = (stretch.first.max(from), stretch.end.min(to));
+        if from < to {
+            // SAFETY: the caller's.
+            unsafe { add_values::<S, 1, F>(s, &[scores], stretch, from, to, dim, &[into]) };
+        }
+    }
 }
 
 /// Products of the queries with the keys `from..to`.
@@ -145,7 +163,7 @@ fn mix_rows<S: Simd, const R: usize>(
 /// # Safety
 /// The keys can be read, and the queries as [`Query`] says.
 #[inline(always)]
-unsafe fn score<S: Simd, const R: usize>(
+unsafe fn score<S: Simd, const R: usize, const F: bool>(
     s: S,
     queries: &[Query; R],
     stretch: &Stretch,
@@ -163,7 +181,7 @@ unsafe fn score<S: Simd, const R: usize>(
         macro_rules! by {
             ($keys:literal) => {
                 while to - key >= $keys {
-                    products::<S, R, $keys>(
+                    products::<S, R, $keys, F>(
                         s,
                         queries,
                         at(key),
@@ -187,10 +205,23 @@ unsafe fn score<S: Simd, const R: usize>(
     }
 }
 
+/// Asks for what lies [`AHEAD`] of a vector, if `F`. The memory need not be there.
+#[inline(always)]
+fn ask_for<const F: bool>(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    if F {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which fails in silence.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_byte_add(AHEAD).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// # Safety
 /// As for [`score`], of `K` keys from `keys` on.
 #[inline(always)]
-unsafe fn products<S: Simd, const R: usize, const K: usize>(
+unsafe fn products<S: Simd, const R: usize, const K: usize, const F: bool>(
     s: S,
     queries: &[Query; R],
     keys: *const f32,
@@ -205,11 +236,16 @@ unsafe fn products<S: Simd, const R: usize, const K: usize>(
         let whole = dim / LANES * LANES;
         let mut at = 0;
         while at < whole {
-            let keys: [S::V; K] = std::array::from_fn(|key| s.load(keys.add(key * stride + at)));
+            let mut vectors = [s.zero(); K];
+            for (key, vector) in vectors.iter_mut().enumerate() {
+                let key = keys.add(key * stride + at);
+                ask_for::<F>(key);
+                *vector = s.load(key);
+            }
             for row in 0..R {
                 let query = s.load(queries[row].row.add(at));
                 for key in 0..K {
-                    sums[row * K + key] = s.fma(query, keys[key], sums[row * K + key]);
+                    sums[row * K + key] = s.fma(query, vectors[key], sums[row * K + key]);
                 }
             }
             at += LANES;
@@ -277,7 +313,28 @@ fn exponentials<S: Simd>(
 /// # Safety
 /// The values can be read, and as many whole vectors of `into` be written as hold `dim` floats.
 #[inline(always)]
-unsafe fn add_values<S: Simd, const R: usize>(
+unsafe fn add_values<S: Simd, const R: usize, const F: bool>(
+    s: S,
+    scores: &[&[f32; CHUNK]; R],
+    stretch: &Stretch,
+    from: usize,
+    to: usize,
+    dim: usize,
+    into: &[*mut f32; R],
+) {
+    let mut block = from;
+    while block < to {
+        let end = if F { (block + BLOCK_KEYS).min(to) } else { to };
+        // SAFETY: the caller's.
+        unsafe { add_block::<S, R, F>(s, scores, stretch, block, end, dim, into) };
+        block = end;
+    }
+}
+
+/// # Safety
+/// As for [`add_values`].
+#[inline(always)]
+unsafe fn add_block<S: Simd, const R: usize, const F: bool>(
     s: S,
     scores: &[&[f32; CHUNK]; R],
     stretch: &Stretch,
@@ -295,7 +352,7 @@ unsafe fn add_values<S: Simd, const R: usize>(
         macro_rules! by {
             ($vectors:literal) => {
                 while at + $vectors * LANES <= dim {
-                    add_vectors::<S, R, $vectors>(
+                    add_vectors::<S, R, $vectors, F>(
                         s,
                         &weights,
                         values.add(at),
@@ -330,7 +387,7 @@ unsafe fn add_values<S: Simd, const R: usize>(
 /// # Safety
 /// As for [`add_values`], of `N` vectors of each value.
 #[inline(always)]
-unsafe fn add_vectors<S: Simd, const R: usize, const N: usize>(
+unsafe fn add_vectors<S: Simd, const R: usize, const N: usize, const F: bool>(
     s: S,
     weights: &[*const f32; R],
     values: *const f32,
@@ -340,12 +397,20 @@ unsafe fn add_vectors<S: Simd, const R: usize, const N: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let mut sums: [[S::V; N]; R] = std::array::from_fn(|row| {
-            std::array::from_fn(|vector| s.load(into[row].add(vector * LANES)))
-        });
+        // Loops and no closures: those would be functions of their own, without the instructions.
+        let mut sums = [[s.zero(); N]; R];
+        for (sums, into) in sums.iter_mut().zip(into) {
+            for (vector, sum) in sums.iter_mut().enumerate() {
+                *sum = s.load(into.add(vector * LANES));
+            }
+        }
         for key in 0..count {
-            let value: [S::V; N] =
-                std::array::from_fn(|vector| s.load(values.add(key * stride + vector * LANES)));
+            let mut value = [s.zero(); N];
+            for (vector, value) in value.iter_mut().enumerate() {
+                let from = values.add(key * stride + vector * LANES);
+                ask_for::<F>(from);
+                *value = s.load(from);
+            }
             for row in 0..R {
                 let weight = s.splat(*weights[row].add(key));
                 for vector in 0..N {
@@ -369,13 +434,13 @@ dispatch! {
 #[inline(always)]
 fn merge_by<S: Simd>(s: S, state: &mut Mixed<'_>, (greatest, sum, values): (f32, f32, &[f32])) {
     let both = if *state.greatest > greatest { *state.greatest } else { greatest };
-    let [old, new] = [*state.greatest, greatest].map(|greatest| {
-        s.to_array(s.exp(s.splat(if greatest == f32::NEG_INFINITY {
-            greatest
-        } else {
-            greatest - both
-        })))[0]
-    });
+    let mut factors = [*state.greatest, greatest];
+    for factor in &mut factors {
+        // Minus infinity less itself would be no number.
+        let below = if *factor == f32::NEG_INFINITY { *factor } else { *factor - both };
+        *factor = s.to_array(s.exp(s.splat(below)))[0];
+    }
+    let [old, new] = factors;
     *state.greatest = both;
     *state.sum = *state.sum * old + sum * new;
     let (old, new) = (s.splat(old), s.splat(new));

@@ -30,6 +30,8 @@ impl Avx2 {
     }
 }
 
+// No closures: they would be functions of their own, without the instructions.
+//
 // SAFETY of all blocks below: a value of the type exists, so the machine has the instructions; what is read and written is what the
 // callers of `load` and `store` answer for.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
@@ -103,32 +105,13 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn sums(self, v: &[__m512; 16]) -> [f32; 16] {
         unsafe {
-            // Lanes 8 apart: halves of two vectors in one.
-            let halves = |a, b| {
-                let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
-                let high = _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b);
-                _mm512_add_ps(low, high)
-            };
-            // 4 apart: quarters of four vectors in one, in the order of a and b.
-            let quarters = |a, b| {
-                let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
-                let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
-                _mm512_add_ps(low, high)
-            };
-            // 2 apart, and 1 apart, within quarters.
-            let pairs = |a, b| {
-                let low = _mm512_shuffle_ps::<0b01_00_01_00>(a, b);
-                let high = _mm512_shuffle_ps::<0b11_10_11_10>(a, b);
-                _mm512_add_ps(low, high)
-            };
-            let ones = |a, b| {
-                let low = _mm512_shuffle_ps::<0b10_00_10_00>(a, b);
-                let high = _mm512_shuffle_ps::<0b11_01_11_01>(a, b);
-                _mm512_add_ps(low, high)
-            };
-            // Quarter q of `four(i)` holds vector i + 4 q; so element i of quarter q in the end is vector i + 4 q.
-            let four = |i: usize| quarters(halves(v[i], v[i + 4]), halves(v[i + 8], v[i + 12]));
-            let all = ones(pairs(four(0), four(1)), pairs(four(2), four(3)));
+            // Quarter q of `four!(i)` holds vector i + 4 q; so element i of quarter q in the end is vector i + 4 q.
+            macro_rules! four {
+                ($i:literal) => {
+                    quarters(halves(v[$i], v[$i + 4]), halves(v[$i + 8], v[$i + 12]))
+                };
+            }
+            let all = ones(pairs(four!(0), four!(1)), pairs(four!(2), four!(3)));
             let mut sums = [0.0; LANES];
             _mm512_storeu_ps(sums.as_mut_ptr(), all);
             sums
@@ -149,6 +132,38 @@ impl Simd for Avx512 {
         // SAFETY: as above, and what the mask leaves out is not written.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask, x) }
     }
+}
+
+/// Adds what two selections of the lanes of `a` and `b` hold.
+macro_rules! pairing {
+    ($(#[$doc:meta])* $name:ident, $shuffle:ident, $low:literal, $high:literal) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The machine has the instructions.
+        #[inline(always)]
+        unsafe fn $name(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the caller's.
+            unsafe { _mm512_add_ps($shuffle::<$low>(a, b), $shuffle::<$high>(a, b)) }
+        }
+    };
+}
+
+pairing! {
+    /// Lanes 8 apart: halves of two vectors in one.
+    halves, _mm512_shuffle_f32x4, 0b01_00_01_00, 0b11_10_11_10
+}
+pairing! {
+    /// 4 apart: quarters of four vectors in one.
+    quarters, _mm512_shuffle_f32x4, 0b10_00_10_00, 0b11_01_11_01
+}
+pairing! {
+    /// 2 apart, within quarters.
+    pairs, _mm512_shuffle_ps, 0b01_00_01_00, 0b11_10_11_10
+}
+pairing! {
+    /// 1 apart, within quarters.
+    ones, _mm512_shuffle_ps, 0b10_00_10_00, 0b11_01_11_01
 }
 
 /// The same of both halves.
@@ -219,29 +234,37 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn if_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
-        let half = |half: usize| unsafe {
-            let less = _mm256_cmp_ps::<_CMP_LT_OQ>(a[half], b[half]);
-            _mm256_blendv_ps(no[half], yes[half], less)
-        };
-        [half(0), half(1)]
+        unsafe {
+            let less =
+                [_mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1])];
+            [_mm256_blendv_ps(no[0], yes[0], less[0]), _mm256_blendv_ps(no[1], yes[1], less[1])]
+        }
     }
 
     #[inline(always)]
     fn add_exponent(self, a: Self::V, b: Self::V) -> Self::V {
-        let half = |half: usize| unsafe {
-            let shifted = _mm256_slli_epi32::<23>(_mm256_castps_si256(b[half]));
-            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a[half]), shifted))
-        };
-        [half(0), half(1)]
+        let mut sums = a;
+        for (sum, b) in sums.iter_mut().zip(b) {
+            unsafe {
+                let shifted = _mm256_slli_epi32::<23>(_mm256_castps_si256(b));
+                *sum = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(*sum), shifted));
+            }
+        }
+        sums
     }
 
     #[inline(always)]
     fn sums(self, v: &[Self::V; 16]) -> [f32; 16] {
-        std::array::from_fn(|index| unsafe {
-            let eight = _mm256_add_ps(v[index][0], v[index][1]);
-            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
-        })
+        let mut sums = [0.0; LANES];
+        for (sum, v) in sums.iter_mut().zip(v) {
+            unsafe {
+                let eight = _mm256_add_ps(v[0], v[1]);
+                let high = _mm256_extractf128_ps::<1>(eight);
+                let four = _mm_add_ps(_mm256_castps256_ps128(eight), high);
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                *sum = _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)));
+            }
+        }
+        sums
     }
 }
