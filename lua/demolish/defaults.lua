@@ -26,7 +26,7 @@
 ---@field enabled? boolean Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
 ---@field path? string The model's directory. Not set: the default model that comes with Demolish.
 ---@field agent_path? string The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
----@field speculation? "auto"|"off" Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay, `off` never. The text is the same.
+---@field speculation? "auto"|"on"|"off" Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
 ---@field memory_max_gib? number The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
 ---@field context_max? integer The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
 ---@field kv_bits? 0|4|8 Pack keys and values of the cache into 8 or 4 bits, where the architecture allows it: long contexts take less memory, and are read less exactly. `0`: they are not packed.
@@ -37,7 +37,7 @@
 ---@field enabled boolean Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
 ---@field path? string The model's directory. Not set: the default model that comes with Demolish.
 ---@field agent_path? string The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
----@field speculation "auto"|"off" Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay, `off` never. The text is the same.
+---@field speculation "auto"|"on"|"off" Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
 ---@field memory_max_gib number The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
 ---@field context_max integer The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
 ---@field kv_bits 0|4|8 Pack keys and values of the cache into 8 or 4 bits, where the architecture allows it: long contexts take less memory, and are read less exactly. `0`: they are not packed.

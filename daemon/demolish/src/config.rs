@@ -150,7 +150,7 @@ settings! {
         user path: Option<PathBuf> = None;
         /// The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
         user agent_path: Option<PathBuf> = None;
-        /// Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay, `off` never. The text is the same.
+        /// Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
         project speculation: Drafts = Drafts::Auto;
         /// The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
         user memory_max_gib: f64 = 0.0, 0..=4096;

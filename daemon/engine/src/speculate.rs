@@ -31,9 +31,12 @@ use crate::job::TokenId;
 /// Whether several tokens may be computed at once on the supposition that they will be drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Speculation {
-    /// Where it has been measured to pay.
+    /// Where it has been measured to pay and the steps stay what they are to the bit, or no machine of that kind keeps them so: not
+    /// where the rows of a pass change each other's last bits on a processor that otherwise repeats itself.
     #[default]
     Auto,
+    /// Where it has been measured to pay.
+    On,
     /// Never: every token in a pass of its own, but for tokens that a constraint forces.
     Off,
     /// Wherever there is something to suppose, whatever that costs; for tests and measurements.
@@ -46,6 +49,7 @@ impl Speculation {
         match (self, other) {
             (Speculation::Off, _) | (_, Speculation::Off) => Speculation::Off,
             (Speculation::Always, _) | (_, Speculation::Always) => Speculation::Always,
+            (Speculation::On, _) | (_, Speculation::On) => Speculation::On,
             (Speculation::Auto, Speculation::Auto) => Speculation::Auto,
         }
     }

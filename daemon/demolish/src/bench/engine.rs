@@ -6,6 +6,7 @@ mod conversation;
 mod keystroke;
 mod overhead;
 mod small;
+mod speculation;
 
 pub(super) use small::Chance;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::{Class, Constraint, Engine, Job, Limits, Sampling, Speculation, TokenId};
+use engine::{Class, Constraint, Engine, Job, Limits, LoadOptions, Sampling, Speculation, TokenId};
 
 use super::report::{Report, Row, Samples};
 use crate::config::read::{self, Layers};
@@ -62,6 +63,8 @@ pub(crate) async fn run() -> Result<Report, String> {
     rows.extend(conversation::rows(&small).await?);
     rows.push(overhead::row().await?);
     rows.extend(collapse::rows(&engine).await?);
+    drop(engine);
+    rows.extend(speculation::rows(&load_speculating(&Layers::of_process(None))?).await?);
     Ok(Report::new("engine", rows))
 }
 
@@ -69,6 +72,14 @@ fn load(layers: &Layers) -> Result<Engine, String> {
     let settings = read::load(layers).config.model;
     let dir = model::find(&settings)?;
     model::load(&dir, model::options(&settings))
+}
+
+/// Speculates also where that may change the last bits of what the model thinks.
+fn load_speculating(layers: &Layers) -> Result<Engine, String> {
+    let settings = read::load(layers).config.model;
+    let dir = model::find(&settings)?;
+    let options = LoadOptions { speculation: Speculation::On, ..model::options(&settings) };
+    model::load(&dir, options)
 }
 
 /// A prompt of `len` tokens. Rounds differ from the first token on, so that no cache of beginnings helps.

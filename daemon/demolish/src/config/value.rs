@@ -194,13 +194,15 @@ impl Value for LogLevel {
 /// Whether tokens are computed before they are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drafts {
-    /// Where it pays.
+    /// Where it pays and the model writes the same to the bit.
     Auto,
+    /// Where it pays.
+    On,
     /// Never.
     Off,
 }
 
-const DRAFTS: &[&str] = &["auto", "off"];
+const DRAFTS: &[&str] = &["auto", "on", "off"];
 
 impl Drafts {
     /// As the engine is told it.
@@ -208,6 +210,7 @@ impl Drafts {
     pub fn speculation(self) -> engine::Speculation {
         match self {
             Drafts::Auto => engine::Speculation::Auto,
+            Drafts::On => engine::Speculation::On,
             Drafts::Off => engine::Speculation::Off,
         }
     }
@@ -220,6 +223,7 @@ impl Value for Drafts {
     fn read(json: &Json) -> Result<Self, String> {
         match json.as_str() {
             Some("auto") => Ok(Drafts::Auto),
+            Some("on") => Ok(Drafts::On),
             Some("off") => Ok(Drafts::Off),
             _ => Err(expected::<Self>()),
         }

@@ -110,13 +110,14 @@ impl Decode {
         }
     }
 
-    /// Draws from the rows behind the tape's last token and each token of its draft, as long as the draft is right. Hands back what came of
-    /// it, and how many tokens of the draft were right.
+    /// Draws from the rows behind the tape's last token and each token of its draft, as long as the draft is right and somebody wants
+    /// more. Hands back what came of it, and how many tokens of the draft were right.
     pub(crate) fn steps(
         &mut self,
         logits: Vec<f32>,
         draft: &Draft,
         facts: &Facts,
+        is_wanted: impl Fn() -> bool,
     ) -> (Vec<Turn>, usize) {
         if draft.tokens.is_empty() {
             return (vec![self.step(logits, None, facts).unwrap_or_else(Turn::Failed)], 0);
@@ -134,7 +135,7 @@ impl Decode {
                 if step.finish.is_none() && Some(step.token) == supposed);
             let is_right = matches!(&turn, Turn::Step(step) if Some(step.token) == supposed);
             turns.push(turn);
-            if !goes_on {
+            if !goes_on || !is_wanted() {
                 return (turns, index + usize::from(is_right));
             }
         }

@@ -7,6 +7,7 @@ use crate::{
     backend::{Backend, Feed},
     fair::Phase,
     job::{EngineError, SoulId},
+    line::Shared,
     run::{Decode, Plan, Run, Turn, Work},
     speculate::{Experience, Outcome, Reach, model::Said},
     stats::Stats,
@@ -65,8 +66,8 @@ impl<B: Backend> Runner<B> {
         match fed {
             Ok(rows) => {
                 let took = (batch.len() == 1).then(|| started.elapsed() + drafting);
-                let Self { backend, facts, experience, stats, .. } = self;
-                let mut desk = Desk { backend, facts, experience, stats, took };
+                let Self { shared, backend, facts, experience, stats, .. } = self;
+                let mut desk = Desk { shared, backend, facts, experience, stats, took };
                 for (writer, logits) in writers.into_iter().zip(rows) {
                     let index = writer.index;
                     let told = writer.take(logits, &mut desk);
@@ -129,6 +130,7 @@ impl<B: Backend> Runner<B> {
 
 /// What a pass's results are worked through with.
 struct Desk<'a, B: Backend> {
+    shared: &'a Shared,
     backend: &'a mut B,
     facts: &'a Facts,
     experience: &'a mut Experience,
@@ -141,14 +143,19 @@ impl<S> Writer<'_, S> {
     /// Draws what can be drawn from its logits, and cuts from the cache what was supposed in vain.
     fn take<B: Backend<State = S>>(self, logits: Vec<f32>, desk: &mut Desk<'_, B>) -> Vec<Turn> {
         let Writer { decode, state, fed, plan: Plan { tokens, draft, is_last }, .. } = self;
-        let Desk { backend, facts, experience, stats, took } = desk;
+        let Desk { shared, backend, facts, experience, stats, took } = desk;
         *fed = backend.len(state);
         stats.tokens_replayed += (tokens.len() - usize::from(is_last)) as u64;
         if !is_last {
             backend.checkpoint(state);
             return vec![Turn::More];
         }
-        let (turns, right) = decode.steps(logits, &draft, facts);
+        let id = decode.id;
+        let is_wanted = || {
+            let board = shared.lock();
+            board.mailboxes.get(&id).is_some_and(|mailbox| mailbox.course.is_none())
+        };
+        let (turns, right) = decode.steps(logits, &draft, facts, is_wanted);
         let told = turns.iter().filter(|turn| matches!(turn, Turn::Step(_))).count();
         stats.tokens_decoded += turns.len() as u64;
         let kept = stats.supposed(&draft, right);
