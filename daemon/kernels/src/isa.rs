@@ -5,6 +5,8 @@
 
 mod portable;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 
 use std::sync::OnceLock;
@@ -61,6 +63,8 @@ struct Kernels {
 pub enum Variant {
     /// Whatever the compiler makes of plain Rust for any processor of the architecture.
     Portable,
+    /// AVX2 with FMA and F16C.
+    Avx2,
     /// AVX-512 with VNNI.
     Avx512,
 }
@@ -68,6 +72,8 @@ pub enum Variant {
 /// From the plainest to the best.
 const ALL: &[&Kernels] = &[
     &portable::KERNELS,
+    #[cfg(target_arch = "x86_64")]
+    &avx2::KERNELS,
     #[cfg(target_arch = "x86_64")]
     &avx512::KERNELS,
 ];
@@ -79,9 +85,11 @@ fn available(variant: Variant) -> bool {
     match variant {
         Variant::Portable => true,
         #[cfg(target_arch = "x86_64")]
+        Variant::Avx2 => avx2::is_available(),
+        #[cfg(target_arch = "x86_64")]
         Variant::Avx512 => avx512::is_available(),
         #[cfg(not(target_arch = "x86_64"))]
-        Variant::Avx512 => false,
+        Variant::Avx2 | Variant::Avx512 => false,
     }
 }
 
