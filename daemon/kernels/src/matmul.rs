@@ -201,7 +201,14 @@ impl Sorted {
 fn tiles_per_task(tile_bytes: usize, products: usize, tiles: usize, threads: usize) -> usize {
     let cost = (tile_bytes / BYTES_PER_NS).max(products / PRODUCTS_PER_NS).max(1);
     let long_enough = TASK_NS.div_ceil(cost);
-    long_enough.min(tiles.div_ceil(threads * TASKS_PER_THREAD)).max(1)
+    let fair = tiles.div_ceil(threads * TASKS_PER_THREAD);
+    let span = long_enough.min(fair);
+    // Kernels take tiles by fours or pairs; fewer leave them waiting for their own sums.
+    if span > 2 || tiles >= 4 * threads {
+        span.next_multiple_of(4)
+    } else {
+        span.next_multiple_of(2)
+    }
 }
 
 fn tile_bytes(matrix: &Matrix) -> usize {

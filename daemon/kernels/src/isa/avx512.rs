@@ -127,10 +127,14 @@ fn tiles<const CODE: u8, const T: usize, const R: usize>(
         unsafe { block::<CODE, T, R>(panel, tile, row, sums) };
         tile += T;
     }
-    while tile < panel.tiles {
+    while tile + 2 <= panel.tiles {
+        // SAFETY: as above.
+        unsafe { block::<CODE, 2, R>(panel, tile, row, sums) };
+        tile += 2;
+    }
+    if tile < panel.tiles {
         // SAFETY: as above.
         unsafe { block::<CODE, 1, R>(panel, tile, row, sums) };
-        tile += 1;
     }
     R
 }
@@ -403,7 +407,7 @@ fn floats(panel: &Panel<'_>, sums: &mut [f32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma")]
 fn floats_of<const KIND: u8>(panel: &Panel<'_>, sums: &mut [f32]) {
     match panel.rows.len() {
-        1 => float_tiles::<KIND, 8, 1>(panel, sums),
+        1 => float_tiles::<KIND, 4, 1>(panel, sums),
         2 => float_tiles::<KIND, 4, 2>(panel, sums),
         3 => float_tiles::<KIND, 4, 3>(panel, sums),
         4 => float_tiles::<KIND, 4, 4>(panel, sums),
@@ -426,10 +430,14 @@ fn float_tiles<const KIND: u8, const T: usize, const R: usize>(
         unsafe { float_block::<KIND, T, R>(panel, tile, sums) };
         tile += T;
     }
-    while tile < panel.tiles {
+    while tile + 2 <= panel.tiles {
+        // SAFETY: as above.
+        unsafe { float_block::<KIND, 2, R>(panel, tile, sums) };
+        tile += 2;
+    }
+    if tile < panel.tiles {
         // SAFETY: as above.
         unsafe { float_block::<KIND, 1, R>(panel, tile, sums) };
-        tile += 1;
     }
 }
 

@@ -2,15 +2,16 @@
 
 use super::{Kernels, Panel, Variant};
 use crate::activation::Activation;
+use crate::buffer::Line;
 use crate::digits::{CHUNK, split};
-use crate::layout::{Code, FloatType, GROUP_MAX, LANES, Layout, Scales};
-use crate::matrix::{code_of, factor, float};
+use crate::layout::{Code, FP4, FloatType, GROUP_MAX, LANES, Layout, Scales};
+use crate::matrix::{factor, float};
 
 pub(super) static KERNELS: Kernels =
     Kernels { variant: Variant::Portable, groups, floats, digits, gate };
 
-/// Bytes of a group of a tile with every integer in a byte of its own.
-const OPEN: usize = GROUP_MAX * LANES;
+/// The integers of a group of a tile, by columns: what compilers make the instructions of any processor from.
+type Open = [[i16; LANES]; GROUP_MAX];
 
 fn digits(x: &[f32], group: usize, digits: &mut [i8], factors: &mut [[f32; 2]]) {
     split(x, group, digits, factors);
@@ -44,15 +45,13 @@ fn tile_group(
     (weights, factors): (&[u8], &[u8]),
     sums: &mut [f32],
 ) {
-    let mut open = [0; OPEN];
-    for (place, into) in open[..group * LANES].as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        *into = code_of(code, weights, group, place / LANES, place % LANES);
-    }
+    let mut open = [[0; LANES]; GROUP_MAX];
+    open_group(code, weights, group, &mut open);
     let factors: [(f32, f32); LANES] = std::array::from_fn(|lane| factor(scales, factors, lane));
     for (row, sums) in panel.rows.iter().zip(sums.as_chunks_mut::<LANES>().0) {
         let digits = &row.digits[index * group * 3..][..group * 3];
         let [down, sum] = row.factors[index];
-        let [high, middle, low] = dots(&open[..group * LANES], digits);
+        let [high, middle, low] = dots(&open[..group], digits);
         for lane in 0..LANES {
             let t = (high[lane] as f32).mul_add(65536.0, (256 * middle[lane] + low[lane]) as f32);
             let (scale, bias) = factors[lane];
@@ -62,19 +61,41 @@ fn tile_group(
     }
 }
 
+/// Takes the planes of a group apart.
+fn open_group(code: Code, weights: &[u8], group: usize, open: &mut Open) {
+    let mut start = 0;
+    for plane in code.planes() {
+        let lines = weights[start..start + plane.bytes(group)].as_chunks::<{ Line::BYTES }>().0;
+        let mask = (1_u16 << plane.bits) - 1;
+        for (columns, line) in open.chunks_exact_mut(4 * plane.quads()).zip(lines) {
+            for (quad, columns) in columns.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                let down = plane.bits * quad;
+                for (j, column) in columns.iter_mut().enumerate() {
+                    for (lane, code) in column.iter_mut().enumerate() {
+                        let bits = u16::from(line[4 * lane + j]) >> down & mask;
+                        *code |= (bits << plane.shift).cast_signed();
+                    }
+                }
+            }
+        }
+        start += plane.bytes(group);
+    }
+    if code == Code::Fp4 {
+        for code in open[..group].as_flattened_mut() {
+            *code = i16::from(FP4[usize::from(code.cast_unsigned() & 15)]);
+        }
+    }
+}
+
 /// Σ u·h, Σ u·m and Σ u·l of sixteen outputs.
-fn dots(open: &[u8], digits: &[i8]) -> [[i32; LANES]; 3] {
+fn dots(open: &[[i16; LANES]], digits: &[i8]) -> [[i32; LANES]; 3] {
     let mut sums = [[0; LANES]; 3];
-    let chunks = open.chunks_exact(CHUNK * LANES).zip(digits.chunks_exact(3 * CHUNK));
+    let chunks = open.as_chunks::<CHUNK>().0.iter().zip(digits.as_chunks::<{ 3 * CHUNK }>().0);
     for (open, digits) in chunks {
-        for (digits, sums) in digits.chunks_exact(CHUNK).zip(&mut sums) {
-            for (quad, digits) in
-                open.as_chunks::<{ 4 * LANES }>().0.iter().zip(digits.as_chunks::<4>().0)
-            {
-                let digits = digits.map(i32::from);
-                for lane in 0..LANES {
-                    let products = (0..4).map(|j| i32::from(quad[4 * lane + j]) * digits[j]);
-                    sums[lane] += products.sum::<i32>();
+        for (digits, sums) in digits.as_chunks::<CHUNK>().0.iter().zip(&mut sums) {
+            for (column, &digit) in open.iter().zip(digits) {
+                for (sum, &code) in sums.iter_mut().zip(column) {
+                    *sum += i32::from(code) * i32::from(digit);
                 }
             }
         }
