@@ -55,7 +55,12 @@ enum Verb {
         arguments: Vec<String>,
     },
     /// Run the benchmarks (all, or those named); all of them together write docs/benchmarks.md.
-    Bench { names: Vec<String> },
+    Bench {
+        names: Vec<String>,
+        /// Replace the sections of those named in docs/benchmarks.md.
+        #[arg(long)]
+        write: bool,
+    },
     /// Record conversations with the real language servers into tests/peers (all, or those named).
     RecordPeer { names: Vec<String> },
     /// Pack the program, its libraries, the model and the editor's files into one archive.
@@ -92,7 +97,7 @@ fn main() -> ExitCode {
         Verb::Test => drive::test::run(Pace::Fast),
         Verb::Slow => drive::test::run(Pace::Slow),
         Verb::Demo { arguments } => drive::demo::run(&arguments),
-        Verb::Bench { names } => drive::bench::run(&names),
+        Verb::Bench { names, write } => drive::bench::run(&names, write),
         Verb::RecordPeer { names } => drive::record::run(&names),
         Verb::Dist { pack_only } => drive::dist::run(pack_only),
         Verb::Fuzz(options) => drive::fuzz::run(&options),

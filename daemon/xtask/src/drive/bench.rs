@@ -63,8 +63,8 @@ struct Row {
     note: Option<String>,
 }
 
-/// Runs the benchmarks named, or all.
-pub(crate) fn run(names: &[String]) -> Result<bool> {
+/// Runs the benchmarks named, or all. Those named are written into the document only if `writes`.
+pub(crate) fn run(names: &[String], writes: bool) -> Result<bool> {
     for name in names {
         ensure!(
             BENCHES.contains(&name.as_str()),
@@ -94,29 +94,43 @@ pub(crate) fn run(names: &[String]) -> Result<bool> {
         benches.push(bench);
     }
     let hold = benches.iter().flat_map(|bench| &bench.rows).all(|row| row.holds != Some(false));
-    if names.is_empty() {
-        fs::write(paths::root().join("docs/benchmarks.md"), document(&benches)?)
+    if names.is_empty() || writes {
+        let path = paths::root().join("docs/benchmarks.md");
+        let before = if names.is_empty() { None } else { Some(fs::read_to_string(&path)?) };
+        fs::write(path, document(before.as_deref(), &benches)?)
             .context("cannot write docs/benchmarks.md")?;
         println!("bench: docs/benchmarks.md is written");
     }
     Ok(hold)
 }
 
-fn document(benches: &[Bench]) -> Result<String> {
+/// The whole document: these benchmarks, and the sections of the others as they were before.
+fn document(before: Option<&str>, benches: &[Bench]) -> Result<String> {
     let mut text = String::from(
         "# Benchmarks\n\nWritten by `make bench` from what `demolish bench NAME --json` prints; do not edit. Ratios and the two sides of\n\
          a comparison come from one run on one machine.\n",
     );
-    for bench in benches {
-        let Machine { cpu, cores, memory_gib } = &bench.machine;
-        let _ = write!(
-            text,
-            "\n## {}\n\n{cpu}, {cores} cores, {memory_gib:.0} GiB; {}, commit {}.\n\n",
-            bench.bench, bench.date, bench.commit
-        );
-        text.push_str(&part(bench)?);
+    for name in BENCHES {
+        if let Some(bench) = benches.iter().find(|bench| bench.bench == *name) {
+            let Machine { cpu, cores, memory_gib } = &bench.machine;
+            let _ = write!(
+                text,
+                "\n## {name}\n\n{cpu}, {cores} cores, {memory_gib:.0} GiB; {}, commit {}.\n\n",
+                bench.date, bench.commit
+            );
+            text.push_str(&part(bench)?);
+        } else if let Some(section) = before.and_then(|before| section(before, name)) {
+            text.push_str(section);
+        }
     }
     Ok(text)
+}
+
+/// The part of the document about one benchmark, from the empty line before its title.
+fn section<'d>(document: &'d str, name: &str) -> Option<&'d str> {
+    let start = document.find(&format!("\n## {name}\n"))?;
+    let end = document[start + 1..].find("\n## ").map_or(document.len(), |end| start + 1 + end);
+    Some(&document[start..end])
 }
 
 /// What one benchmark found.
@@ -195,10 +209,30 @@ mod tests {
         let json = r#"{"bench":"proxy","date":"2026-01-02","machine":{"cpu":"C","cores":4,"memory_gib":23.4},"commit":"abc",
             "rows":[{"metric":"added_latency_p50","value":21.34,"unit":"us","against":"direct pipe","ratio":1.04,"goal":"<= 30","holds":true}]}"#;
         let bench: Bench = serde_json::from_str(json).unwrap();
-        assert!(document(&[bench]).unwrap().ends_with(
+        assert!(document(None, &[bench]).unwrap().ends_with(
             "## proxy\n\nC, 4 cores, 23 GiB; 2026-01-02, commit abc.\n\n| metric | value | against | ratio | goal | holds |\n\
              |---|---|---|---|---|---|\n| added_latency_p50 | 21.3 us | direct pipe | 1.04 | <= 30 | yes |\n"
         ));
+    }
+
+    #[test]
+    fn one_section_is_replaced_and_the_others_stay() {
+        let bench = |name: &str, date: &str| -> Bench {
+            let json = format!(
+                r#"{{"bench":"{name}","date":"{date}","machine":{{"cpu":"C","cores":4,"memory_gib":23.4}},"commit":"abc","rows":[]}}"#
+            );
+            serde_json::from_str(&json).unwrap()
+        };
+        let all = |dates: [&str; 3]| {
+            ["proxy", "engine", "verdicts"]
+                .into_iter()
+                .zip(dates)
+                .map(|(name, date)| bench(name, date))
+                .collect::<Vec<_>>()
+        };
+        let before = document(None, &all(["d1", "d1", "d1"])).unwrap();
+        let after = document(Some(&before), &[bench("engine", "d2")]).unwrap();
+        assert_eq!(after, document(None, &all(["d1", "d2", "d1"])).unwrap());
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(super) const BATCH: usize = 8;
 const PROMPT: usize = 8;
 /// Tokens that caches have room for.
 const CONTEXT: usize = 4096;
+/// Bytes of caches that are kept after their jobs: no job goes on with another's.
+const KEPT: u64 = 1 << 28;
 
 /// A loaded model.
 pub(super) struct Ours {
@@ -25,7 +27,11 @@ pub(super) struct Ours {
 impl Ours {
     /// Loads it as the daemon would.
     pub(super) fn load(folder: &Path, vocabulary: usize) -> Result<Ours, String> {
-        let options = LoadOptions { context_max: Some(CONTEXT), ..LoadOptions::AUTO };
+        let options = LoadOptions {
+            context_max: Some(CONTEXT),
+            kept_bytes_max: Some(KEPT),
+            ..LoadOptions::AUTO
+        };
         Ok(Ours { engine: crate::model::load(folder, options)?, vocabulary, jobs: 0 })
     }
 

@@ -17,8 +17,11 @@ const LEFT: f64 = 70.0;
 const TOP: f64 = 60.0;
 
 /// What the axes span, as powers of ten: products for each byte of weights, and products per second.
-const INTENSITY: (f64, f64) = (0.0, 4.0);
+const INTENSITY: (f64, f64) = (0.0, 3.3);
 const RATE: (f64, f64) = (9.0, 13.0);
+
+/// Pixels that a label on the left of its point needs.
+const ROOM: f64 = 45.0;
 
 /// Colours that stand out on white and on black.
 const STYLE: &str = "\
@@ -177,9 +180,9 @@ impl Panel {
         }
         let _ = writeln!(
             svg,
-            "<text class=\"small\" x=\"{:.1}\" y=\"{:.1}\">memory: {:.0} GB/s</text>",
+            "<text class=\"small\" x=\"{:.1}\" y=\"{:.1}\">slope: {:.0} GB/s of memory</text>",
             self.left + 4.0,
-            Panel::y(machine.read) - 26.0,
+            Panel::y(peak) - 5.0,
             machine.read / 1e9
         );
     }
@@ -188,8 +191,11 @@ impl Panel {
         let (x, y) = (self.x(point.intensity), Panel::y(point.rate));
         mark(point.who, x, y, svg);
         // Ours are labelled on the left, above; the others' on the right, below.
-        let (dx, dy, anchor) =
-            if point.who == Who::Ours { (-7.0, -4.0, "end") } else { (8.0, 12.0, "start") };
+        let (dx, dy, anchor) = match (point.who, x - self.left < ROOM) {
+            (Who::Ours, true) => (-4.0, -9.0, "start"),
+            (Who::Ours, false) => (-7.0, -4.0, "end"),
+            (_, _) => (8.0, 12.0, "start"),
+        };
         let _ = writeln!(
             svg,
             "<text class=\"small\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
