@@ -24,8 +24,9 @@ pub const THREADS_MAX: usize = 64;
 /// So long a worker looks for the next region, and the caller for the end of the last task, before it sleeps. Waking costs about
 /// as much.
 const SPIN: Duration = Duration::from_micros(25);
-/// So many times it looks between two looks at the clock.
-const LOOKS: usize = 16;
+/// So many times it looks between two looks at the clock; then it lets others have the processor, who may be of this pool too: a worker
+/// that was woken on the caller's own.
+const LOOKS: usize = 64;
 /// A region's tasks are counted in 32 bits, and every worker may count one too many.
 const TASKS_MAX: usize = u32::MAX as usize - THREADS_MAX;
 
@@ -240,11 +241,11 @@ impl Shared {
                 continue;
             }
             self.sleeping.fetch_add(1, Ordering::SeqCst);
-            let mut guard = held(&self.lock);
-            while !self.has_work() && !self.is_closed.load(Ordering::SeqCst) {
-                guard = self.begun.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            let guard = held(&self.lock);
+            if !self.has_work() && !self.is_closed.load(Ordering::SeqCst) {
+                // Whoever is woken looks around again, even if the region that woke it is over by now: the next one is near.
+                drop(self.begun.wait(guard).unwrap_or_else(PoisonError::into_inner));
             }
-            drop(guard);
             self.sleeping.fetch_sub(1, Ordering::SeqCst);
         }
     }
@@ -270,6 +271,7 @@ fn is_soon(is_so: impl Fn() -> bool) -> bool {
             }
             std::hint::spin_loop();
         }
+        thread::yield_now();
         if begun.get_or_insert_with(Instant::now).elapsed() >= SPIN {
             return false;
         }
