@@ -151,6 +151,13 @@ fn pack_codes<const BITS: usize>(
             let mut word = [0; 8];
             word[..BITS].copy_from_slice(bytes);
             let stream = u64::from_le_bytes(word);
+            if BITS == 4 {
+                // The usual case: both quads are one word of the one plane.
+                let word = spread::<4>(stream) | spread::<4>(stream >> 16) << 4;
+                let at = pair * Line::BYTES + 4 * lane;
+                into[at..at + 4].copy_from_slice(&word.to_le_bytes());
+                continue;
+            }
             for half in 0..2 {
                 let quad = 2 * pair + half;
                 let word = spread::<BITS>(stream >> (4 * BITS * half));

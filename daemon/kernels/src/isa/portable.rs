@@ -66,15 +66,16 @@ fn open_group(code: Code, weights: &[u8], group: usize, open: &mut Open) {
     let mut start = 0;
     for plane in code.planes() {
         let lines = weights[start..start + plane.bytes(group)].as_chunks::<{ Line::BYTES }>().0;
-        let mask = (1_u16 << plane.bits) - 1;
+        let mask = (1_u32 << plane.bits) - 1;
         for (columns, line) in open.chunks_exact_mut(4 * plane.quads()).zip(lines) {
-            for (quad, columns) in columns.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                let down = plane.bits * quad;
-                for (j, column) in columns.iter_mut().enumerate() {
-                    for (lane, code) in column.iter_mut().enumerate() {
-                        let bits = u16::from(line[4 * lane + j]) >> down & mask;
-                        *code |= (bits << plane.shift).cast_signed();
-                    }
+            let mut words = [0; LANES];
+            for (word, bytes) in words.iter_mut().zip(line.as_chunks::<4>().0) {
+                *word = u32::from_le_bytes(*bytes);
+            }
+            for (place, column) in columns.iter_mut().enumerate() {
+                let down = 8 * (place % 4) + plane.bits * (place / 4);
+                for (code, word) in column.iter_mut().zip(&words) {
+                    *code |= ((word >> down & mask) << plane.shift) as i16;
                 }
             }
         }
