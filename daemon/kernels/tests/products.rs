@@ -11,6 +11,8 @@ mod reference;
 mod cases;
 #[path = "products/refusals.rs"]
 mod refusals;
+#[path = "products/mlx.rs"]
+mod mlx;
 #[path = "products/experts.rs"]
 mod experts;
 
