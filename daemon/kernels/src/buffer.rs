@@ -162,7 +162,11 @@ impl<T: Plain> Scratch<T> {
     pub(crate) fn new(length: usize) -> Scratch<T> {
         let needed = (length * size_of::<T>()).div_ceil(Line::BYTES);
         let kept = KEPT.with_borrow_mut(|kept| {
-            let best = (0..kept.len()).max_by_key(|&index| kept[index].len());
+            // The smallest that is large enough; else the largest, which then grows.
+            let best = (0..kept.len()).min_by_key(|&index| {
+                let length = kept[index].len();
+                (length < needed, if length < needed { usize::MAX - length } else { length })
+            });
             best.map(|index| kept.swap_remove(index))
         });
         let mut lines = kept.unwrap_or_default();
@@ -228,5 +232,46 @@ impl<T> Shared<T> {
         assert!(start + length <= self.length, "a part ends beyond its slice");
         // SAFETY: within the slice, as checked; alive and not aliased, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_of_the_right_size_is_used_again() {
+        let (small, large) = (Scratch::<f32>::new(16), Scratch::<f32>::new(1 << 16));
+        let places = [small.as_ptr(), large.as_ptr()];
+        drop((small, large));
+        let (small, large) = (Scratch::<f32>::new(10), Scratch::<f32>::new(1 << 16));
+        assert_eq!([small.as_ptr(), large.as_ptr()], places);
+        let third = Scratch::<f32>::new(1 << 10);
+        assert_eq!(third.len(), 1 << 10);
+    }
+
+    #[test]
+    fn a_thread_keeps_no_more_than_its_limits() {
+        drop((0..2 * SCRATCH_PIECES_MAX).map(|_| Scratch::<u8>::new(64)).collect::<Vec<_>>());
+        assert_eq!(KEPT.with_borrow(Vec::len), SCRATCH_PIECES_MAX);
+        KEPT.with_borrow_mut(Vec::clear);
+        drop(Scratch::<u8>::new(SCRATCH_BYTES_MAX + 1));
+        assert_eq!(KEPT.with_borrow(Vec::len), 0);
+    }
+
+    #[test]
+    fn pieces_of_a_matrix_are_zeros_and_apart() {
+        for (pieces, size) in [(0, 64), (3, 0), (5, 48), (3, 3 << 20)] {
+            let lines = Lines::new(pieces, size, &|piece, bytes| {
+                assert!(bytes.iter().all(|byte| *byte == 0));
+                bytes.fill(piece as u8 + 1);
+            });
+            let bytes = lines.bytes();
+            assert_eq!(bytes.len(), (pieces * size).next_multiple_of(64));
+            for (at, byte) in bytes.iter().enumerate() {
+                let piece = at.checked_div(size).filter(|piece| *piece < pieces);
+                assert_eq!(usize::from(*byte), piece.map_or(0, |piece| piece + 1));
+            }
+        }
     }
 }
