@@ -1,8 +1,8 @@
 //! `Compute::Fast` on the CPU: what a token comes to depends on the tokens before it, and not on how they were cut into passes. To
 //! the bit, so that what is speculated, batched or read in chunks is what would have been without.
 //!
-//! This holds where all of a layer is in our own kernels. Latent attention and delta nets still multiply activations with
-//! activations through BLAS, whose blocks depend on the number of rows (docs/shortcomings.md).
+//! This holds where all of a layer is in our own kernels. Attention between delta nets and attention to chosen tokens are still
+//! computed by MLX, whose BLAS takes its blocks by the number of rows (docs/shortcomings.md).
 
 #![cfg(all(feature = "mlx", not(target_os = "macos")))]
 #![allow(clippy::disallowed_methods, reason = "tests read the environment and scratch files")]
@@ -16,8 +16,19 @@ use engine::{
 };
 
 /// Families that are in our kernels from end to end.
-const WHOLE: [&str; 8] =
-    ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "glm4_moe", "gpt_oss", "minimax_m2"];
+const WHOLE: [&str; 11] = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "glm4_moe",
+    "gpt_oss",
+    "minimax_m2",
+    "deepseek_v3",
+    "kimi_k25",
+    "glm4_moe_lite",
+];
 
 fn whole() -> Vec<Checkpoint> {
     let found: Vec<Checkpoint> = fixtures()

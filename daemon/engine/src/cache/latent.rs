@@ -12,12 +12,15 @@ use super::{Full, rows::Rows};
 #[derive(Clone, Default)]
 pub(crate) struct Latent {
     latents: Full,
+    /// Instead of these both in one row, where our own kernels attend.
+    joined: Rows,
     index: Rows,
 }
 
 impl Latent {
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         let mut arrays = self.latents.arrays();
+        arrays.extend(self.joined.arrays());
         arrays.extend(self.index.arrays());
         arrays
     }
@@ -32,6 +35,11 @@ impl Latent {
         self.latents.append(len, latents, keys)
     }
 
+    /// The same of rows of a latent and a rotated key, `[1, 1, tokens, latent + rotated]`.
+    pub(crate) fn append_joined(&mut self, len: i32, rows: &Array) -> Result<Array, Exception> {
+        self.joined.append(len, rows)
+    }
+
     /// The same with the indexer's keys.
     pub(crate) fn append_index(&mut self, len: i32, keys: &Array) -> Result<Array, Exception> {
         self.index.append(len, keys)
@@ -40,12 +48,14 @@ impl Latent {
     /// Copies share the first `len` tokens from now on ([`Rows::share`]).
     pub(crate) fn share(&mut self, len: i32) -> Result<(), Exception> {
         self.latents.share(len)?;
+        self.joined.share(len)?;
         self.index.share(len)
     }
 
     /// The arrays of the first `len` tokens, for a file.
     pub(crate) fn save(&self, len: i32) -> Result<Vec<(String, Array)>, Exception> {
         let mut arrays = self.latents.save(len)?;
+        arrays.extend(self.joined.save(len)?.map(|rows| ("joined".to_owned(), rows)));
         arrays.extend(self.index.save(len)?.map(|index| ("index".to_owned(), index)));
         Ok(arrays)
     }
@@ -53,6 +63,7 @@ impl Latent {
     /// Takes back what [`Latent::save`] gave.
     pub(crate) fn load(&mut self, take: &mut dyn FnMut(&str) -> Option<Array>) {
         self.latents.load(take);
+        self.joined.load(take("joined"));
         self.index.load(take("index"));
     }
 }

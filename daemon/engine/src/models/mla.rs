@@ -6,6 +6,7 @@
 //! any number, so that what is fed in pieces, token by token or at once gives the same logits.
 
 mod indexer;
+mod joined;
 mod parity;
 mod uniform;
 
@@ -36,6 +37,8 @@ struct Shape {
     rope: Rope,
     /// One order of operations for any number of tokens; otherwise mlx-lm's.
     is_uniform: bool,
+    /// Our own kernels attend, to rows of latents and rotated keys: no layer chooses tokens.
+    is_joined: bool,
 }
 
 pub(crate) struct Layer {
@@ -96,6 +99,7 @@ pub(crate) fn build(
         latent_eps: mla.latent_eps,
         rope: Rope::new(&mla.rope),
         is_uniform: builder.is_uniform(),
+        is_joined: builder.in_tiles() && mla.indexer.is_none(),
     });
     let indexed = mla.indexer.as_ref().map(|indexer| (indexer, Rc::new(Rope::new(&indexer.rope))));
     Decoder::build(config, builder, mla.layers.len(), |index, builder| {
@@ -176,6 +180,9 @@ impl Layer {
         let keys = rows[2].reshape(&[1, tokens, 1, rotated])?.transpose_axes(&[0, 2, 1, 3])?;
         let keys = rope.forward(&keys, seen)?;
         let latents = rows[1].reshape(&[1, 1, tokens, latent])?;
+        if self.shape.is_joined {
+            return self.attend_to_joined(memory, seen, queries, [latents, keys]);
+        }
         let (latents, keys) = memory.append(seen, &latents, &keys)?;
         view.see(seen, tokens)?;
         if let Some(indexer) = &self.indexer {

@@ -135,6 +135,11 @@ impl<'s> Builder<'s> {
         make().map_err(failed)
     }
 
+    /// Whether matrices lie in tiles, and our own kernels compute.
+    pub(crate) fn in_tiles(&self) -> bool {
+        self.arrays.as_ref().is_some_and(|arrays| arrays.floats == Floats::Tiles)
+    }
+
     /// What `make` computes from arrays of this builder; a placeholder in the pass that checks.
     pub(crate) fn compute(&self, make: impl FnOnce() -> Result<Array>) -> Built<Array> {
         if self.arrays.is_none() { Ok(placeholder()) } else { make().map_err(failed) }

@@ -1,9 +1,19 @@
 //! Which experts see a row, computed from the products with the router's gate: the same choices as [`super::Router`] makes, in fp32.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::tiles::Tiled;
 use crate::config::Router;
+
+/// So many rows are one task.
+const BLOCK_ROWS: usize = 8;
+
+/// The rows of a task, and what comes of them.
+struct Block<'a> {
+    gates: &'a mut [f32],
+    chosen: Vec<u32>,
+    scores: Vec<f32>,
+}
 
 /// Chooses experts.
 pub(crate) struct Choice {
@@ -16,13 +26,22 @@ pub(crate) struct Choice {
 
 impl Choice {
     /// Experts and their weights for every row of `gates`, `[rows, experts]`; both are `[rows, per_token]`.
-    pub(crate) fn choose(&self, gates: &mut [f32]) -> (Vec<u32>, Vec<f32>) {
+    pub(crate) fn choose(&self, mut gates: Vec<f32>) -> (Vec<u32>, Vec<f32>) {
         let count = self.gate.out();
-        let rows = gates.len() / count;
-        let mut chosen = Vec::with_capacity(rows * self.per_token);
-        let mut scores = Vec::with_capacity(rows * self.per_token);
-        for gates in gates.chunks_exact_mut(count) {
-            self.row(gates, &mut chosen, &mut scores);
+        let blocks: Vec<Mutex<Block<'_>>> = gates
+            .chunks_mut(count * BLOCK_ROWS)
+            .map(|gates| Mutex::new(Block { gates, chosen: Vec::new(), scores: Vec::new() }))
+            .collect();
+        kernels::pool().run(blocks.len(), &|task| {
+            let mut block = blocks[task].lock().unwrap_or_else(PoisonError::into_inner);
+            let Block { gates, chosen, scores } = &mut *block;
+            gates.chunks_exact_mut(count).for_each(|gates| self.row(gates, chosen, scores));
+        });
+        let (mut chosen, mut scores) = (Vec::new(), Vec::new());
+        for block in blocks {
+            let block = block.into_inner().unwrap_or_else(PoisonError::into_inner);
+            chosen.extend(block.chosen);
+            scores.extend(block.scores);
         }
         (chosen, scores)
     }

@@ -136,7 +136,7 @@ fn experts_of(
     let maps: Vec<Map<'_>> = std::iter::once(&router.gate).chain(gate).map(Tiled::map).collect();
     let mut outputs = [&mut gates[..], &mut weights[..]];
     kernels::matmul(x, rows, &maps, &mut outputs[..maps.len()]);
-    let (chosen, scores) = router.choose(&mut gates);
+    let (chosen, scores) = router.choose(gates);
     experts.mixed(x, rows, &chosen, &scores, into);
     if let Some((glu, gate)) = shared {
         let mut y = vec![0.0; into.len()];

@@ -6,8 +6,12 @@ use crate::{nn::Floats, weights::check::Cost};
 /// tens of milliseconds at most. The length depends on the model and the position alone: results must not depend on how busy the
 /// machine is.
 const CHUNK_LEN: std::ops::RangeInclusive<u64> = 16..=256;
-/// Multiplications of a pass whose products our kernels or BLAS compute.
+/// Multiplications of a pass whose products BLAS computes.
 const CHUNK_WORK_FAST: u64 = 2_000_000_000;
+/// The same of our own kernels, which unpack weights once for some rows: shorter passes would unpack those of experts for each row.
+const CHUNK_WORK_TILES: u64 = 84_000_000_000;
+/// They compute rows in panels; passes are so many of them.
+const CHUNK_TILES_ROWS: u64 = 32;
 /// Multiplications of a pass through MLX's own CPU kernels for packed weights.
 const CHUNK_WORK_PACKED: u64 = 100_000_000;
 /// Multiplications of a pass on a GPU, which are done in some tens of milliseconds as well; and the most tokens, which are those of
@@ -37,7 +41,8 @@ pub(crate) struct Chunk {
 impl Chunk {
     pub(crate) fn new(cost: &Cost, pair_bytes: u64, floats: Floats, on_cpu: bool) -> Chunk {
         let work = match floats {
-            Floats::Dense | Floats::Tiles => CHUNK_WORK_FAST,
+            Floats::Dense => CHUNK_WORK_FAST,
+            Floats::Tiles => CHUNK_WORK_TILES,
             _ => CHUNK_WORK_PACKED,
         };
         let is_exact = on_cpu && floats == Floats::Stored;
@@ -45,7 +50,8 @@ impl Chunk {
             CHUNK_LEN_EXACT
         } else if on_cpu {
             let affordable = work / cost.parameters_active.max(1);
-            affordable.clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end())
+            let rows = if floats == Floats::Tiles { CHUNK_TILES_ROWS } else { 1 };
+            (affordable / rows * rows).clamp(*CHUNK_LEN.start(), *CHUNK_LEN.end())
         } else {
             let affordable = CHUNK_WORK_GPU / cost.parameters_active.max(1);
             let tiles = affordable / CHUNK_TILE_GPU * CHUNK_TILE_GPU;
