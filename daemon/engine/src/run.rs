@@ -19,7 +19,7 @@ use crate::{
     sample::{History, Outlook, Sampler, adjust},
     sampling::Sampling,
     sequence::Fork,
-    speculate::{Experience, Speculator, Texts, model::Follower},
+    speculate::{Experience, Speculation, Speculator, Texts, model::Follower},
     thread::{Facts, panic_message},
 };
 
@@ -215,7 +215,11 @@ impl Decode {
     ) -> Self {
         let Job { prompt, constraint, sampling, limits, class, lookup, .. } = job;
         let prompt: Arc<[TokenId]> = prompt.into();
-        let mode = facts.speculation.and(job.speculation);
+        let mode = match facts.speculation.and(job.speculation) {
+            // What an adapter adds is multiplied as everywhere else.
+            Speculation::Auto if job.soul.is_some() => Speculation::Off,
+            mode => mode,
+        };
         let is_watched = match sampling.guard {
             Guard::ByClass => class >= Class::Agent,
             Guard::On => true,

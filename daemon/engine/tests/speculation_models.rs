@@ -130,6 +130,23 @@ fn where_rows_do_not_depend_on_each_other_steps_are_the_same_to_the_bit() {
     }
 }
 
+/// Families whose layers are in our own kernels from end to end.
+const WHOLE: [&str; 8] =
+    ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "glm4_moe", "gpt_oss", "minimax_m2"];
+
+#[test]
+#[cfg(not(target_os = "macos"))]
+fn our_own_kernels_keep_rows_apart() {
+    let mut seen = 0;
+    for checkpoint in checkpoints() {
+        if WHOLE.contains(&&*checkpoint.architecture()) {
+            check(&checkpoint, Compute::Fast, None, true);
+            seen += 1;
+        }
+    }
+    assert!(seen >= WHOLE.len(), "{seen}");
+}
+
 #[test]
 fn packed_caches_are_cut_as_exactly() {
     for checkpoint in checkpoints() {

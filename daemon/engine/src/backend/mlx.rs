@@ -83,9 +83,7 @@ pub(crate) fn load(
     let tokenizer = Tokenizer::load(dir, &admitted.directory.config.eos)?;
     let info = admitted.directory.info(&admitted.mode, options);
     let speculation = match options.speculation {
-        Speculation::Auto
-            if !rows_are_alike(&admitted.directory.config.family, admitted.floats) =>
-        {
+        Speculation::Auto if !rows_are_alike(&admitted.directory.config, admitted.floats) => {
             Speculation::Off
         }
         asked => asked,
@@ -210,12 +208,17 @@ impl Admitted {
     }
 }
 
-/// Whether a row of logits is to the bit the same however many rows are computed with it, or nobody expects that anyway. BLAS adds up in
-/// another order where there are more rows, mlx-lm's order of latent attention is another for a single token, and states and groups
-/// are summed up by the pass; a GPU's kernels are others for every number of rows, also where sequences are batched.
-fn rows_are_alike(family: &Family, floats: Floats) -> bool {
-    let is_summed_up = matches!(family, Family::Gdn(_) | Family::DeepseekV41(_));
-    !is_cpu() || (floats == Floats::Uniform && !is_summed_up)
+/// Whether a row of logits is to the bit the same however many rows are computed with it, or nobody expects that anyway. Our kernels
+/// keep it so where a layer is in them from end to end; BLAS adds up in another order where there are more rows, mlx-lm's order of
+/// latent attention is another for a single token, and states and groups are summed up by the pass. A GPU's kernels are others for
+/// every number of rows, also where sequences are batched.
+fn rows_are_alike(config: &ModelConfig, floats: Floats) -> bool {
+    let is_alike = match (&config.family, floats) {
+        (Family::Gqa(_), Floats::Tiles) => config.kv.is_none(),
+        (Family::Gqa(_) | Family::Mla(_), Floats::Uniform) => true,
+        _ => false,
+    };
+    is_alike || !is_cpu()
 }
 
 /// Has the system keep weights in memory, where that has to be asked for: MLX refuses more than the system recommends, and nothing is

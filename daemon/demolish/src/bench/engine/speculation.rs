@@ -117,9 +117,11 @@ fn job(workload: &Workload, mode: Speculation, place: (usize, usize, usize)) -> 
     let (round, job_index, beside) = place;
     let constraint = workload.script.as_ref().map(|script| {
         // Others beside it write the same from elsewhere on.
-        let start = (beside * 31 + job_index * workload.tokens as usize) % script.len();
+        let start = (beside * 31 + job_index * workload.tokens as usize) % script.len().max(1);
+        // Plain decoding does not know that anything is forced.
+        let forces = if mode == Speculation::Off { Arc::from([]) } else { workload.forces.clone() };
         let constraint: Box<dyn Constraint> =
-            Box::new(Script { text: script.clone(), start, forces: workload.forces.clone() });
+            Box::new(Script { text: script.clone(), start, forces });
         constraint
     });
     // Both modes of a round draw the same.

@@ -13,8 +13,12 @@ const TYPESCRIPT: &str = include_str!("../../samples/shop.ts");
 const TOKENS_DIFFERENT_MIN: usize = 80;
 /// Words have numbers below this where they are numbered.
 const NUMBERS: u32 = 200;
-/// The usual length.
-const TOKENS: u32 = 160;
+/// The usual length, where a third of the context has room for it.
+const TOKENS: usize = 160;
+/// No file is longer, and no longer than a third of the context.
+const FILE_LEN: usize = 900;
+/// So many tokens lie before a file far into a context, where there is room for them.
+const FAR: usize = 2400;
 
 /// Something that is written.
 pub(super) struct Workload {
@@ -48,7 +52,7 @@ impl Workload {
             forces: Arc::from([]),
             sampling: Sampling { temperature, ..Sampling::GREEDY },
             lookup: Vec::new(),
-            tokens: TOKENS,
+            tokens: u32::MAX,
             jobs: 1,
             beside: 1,
             forks: 0,
@@ -63,16 +67,16 @@ impl Workload {
 
     /// It copies most of a text.
     fn copy(name: &'static str, prompt: Vec<TokenId>, text: Vec<TokenId>) -> Workload {
-        let tokens = u32::try_from(text.len()).unwrap_or(u32::MAX).min(2 * TOKENS);
-        Workload { is_copy: true, tokens, ..Workload::script(name, prompt, text) }
+        Workload { is_copy: true, ..Workload::script(name, prompt, text) }
     }
 }
 
 /// All of them.
 pub(super) fn workloads(engine: &Engine) -> Vec<Workload> {
     let words = Words::of(engine);
-    let python = words.tokens(PYTHON);
-    let typescript = words.tokens(TYPESCRIPT);
+    let third = engine.info().context_max / 3;
+    let (file, code) = (words.beginning(PYTHON, third), words.beginning(TYPESCRIPT, third));
+    let (python, typescript) = (words.tokens(file), words.tokens(code));
     let half = |tokens: &[TokenId]| tokens[..tokens.len() / 2].to_vec();
     let mut all = vec![
         Workload::free("completes_python", half(&python), 0.0),
@@ -90,22 +94,25 @@ pub(super) fn workloads(engine: &Engine) -> Vec<Workload> {
             ..Workload::free("shuns_repetition", half(&python), 0.0)
         },
     ];
-    all.extend(edits(&words, &python, &typescript));
+    all.extend(edits(&words, file, &typescript));
     all.extend(data(&words, &python));
-    all.extend(adversaries(&words, &python));
-    all.extend(long(&words, &python));
+    all.extend(adversaries(&words, &python, third));
+    all.extend(long(&words, file, third));
+    let tokens = u32::try_from(TOKENS.min(third)).unwrap_or(u32::MAX);
+    all.iter_mut().for_each(|workload| workload.tokens = workload.tokens.min(tokens));
     all
 }
 
 /// Texts that are written anew with small changes, and others that are not.
-fn edits(words: &Words<'_>, python: &[TokenId], typescript: &[TokenId]) -> Vec<Workload> {
-    let renamed = words.tokens(&PYTHON.replace("price", "amount"));
-    let middle = PYTHON.len() / 3;
-    let at = PYTHON[middle..].find("\n\n").map_or(middle, |at| middle + at);
+fn edits(words: &Words<'_>, file: &str, typescript: &[TokenId]) -> Vec<Workload> {
+    let python = &words.tokens(file)[..];
+    let renamed = words.tokens(&file.replace("price", "amount"));
+    let middle = file.len() / 3;
+    let at = file[middle..].find("\n\n").map_or(middle, |at| middle + at);
     let added = "\n\ndef discount(total, share):\n    return total - total * share\n";
-    let inserted = words.tokens(&format!("{}{added}{}", &PYTHON[..at], &PYTHON[at..]));
-    let line = words.tokens(&PYTHON.replacen("return", "yield", 1));
-    let patch: String = PYTHON.lines().step_by(3).fold(String::new(), |mut patch, line| {
+    let inserted = words.tokens(&format!("{}{added}{}", &file[..at], &file[at..]));
+    let line = words.tokens(&file.replacen("return", "yield", 1));
+    let patch: String = file.lines().step_by(3).fold(String::new(), |mut patch, line| {
         let _ = write!(patch, "-{line}\n+{}\n", line.replace('=', "=="));
         patch
     });
@@ -160,7 +167,8 @@ fn data(words: &Words<'_>, python: &[TokenId]) -> Vec<Workload> {
 }
 
 /// Texts that look like others and are not.
-fn adversaries(words: &Words<'_>, python: &[TokenId]) -> Vec<Workload> {
+fn adversaries(words: &Words<'_>, python: &[TokenId], third: usize) -> Vec<Workload> {
+    let len = third.min(FILE_LEN);
     // Blocks of so many tokens that occur in the prompt, each followed by something else.
     let broken = |len: usize| -> Vec<TokenId> {
         let fillers = words.random(python.len(), 7);
@@ -168,28 +176,30 @@ fn adversaries(words: &Words<'_>, python: &[TokenId]) -> Vec<Workload> {
         blocks.flat_map(|(block, filler)| block.iter().copied().chain([filler])).collect()
     };
     // Pairs that were always followed by the same, and never are again.
-    let (first, second) = (words.random(400, 3), words.random(400, 4));
+    let pairs_len = len / 3 * 2;
+    let (first, second) = (words.random(pairs_len, 3), words.random(pairs_len, 4));
     let pairs = |others: &[TokenId]| -> Vec<TokenId> {
         let pairs = first.chunks(2).zip(others);
         pairs.flat_map(|(pair, other)| pair.iter().copied().chain([*other])).collect()
     };
     vec![
-        Workload::script("writes_noise", words.random(200, 5), words.random(300, 6)),
-        Workload::free("goes_on_with_noise", words.random(200, 8), 1.0),
-        Workload::script("breaks_pairs", pairs(&second), pairs(&words.random(400, 9))),
+        Workload::script("writes_noise", words.random(len, 5), words.random(300, 6)),
+        Workload::free("goes_on_with_noise", words.random(len, 8), 1.0),
+        Workload::script("breaks_pairs", pairs(&second), pairs(&words.random(pairs_len, 9))),
         Workload::script("breaks_fours", python.to_vec(), broken(4)),
         Workload::script("breaks_tens", python.to_vec(), broken(10)),
     ]
 }
 
 /// Far into a context.
-fn long(words: &Words<'_>, python: &[TokenId]) -> Vec<Workload> {
-    let prompt: Vec<TokenId> =
-        words.random(2400, 10).into_iter().chain(python.iter().copied()).collect();
+fn long(words: &Words<'_>, file: &str, third: usize) -> Vec<Workload> {
+    let python = words.tokens(file);
+    let far = FAR.min((3 * third).saturating_sub(python.len() + TOKENS.min(third)));
+    let prompt: Vec<TokenId> = words.random(far, 10).into_iter().chain(python).collect();
     vec![
         Workload::free("goes_on_far_ahead", prompt.clone(), 0.0),
         Workload::script("writes_noise_far_ahead", prompt.clone(), words.random(300, 11)),
-        Workload::copy("edits_far_ahead", prompt, words.tokens(&PYTHON.replace("price", "amount"))),
+        Workload::copy("edits_far_ahead", prompt, words.tokens(&file.replace("price", "amount"))),
     ]
 }
 
@@ -206,6 +216,13 @@ impl<'e> Words<'e> {
         let tokens: BTreeSet<TokenId> = engine.tokenizer().encode(PYTHON).into_iter().collect();
         let vocabulary = u32::try_from(engine.tokenizer().len()).unwrap_or(u32::MAX);
         Words { engine, is_numbered: tokens.len() < TOKENS_DIFFERENT_MIN, vocabulary }
+    }
+
+    /// The first lines of a text, as many as have `len` tokens.
+    fn beginning<'t>(&self, text: &'t str, len: usize) -> &'t str {
+        let ends = text.match_indices('\n').map(|(at, _)| &text[..=at]);
+        let fits = |lines: &&str| self.tokens(lines).len() <= len.min(FILE_LEN);
+        ends.take_while(fits).last().unwrap_or_default()
     }
 
     fn tokens(&self, text: &str) -> Vec<TokenId> {
