@@ -7,6 +7,7 @@ pub(crate) mod conformance;
 pub(crate) mod echo;
 pub(crate) mod engine;
 pub(crate) mod faults;
+pub(crate) mod load;
 mod machine;
 pub(crate) mod proxy;
 pub mod report;

@@ -3,6 +3,9 @@
 //! It is a shared library for two reasons. Its name (soname) is its absolute path in the build folder and it finds libmlx by its
 //! own run path, so every binary and test of the workspace starts without a linker flag of its own. And it stands before libmlx
 //! in the order of symbol look-up, which is how the shim chooses the BLAS.
+//!
+//! The wheel for CUDA has the same layout. Compiled and linked against it, this crate was; nobody has run it on a GPU yet
+//! (docs/models/metal.md). Everything that differs is found at run time: MLX's default device is a GPU, or it is not.
 
 use std::{
     env, fs,
@@ -12,10 +15,18 @@ use std::{
 
 use crate::require;
 
+/// Which MLX is linked: `cuda`, or that for the CPU where the variable is not set.
+const CHOICE: &str = "DEMOLISH_MLX";
+
 pub(crate) fn build(tools: &Path, mlx_c: &Path) {
-    let mlx = tools.join("mlx");
-    require(&mlx.join("lib/libmlx.so"));
-    require(&mlx.join("include/mlx/mlx.h"));
+    println!("cargo:rerun-if-env-changed={CHOICE}");
+    let (mlx, remedy) = match env::var(CHOICE).unwrap_or_default().as_str() {
+        "" | "cpu" => (tools.join("mlx"), "make setup"),
+        "cuda" => (tools.join("mlx-cuda"), "cargo xtask setup --with cuda"),
+        other => panic!("{CHOICE} is {other:?}; it may be `cpu` or `cuda`"),
+    };
+    require(&mlx.join("lib/libmlx.so"), remedy);
+    require(&mlx.join("include/mlx/mlx.h"), remedy);
     let shim =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("shim");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));

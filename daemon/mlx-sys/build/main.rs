@@ -20,7 +20,7 @@ mod platform;
 fn main() {
     let tools = tools();
     let mlx_c = tools.join("mlx-c");
-    require(&mlx_c.join("mlx/c/mlx.h"));
+    require(&mlx_c.join("mlx/c/mlx.h"), "make setup");
     println!("cargo:rerun-if-env-changed=DEMOLISH_TOOLS");
     println!("cargo:rerun-if-changed={}", mlx_c.join("mlx/c").display());
     platform::build(&tools, &mlx_c);
@@ -38,10 +38,10 @@ fn tools() -> PathBuf {
 }
 
 /// Ends the build with the remedy when a file is missing.
-fn require(file: &Path) {
+fn require(file: &Path, remedy: &str) {
     if !file.exists() {
         println!("cargo:rerun-if-changed={}", file.display());
-        eprintln!("\nerror: {} is missing: run `make setup`\n", file.display());
+        eprintln!("\nerror: {} is missing: run `{remedy}`\n", file.display());
         std::process::exit(1);
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// Do only the steps that this purpose needs.
     #[arg(long = "for", value_name = "PURPOSE", value_enum)]
     purpose: Option<Purpose>,
-    /// Do the optional steps too that this purpose needs (`vscode`, `llama`).
+    /// Do the optional steps too that this purpose needs (`vscode`, `llama`, `cuda`).
     #[arg(long, value_name = "PURPOSE", value_enum)]
     with: Vec<Purpose>,
     /// List the steps and whether they are done; install nothing.

@@ -8,7 +8,8 @@ use super::{Exit, Failure, Outcome};
 use crate::bench::conformance::{self, RULES_MAX, Subject, Wanted};
 use crate::bench::report::Report;
 use crate::bench::{
-    copy, decode, echo, engine, faults, proxy, record, replay, soak, speculate, steer, verdicts,
+    copy, decode, echo, engine, faults, load, proxy, record, replay, soak, speculate, steer,
+    verdicts,
 };
 
 /// Measure this machine: what the proxy adds, how long a suggestion takes, how fast the model is
@@ -40,6 +41,8 @@ enum What {
     Engine(Form),
     /// How close decoding comes to the speed of the memory, beside llama.cpp and mlx-lm on the same shapes
     Decode(Decode),
+    /// How soon a big model says its first token, in times of reading its files
+    Load(Load),
     /// The rules of a transparent proxy, against any stdio language-server proxy
     Conformance(Suite),
     /// Servers, daemons and shims are killed, stopped and slowed in mid-traffic: nothing may be lost
@@ -116,6 +119,24 @@ struct Decode {
     /// Draw the roofline into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    #[command(flatten)]
+    form: Form,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A random model is written, read and loaded three times with nothing of it in memory, and removed.
+
+Examples:
+  demolish bench load --json
+  demolish bench load --gib 4 --folder /var/tmp")]
+struct Load {
+    /// The size of the model's files, in GiB
+    #[arg(long, value_name = "GIB", default_value_t = 10.0)]
+    gib: f64,
+    /// The folder that the model is written to [default: the one for temporary files]
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
     #[command(flatten)]
     form: Form,
 }
@@ -295,6 +316,16 @@ pub(super) fn run(args: &Args) -> Outcome {
                 svg: svg.clone(),
             };
             report(form, super::block_on(decode::run(&options))?)
+        }
+        What::Load(Load { gib, folder, form }) => {
+            const GIB: f64 = (1u64 << 30) as f64;
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "what is below 0 or beyond all disks becomes the nearest number, and is refused for want of room"
+            )]
+            let options = load::Options { bytes: (gib * GIB) as u64, folder: folder.clone() };
+            report(form, super::block_on(load::run(&options))?)
         }
         What::Engine(form) => report(form, super::block_on(engine::run())?),
     }

@@ -5,6 +5,8 @@
 mod chunk;
 mod exit;
 mod pass;
+#[cfg(test)]
+mod scratch;
 
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 

@@ -21,6 +21,9 @@ pub(crate) enum Purpose {
     /// llama.cpp, as a real remote engine in the slow tests and beside ours in the benchmarks; the slow run and the benchmarks
     /// bring it, otherwise only who asks for it by name (`--with llama`) gets it, because it is built for minutes.
     Llama,
+    /// MLX for NVIDIA's GPUs; only where it is asked for by name (`--with cuda`), because it is 1.6 GB. Builds take it with
+    /// `DEMOLISH_MLX=cuda`.
+    Cuda,
 }
 
 /// One step: a row of the table.
@@ -46,7 +49,8 @@ pub(crate) struct Step {
 impl Step {
     /// Whether nobody gets it who does not ask for it.
     pub(crate) fn is_optional(&self) -> bool {
-        self.purposes == [Purpose::Vscode] || self.purposes.contains(&Purpose::Llama)
+        [&[Purpose::Vscode][..], &[Purpose::Cuda]].contains(&self.purposes)
+            || self.purposes.contains(&Purpose::Llama)
     }
 
     /// Everything needs the build; the slow run needs everything that is not optional, and of that what names it.
@@ -258,6 +262,7 @@ const LINUX: &[Step] = &[
     RUFF,
     TYPESCRIPT_LS,
     ORACLE,
+    CUDA,
     LLAMA_SYSTEM,
     LLAMA,
     VSCODE_SYSTEM,
@@ -420,6 +425,26 @@ const ORACLE: Step = Step {
     remedy: PIP_REMEDY,
 };
 
+/// The libraries lie beside it in one folder, where its own search path expects them. The driver is the system's.
+const CUDA: Step = Step {
+    name: "mlx-cuda",
+    what: "MLX for CUDA 13 with NVIDIA's libraries (PyPI wheels, 1.6 GB)",
+    version: "0.32.2",
+    purposes: &[Purpose::Cuda],
+    action: Action::Wheels(&[
+        "mlx-cuda-13==0.32.2",
+        "nvidia-cublas==13.10.0.20",
+        "nvidia-cuda-nvrtc==13.5.37",
+        "nvidia-cuda-runtime==13.5.37",
+        "nvidia-cudnn-cu13==9.28.1.4",
+        "nvidia-cufft==12.5.0.14",
+        "nvidia-nccl-cu13==2.32.3",
+    ]),
+    links: &[Link::To { at: "mlx-cuda", to: "mlx" }],
+    probe: None,
+    remedy: PIP_REMEDY,
+};
+
 const LLAMA_SYSTEM: Step = Step {
     name: "llama-system",
     what: "what llama.cpp is built with (apt-get)",
@@ -551,7 +576,7 @@ mod tests {
     fn the_slow_run_needs_everything_and_the_build_little() {
         let optional = |step: &&Step| !step.needed_for(Purpose::Slow);
         let optional: Vec<_> = LINUX.iter().filter(optional).map(|step| step.name).collect();
-        assert_eq!(optional, ["vscode-system", "vscode"]);
+        assert_eq!(optional, ["mlx-cuda", "vscode-system", "vscode"]);
         let unasked = |step: &&Step| !step.is_optional();
         assert!(LINUX.iter().filter(unasked).all(|step| !step.name.starts_with("llama")));
         let build: Vec<_> = LINUX

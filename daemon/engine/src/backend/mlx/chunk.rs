@@ -34,7 +34,7 @@ const PAIR_BYTES_CPU_MAX: u64 = 64 << 20;
 pub(crate) struct Chunk {
     len_max: u64,
     /// Bytes for each pair of a token of the pass and a token seen.
-    pair_bytes: u64,
+    pub(super) pair_bytes: u64,
     pair_bytes_max: u64,
 }
 
@@ -64,8 +64,10 @@ impl Chunk {
 
     /// The most tokens of a pass that goes on after `seen`.
     pub(crate) fn len_max(&self, seen: u64) -> u64 {
-        let pairs = self.pair_bytes_max / self.pair_bytes.max(1);
-        self.len_max.min(pairs / (seen + self.len_max).max(1)).max(*CHUNK_LEN.start())
+        let pairs = |bytes: u64| bytes / self.pair_bytes.max(1) / (seen + self.len_max).max(1);
+        // Passes are not made shorter for the sake of time than this; memory has the last word.
+        let quick = pairs(self.pair_bytes_max).max(*CHUNK_LEN.start());
+        self.len_max.min(quick).min(pairs(PAIR_BYTES_MAX).max(1))
     }
 }
 
@@ -103,11 +105,11 @@ mod tests {
         assert!(lens.is_sorted_by(|a, b| a >= b) && lens[4] < 256, "{lens:?}");
         for (log, &len) in (10..).zip(&lens) {
             let bytes = pair * len * ((1 << log) + len);
-            assert!(
-                bytes <= PAIR_BYTES_MAX || len == *CHUNK_LEN.start(),
-                "{len} after 2^{log}: {bytes}"
-            );
+            assert!(bytes <= PAIR_BYTES_MAX, "{len} after 2^{log}: {bytes}");
         }
+        // Also where that is less than whatever is quick, up to a single token, which there has to be.
+        let far = [1 << 20, 1 << 24].map(|seen| chunk(pair).len_max(seen));
+        assert!((1..16).contains(&far[0]) && far[1] == 1, "{far:?}");
         let far = |on_cpu: bool| Chunk::new(&cost, pair, Floats::Dense, on_cpu).len_max(1 << 13);
         assert!(far(true) < far(false), "where they take time, passes get shorter sooner");
     }

@@ -1,0 +1,97 @@
+//! What a pass needs on its way stays within its bound far into a context, and heads are rows there: keys and values are never made.
+
+#![allow(clippy::disallowed_methods, reason = "tests write scratch files")]
+
+use std::{fs, path::Path};
+
+use mlx_rs::{Array, memory, transforms::eval};
+use serde_json::{Value, json};
+
+use super::{Mlx, bare, chunk::Chunk};
+use crate::{
+    backend::{Backend, Feed, Rows},
+    cache::Cache,
+    info::{Compute, LoadOptions},
+};
+
+/// A fixture whose configuration allows a long context.
+fn far_sighted(name: &str, dir: &Path) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/engine/fixtures");
+    for entry in fs::read_dir(fixtures.join(name)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    }
+    let path = dir.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["max_position_embeddings"] = json!(1 << 18);
+    fs::write(path, config.to_string()).unwrap();
+}
+
+/// A cache that has seen `len` tokens, all of them nothing.
+fn seen(model: &mut Mlx, len: i32) -> Cache {
+    let mut cache = model.fresh();
+    let mut feeds = [Feed { state: &mut cache, tokens: &[1, 2], rows: Rows::None }];
+    model.forward(None, &mut feeds, &mut || {}).unwrap();
+    let parts: Vec<(String, Vec<i32>)> = model
+        .save(&cache)
+        .unwrap()
+        .into_iter()
+        .map(|(head, array)| {
+            let mut shape = array.shape().to_vec();
+            shape[2] = len;
+            (head.name, shape)
+        })
+        .collect();
+    let zeros = |shape: &Vec<i32>| mlx_rs::ops::zeros::<f32>(shape).unwrap();
+    let parts: Vec<(String, Array)> =
+        parts.iter().map(|(name, shape)| (name.clone(), zeros(shape))).collect();
+    eval(parts.iter().map(|(_, array)| array)).unwrap();
+    model.restore(len as usize, parts).unwrap()
+}
+
+/// The most bytes beyond what is held afterwards, of a pass that goes on from the cache.
+fn scratch(model: &mut Mlx, cache: &mut Cache, tokens: usize) -> u64 {
+    memory::clear_cache().unwrap();
+    memory::reset_peak_memory().unwrap();
+    let tokens: Vec<u32> = (0..tokens as u32).map(|token| token % 200 + 1).collect();
+    let mut feeds = [Feed { state: cache, tokens: &tokens, rows: Rows::Last }];
+    model.forward(None, &mut feeds, &mut || {}).unwrap();
+    (memory::peak_memory().unwrap() - memory::active_memory().unwrap()) as u64
+}
+
+/// Every array in the cache has room for the tokens that come.
+fn with_room(model: &mut Mlx, cache: &mut Cache) {
+    scratch(model, cache, 1);
+}
+
+#[test]
+fn a_pass_far_into_a_context_stays_within_its_bound() {
+    const MIB: u64 = 1 << 20;
+    // Whatever does not grow with the pass times the context: weights that are unpacked, rows of the pass itself.
+    const BESIDE: u64 = 8 * MIB;
+    // What is gathered of one latent and one rotated key in the widest of these models, and of the indexer's key.
+    for (name, heads, value) in [("deepseek_v3-q4", 4, 32), ("glm_moe_dsa_52-q4a4h6", 2, 32)] {
+        let dir = tempfile::tempdir().unwrap();
+        far_sighted(name, dir.path());
+        for compute in [Compute::Uniform, Compute::Quantized, Compute::Fast] {
+            let options = LoadOptions { compute, ..LoadOptions::AUTO };
+            let (mut model, _) = bare(dir.path(), options).unwrap();
+            for len in [1 << 16, 1 << 17] {
+                let mut cache = seen(&mut model, len);
+                with_room(&mut model, &mut cache);
+                let one = scratch(&mut model, &mut cache, 1);
+                // Keys and values of one layer, had they been made of all latents; both of them are wider than a latent.
+                let unfolded = (len * heads * 2 * value * 4) as u64;
+                assert!(one < unfolded / 2, "{name} {compute:?} at {len}: {one} for a token");
+                let tokens = model.chunk_len_max(len as usize);
+                let found = scratch(&mut model, &mut cache, tokens);
+                let Chunk { pair_bytes, .. } = model.chunk;
+                let counted = (len as u64 + tokens as u64) * tokens as u64 * pair_bytes;
+                assert!(
+                    found <= counted + BESIDE,
+                    "{name} {compute:?} at {len}: {found} for {tokens} tokens, {counted} are counted"
+                );
+            }
+        }
+    }
+}
