@@ -242,20 +242,42 @@ fn product(part: &Part<'_>, first: usize, tiles: usize) {
         let rows = block(part.input, part.rows, start, count);
         let sums = &mut sums[..tiles * count * LANES];
         isa::multiply(&part.matrix.panel(part.expert, tile, tiles, &rows[..count]), sums);
-        for (place, sums) in sums.as_chunks::<LANES>().0.iter().enumerate() {
-            let column = (tile + place / count) * LANES;
-            let width = LANES.min(out - column);
-            let row = part.rows.get(start + place % count);
+        each_piece(sums, (tile, count), out, |index, column, sums| {
+            let row = part.rows.get(start + index);
             // SAFETY: these outputs of this row belong to this task alone, and the output outlives the region.
-            let into = unsafe { part.into.part(row * out + column, width) };
-            into.copy_from_slice(&sums[..width]);
+            let into = unsafe { part.into.part(row * out + column, sums.len()) };
+            copy(sums, into);
             if let Some(bias) = part.bias {
                 for (into, bias) in into.iter_mut().zip(&bias[column..]) {
                     *into += bias;
                 }
             }
-        }
+        });
     });
+}
+
+/// Calls `work(row, column, sums)` for each row and tile of sums `[tiles][count][16]`, without the outputs that are not there.
+fn each_piece(
+    sums: &[f32],
+    (tile, count): (usize, usize),
+    out: usize,
+    mut work: impl FnMut(usize, usize, &[f32]),
+) {
+    for (place, sums) in sums.chunks_exact(count * LANES).enumerate() {
+        let column = (tile + place) * LANES;
+        let width = LANES.min(out - column);
+        for (index, sums) in sums.as_chunks::<LANES>().0.iter().enumerate() {
+            work(index, column, &sums[..width]);
+        }
+    }
+}
+
+/// Nearly always a whole line, which is two instructions and no call.
+fn copy(from: &[f32], into: &mut [f32]) {
+    match (<&[f32; LANES]>::try_from(from), <&mut [f32; LANES]>::try_from(&mut *into)) {
+        (Ok(from), Ok(into)) => *into = *from,
+        _ => into.copy_from_slice(from),
+    }
 }
 
 /// Calls `work(tile, tiles, row, rows)` for panels that cover some tiles and all rows, in an order that keeps weights near.

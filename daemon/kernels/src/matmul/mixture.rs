@@ -8,7 +8,7 @@ use crate::layout::LANES;
 use crate::matrix::Matrix;
 use crate::pool::pool;
 
-use super::{Inputs, Rows, Sorted, block, blocks, tile_bytes, tiles_per_task};
+use super::{Inputs, Rows, Sorted, block, blocks, copy, each_piece, tile_bytes, tiles_per_task};
 
 /// The experts of one layer: stacks of the same number of matrices.
 #[derive(Debug, Clone, Copy)]
@@ -142,14 +142,11 @@ fn open_tiles(
             }
         }
         isa::gate(activation, &mut gates[..length], &ups[..length]);
-        for (place, sums) in gates[..length].as_chunks::<LANES>().0.iter().enumerate() {
-            let column = (tile + place / count) * LANES;
-            let lanes = LANES.min(out - column);
-            let choice = choices[start + place % count] as usize;
+        each_piece(&gates[..length], (tile, count), out, |index, column, sums| {
+            let choice = choices[start + index] as usize;
             // SAFETY: these outputs of this choice belong to this task alone, and `inner` outlives the region.
-            let into = unsafe { inner.part(choice * out + column, lanes) };
-            into.copy_from_slice(&sums[..lanes]);
-        }
+            copy(sums, unsafe { inner.part(choice * out + column, sums.len()) });
+        });
     });
 }
 
@@ -190,17 +187,23 @@ fn close(
                 if let Some([.., bias]) = experts.biases {
                     add_bias(&bias[expert * out..][..out], tile, count, sums);
                 }
-                for (place, sums) in sums.as_chunks::<LANES>().0.iter().enumerate() {
-                    let column = (tile + place / count) * LANES;
-                    let lanes = LANES.min(out - column);
-                    let choice = choices[start + place % count] as usize;
+                each_piece(sums, (tile, count), out, |index, column, sums| {
+                    let choice = choices[start + index] as usize;
                     // SAFETY: these outputs belong to this task alone, and `into` outlives the region.
-                    let into = unsafe { into.part(choice / slots * out + column, lanes) };
-                    for (into, sum) in into.iter_mut().zip(sums) {
-                        *into = scores[choice].mul_add(*sum, *into);
-                    }
-                }
+                    let into = unsafe { into.part(choice / slots * out + column, sums.len()) };
+                    add_scaled(scores[choice], sums, into);
+                });
             });
         }
     });
+}
+
+/// Two roundings each, as every processor does without a call.
+fn add_scaled(score: f32, sums: &[f32], into: &mut [f32]) {
+    match (<&[f32; LANES]>::try_from(sums), <&mut [f32; LANES]>::try_from(&mut *into)) {
+        (Ok(sums), Ok(into)) => {
+            into.iter_mut().zip(sums).for_each(|(into, sum)| *into += score * sum)
+        }
+        _ => into.iter_mut().zip(sums).for_each(|(into, sum)| *into += score * sum),
+    }
 }
