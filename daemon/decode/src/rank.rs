@@ -57,7 +57,11 @@ pub(crate) async fn score(
             |index: &usize| plain(&all[*index].text[changed_lines(old, &all[*index].text).1]);
         let continuations: Vec<Vec<TokenId>> =
             members.iter().map(|index| tokenizer.encode(&region(index))).collect();
-        let scores = engine.score(prompt.tokens, continuations, Class::Fix).await?;
+        let scores = match engine.score(prompt.tokens, continuations, Class::Fix).await {
+            // A server that tells no probabilities: the other marks of a change decide.
+            Err(EngineError::Refused(_)) if engine.info().remote.is_some() => continue,
+            scores => scores?,
+        };
         for (index, score) in members.into_iter().zip(scores) {
             all[index].mean_logprob =
                 (!score.is_empty()).then(|| score.iter().sum::<f32>() / score.len() as f32);

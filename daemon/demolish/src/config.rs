@@ -152,6 +152,18 @@ settings! {
         user agent_path: Option<PathBuf> = None;
         /// Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
         project speculation: Drafts = Drafts::Auto;
+        /// The address of a server with OpenAI's endpoints that runs a model for fixes, the agent and the doors: `http://host:8080`. It goes before `model.agent_path`. Not set: models run on this machine.
+        user remote_url: Option<String> = None;
+        /// The model to ask that server for. Not set: the first that it names.
+        user remote_model: Option<String> = None;
+        /// The tokenizer.json of that model, or the directory that holds it. Not set: its tokens are taken for bytes, and prompts that need special tokens cannot be made.
+        user remote_tokenizer: Option<PathBuf> = None;
+        /// The environment variable that holds the key which that server wants to be shown.
+        user remote_key_env: Option<String> = None;
+        /// A file that holds the key, where no variable does.
+        user remote_key_file: Option<PathBuf> = None;
+        /// Ask that server for inline completions too.
+        user remote_typing: bool = false;
         /// The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
         user memory_max_gib: f64 = 0.0, 0..=4096;
         /// The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.

@@ -200,6 +200,12 @@ pub fn setting_name(key: &str) -> String {
     format!("DEMOLISH_{}", key.replace('.', "_").to_uppercase())
 }
 
+/// The value of a variable that a setting names.
+#[must_use]
+pub fn named(name: &str) -> Option<String> {
+    read(name)?.into_string().ok()
+}
+
 /// The override of the setting `key`, with the name of the variable that holds it.
 #[must_use]
 pub fn setting(key: &str) -> Option<(String, String)> {

@@ -7,6 +7,7 @@
 mod disk;
 mod pair;
 mod place;
+mod source;
 pub(crate) mod space;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,8 @@ use crate::config;
 pub use pair::{Models, Role};
 pub use place::{find, find_for, load, load_watched, places};
 pub(crate) use place::{options, refused};
+pub use source::Source;
+pub(crate) use source::server;
 
 /// A model of this process. Cloning is cheap; all clones share the one model.
 #[derive(Debug, Clone)]
@@ -175,16 +178,17 @@ impl Model {
             if !matches!(state, State::Idle) {
                 return false;
             }
-            *state = match find_for(&self.settings(), self.role) {
-                Ok(dir) => {
-                    found = Some(dir.clone());
-                    State::Loading(dir, LoadProgress::BEGUN)
+            *state = match Source::find(&self.settings(), self.role) {
+                Ok(source) => {
+                    let place = source.place();
+                    found = Some(source);
+                    State::Loading(place, LoadProgress::BEGUN)
                 }
                 Err(reason) => failed(reason),
             };
             true
         });
-        let Some(dir) = found else { return };
+        let Some(source) = found else { return };
         let (model, settings) = (self.clone(), self.settings());
         let options = options(&settings);
         let runtime = tokio::runtime::Handle::current();
@@ -195,11 +199,13 @@ impl Model {
                 state.send_if_modified(|state| advance(state, progress));
                 ControlFlow::Continue(())
             });
-            match load_watched(&dir, options, watch) {
+            match source.load(options, watch) {
                 Ok(engine) => {
                     let took = started.elapsed();
-                    tracing::info!(model = %dir.display(), ms = took.as_millis(), "the model is loaded");
-                    disk::keep(&engine, &settings);
+                    tracing::info!(model = %source.place().display(), ms = took.as_millis(), "the model is loaded");
+                    if engine.info().remote.is_none() {
+                        disk::keep(&engine, &settings);
+                    }
                     let _in = runtime.enter();
                     model.settle(Ready { engine, took });
                 }

@@ -296,6 +296,12 @@ pub struct ModelStatus {
     /// When it is unloaded if nobody uses it until then, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaves_in_s: Option<f64>,
+    /// The server that runs it, if it does not run on this machine: what it is and which version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// What that server does otherwise than an engine of this machine, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub downgrades: Vec<String>,
 }
 
 /// Asks what the editors' language servers say of open documents, as they stand in the editors now.

@@ -4,11 +4,16 @@
 mod critic;
 mod parse;
 mod run;
+#[path = "../../../engine/tests/support/server/fake.rs"]
+mod server;
 
 use std::path::{Path, PathBuf};
 
-#[test]
-fn scenarios() {
+use engine::Engine;
+use server::{Fake, Kind};
+
+/// The files, in their order.
+fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scenarios");
     let entries =
         std::fs::read_dir(&folder).expect("the folder of scenarios is part of the repository");
@@ -16,8 +21,55 @@ fn scenarios() {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     files.sort();
     assert!(files.len() > 10, "only {} scenarios in {}", files.len(), folder.display());
-    let failed: Vec<String> = files.iter().filter_map(|path| check(path)).collect();
+    files
+}
+
+#[test]
+fn scenarios() {
+    let failed: Vec<String> = files().iter().filter_map(|path| check(path)).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// The same model on a server, which is steered by sending the text again: everything comes out as it does here.
+fn over(kind: Kind) {
+    let mut failed = Vec::new();
+    for path in files() {
+        let source = std::fs::read_to_string(&path).expect("the file was just listed");
+        let scenario = parse::scenario(&source);
+        let fake = Fake::start(kind, run::script(&scenario));
+        let came = block_on(run::run(&scenario, &fake.engine()));
+        if came.trim() != scenario.expect.trim() {
+            failed.push(format!(
+                "{}:\nexpected\n{}\ncame\n{came}",
+                path.display(),
+                scenario.expect
+            ));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn scenarios_over_llama_cpp() {
+    over(Kind::LlamaCpp);
+}
+
+#[test]
+fn scenarios_over_vllm() {
+    over(Kind::Vllm);
+}
+
+#[test]
+fn scenarios_over_sglang() {
+    over(Kind::Sglang);
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime needs nothing");
+    runtime.block_on(work)
 }
 
 /// What went otherwise than the file says.
@@ -28,11 +80,8 @@ fn scenarios() {
 fn check(path: &Path) -> Option<String> {
     let source = std::fs::read_to_string(path).expect("the file was just listed");
     let scenario = parse::scenario(&source);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime needs nothing");
-    let came = runtime.block_on(run::run(&scenario));
+    let engine = Engine::scripted(run::script(&scenario));
+    let came = block_on(run::run(&scenario, &engine));
     if came.trim() == scenario.expect.trim() {
         return None;
     }

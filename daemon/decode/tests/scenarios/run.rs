@@ -11,16 +11,15 @@ use engine::{Engine, Script};
 use crate::critic::Scripted;
 use crate::parse::{Scenario, escape};
 
-pub(crate) async fn run(scenario: &Scenario) -> String {
+pub(crate) async fn run(scenario: &Scenario, engine: &Engine) -> String {
     let critic = Scripted { scenario, seen: Mutex::default() };
-    let engine = Engine::scripted(script(scenario));
     let Some((before, after)) = scenario.document.split_once("$0") else {
-        return fix(scenario, &critic, &engine).await;
+        return fix(scenario, &critic, engine).await;
     };
     let request = complete_request(scenario, before, after);
     let text = request.text.clone();
     let completion =
-        decode::complete(&engine, &critic, request).await.expect("the engine is scripted");
+        decode::complete(engine, &critic, request).await.expect("the engine is scripted");
     for suggestion in
         completion.suggestions.iter().filter(|suggestion| suggestion.verdict == Verdict::Clean)
     {
@@ -75,7 +74,7 @@ async fn fix(scenario: &Scenario, critic: &Scripted<'_>, engine: &Engine) -> Str
 }
 
 /// Identifiers are tokens, everything else is spelled in bytes.
-fn script(scenario: &Scenario) -> Script {
+pub(crate) fn script(scenario: &Scenario) -> Script {
     let texts = || scenario.model.iter().map(|said| said.text.as_str());
     let words: Vec<&str> = texts()
         .flat_map(|text| {

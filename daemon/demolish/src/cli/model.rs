@@ -4,6 +4,7 @@ mod info;
 mod logits;
 mod meter;
 mod quantize;
+mod remote;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ enum What {
     },
     /// Print what a model is and what loading it would take, without loading it
     #[command(
-        after_help = "Examples:\n  demolish model info ~/models/Qwen3-30B-A3B-4bit\n  demolish model info DIR --context 32768 --kv-bits 8 --json | jq .memory"
+        after_help = "Examples:\n  demolish model info ~/models/Qwen3-30B-A3B-4bit\n  demolish model info DIR --context 32768 --kv-bits 8 --json | jq .memory\n  demolish model info --remote http://host:8080"
     )]
     Info {
         #[command(flatten)]
@@ -48,6 +49,9 @@ enum What {
         /// Plan with keys and values packed into 8 or 4 bits; 0: not packed [default: `model.kv_bits`]
         #[arg(long, value_name = "BITS")]
         kv_bits: Option<u8>,
+        /// Ask this server instead what it is and what it can do [default: `model.remote_url`]
+        #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["dir", "model", "context", "kv_bits"])]
+        remote: Option<String>,
         /// Print an object
         #[arg(long)]
         json: bool,
@@ -120,7 +124,10 @@ fn settings() -> config::Model {
 pub(super) fn run(args: &Args) -> Outcome {
     match &args.what {
         What::List { json } => list(*json),
-        What::Info { which, context, kv_bits, json } => info::run(which, *context, *kv_bits, *json),
+        What::Info { remote: Some(url), json, .. } => remote::run(url, *json),
+        What::Info { which, context, kv_bits, json, remote: None } => {
+            info::run(which, *context, *kv_bits, *json)
+        }
         What::Quantize(args) => quantize::run(args),
         What::Logits { which, tokens, from, adapter, fast, all, json } => {
             let compute = if *fast { Compute::Fast } else { Compute::Parity };

@@ -116,7 +116,13 @@ fn model(out: &mut String, what: &str, model: &ModelStatus) {
     if let Some(left) = model.leaves_in_s {
         let _ = write!(line, ", goes if unused for {}", clock::stretch(left));
     }
+    if let Some(server) = &model.server {
+        let _ = write!(line, ", run by {server}");
+    }
     let _ = writeln!(out, "{}", line.trim_end());
+    for sentence in &model.downgrades {
+        let _ = writeln!(out, "         {sentence}");
+    }
 }
 
 /// A row for each server, and below it who uses it and what is wrong.

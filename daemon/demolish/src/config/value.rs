@@ -119,6 +119,22 @@ impl Value for Option<PathBuf> {
     }
 }
 
+impl Value for Option<String> {
+    fn kind() -> Kind {
+        Kind::Text
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        if json.is_null() {
+            return Ok(None);
+        }
+        let text = json.as_str().ok_or_else(expected::<Self>)?;
+        Ok((!text.is_empty()).then(|| text.to_owned()))
+    }
+    fn write(&self) -> Json {
+        self.as_ref().map_or(Json::Null, |text| Json::from(text.as_str()))
+    }
+}
+
 impl Value for Vec<String> {
     fn kind() -> Kind {
         Kind::Texts

@@ -22,9 +22,12 @@ pub fn model(model: &Model) -> ModelStatus {
         },
         State::Ready(ready) => {
             let info = ready.engine.info();
+            let remote = info.remote.as_deref();
             ModelStatus {
                 name: info.name.clone(),
-                path: info.path.display().to_string(),
+                path: remote.map_or_else(|| info.path.display().to_string(), |can| can.url.clone()),
+                server: remote.map(|can| can.name()),
+                downgrades: remote.map(|can| can.downgrades.clone()).unwrap_or_default(),
                 state: "ready".to_owned(),
                 error: None,
                 bytes_resident: info.bytes_resident,

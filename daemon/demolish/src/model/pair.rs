@@ -54,7 +54,9 @@ impl Models {
     /// The agent's model, if it has one of its own.
     #[must_use]
     pub fn agent(&self) -> Option<&Model> {
-        self.agent.settings().agent_path.is_some().then_some(&self.agent)
+        let settings = self.agent.settings();
+        let has_own = settings.agent_path.is_some() || settings.remote_url.is_some();
+        has_own.then_some(&self.agent)
     }
 
     /// The model for work of a class.

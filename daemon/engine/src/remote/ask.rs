@@ -36,10 +36,12 @@ pub(crate) struct Ask {
     /// A grammar: the fields that ask for it.
     pub(crate) grammar: Option<(&'static str, Value)>,
     pub(crate) streams: bool,
+    /// Goes on where the model would end the text, if the server can do that.
+    pub(crate) is_endless: bool,
 }
 
 impl Ask {
-    /// A few likeliest tokens after a prompt.
+    /// A few likeliest tokens after a prompt, also where the model would say nothing.
     pub(crate) fn greedy(prompt: Prompt, tokens_max: usize) -> Ask {
         Ask {
             prompt,
@@ -51,6 +53,7 @@ impl Ask {
             bias: Vec::new(),
             grammar: None,
             streams: false,
+            is_endless: true,
         }
     }
 }
@@ -157,6 +160,9 @@ impl Kind {
             _ => json!({}),
         };
         body.extend(object(extended));
+        if ask.is_endless && matches!(self, Kind::Vllm | Kind::Sglang) {
+            body.insert("ignore_eos".to_owned(), json!(true));
+        }
         body
     }
 }
@@ -196,6 +202,9 @@ fn llama_cpp(ask: &Ask) -> Map<String, Value> {
         "dry_base": sampling.dry.base,
         "dry_allowed_length": sampling.dry.allowed_len,
     })));
+    if ask.is_endless {
+        body.insert("ignore_eos".to_owned(), json!(true));
+    }
     if !ask.bias.is_empty() {
         let pair = |(token, bias): &(TokenId, f32)| {
             let bias =

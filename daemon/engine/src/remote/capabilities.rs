@@ -37,6 +37,14 @@ pub struct Capabilities {
     pub downgrades: Vec<String>,
 }
 
+impl Capabilities {
+    /// What it is, and which version where it says one.
+    pub fn name(&self) -> String {
+        let version = self.version.as_deref().map(|version| format!(" {version}"));
+        format!("{}{}", self.server, version.unwrap_or_default())
+    }
+}
+
 /// A language of grammars that a server has been asked to keep to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Structured {

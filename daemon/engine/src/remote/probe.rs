@@ -306,7 +306,8 @@ impl Server {
                 _ => (Grammar::Gbnf(format!("root ::= \"{literal}\"")), literal.to_owned()),
             };
             let grammar: Option<(&str, Value)> = Some((field, value_of(&grammar)));
-            let ask = Ask { grammar, ..Ask::greedy(self.text_prompt(), LITERAL_LEN_MAX) };
+            let free = Ask::greedy(self.text_prompt(), LITERAL_LEN_MAX);
+            let ask = Ask { grammar, is_endless: false, ..free };
             match self.answered(&ask).await {
                 Ok(said) => {
                     let kept = said.text().trim() == wanted;

@@ -153,6 +153,7 @@ impl Run {
             bias: Vec::new(),
             grammar: self.decode.grammar().and_then(|grammar| server.grammar(&grammar)),
             streams: !is_redraw,
+            is_endless: false,
         };
         if is_redraw && server.takes_bias() {
             ask.bias = self.refused.iter().map(|&token| (token, f32::NEG_INFINITY)).collect();

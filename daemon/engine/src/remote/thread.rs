@@ -71,7 +71,14 @@ pub(super) fn start<T: Send + 'static>(
             Ok(runtime) => runtime,
             Err(error) => return drop(opened.send(Err(error.to_string()))),
         };
-        let found = std::panic::AssertUnwindSafe(|| runtime.block_on(open()));
+        let found = std::panic::AssertUnwindSafe(|| {
+            runtime.block_on(async {
+                tokio::select! {
+                    found = open() => found,
+                    () = closed(&shared) => Err("it is not wanted any more".to_owned()),
+                }
+            })
+        });
         let (server, facts, extra) = match std::panic::catch_unwind(found) {
             Ok(Ok(parts)) => parts,
             Ok(Err(error)) => return drop(opened.send(Err(error))),
@@ -111,6 +118,13 @@ pub(super) fn start<T: Send + 'static>(
     line.thread = Some(spawned.map_err(|error| format!("no thread: {error}"))?);
     let extra = wait.recv().unwrap_or_else(|_| Err("its thread is gone".to_owned()))?;
     Ok((line, extra))
+}
+
+/// Ready when nobody wants the engine any more.
+async fn closed(shared: &line::Shared) {
+    while !shared.lock().closed {
+        shared.rung().await;
+    }
 }
 
 impl Runner {

@@ -26,10 +26,18 @@ pub(crate) struct Drawn {
 
 impl Lexicon {
     pub(crate) fn new(tokenizer: Arc<Tokenizer>, is_shared: bool, prompts: Prompts) -> Lexicon {
-        // Of tokens with the same bytes the first one counts.
-        let tokens = (0..tokenizer.len() as TokenId).rev();
-        let named = tokens.map(|token| (Box::from(tokenizer.token_bytes(token)), token));
-        let mut by_bytes: HashMap<Box<[u8]>, TokenId> = named.collect();
+        let mut by_bytes: HashMap<Box<[u8]>, TokenId> = HashMap::new();
+        for token in 0..tokenizer.len() as TokenId {
+            let bytes = tokenizer.token_bytes(token);
+            // Of tokens with the same bytes the one counts that a text is cut into.
+            let is_usual = || {
+                let text = std::str::from_utf8(bytes);
+                text.is_ok_and(|text| tokenizer.encode(text) == [token])
+            };
+            if !by_bytes.contains_key(bytes) || is_usual() {
+                by_bytes.insert(Box::from(bytes), token);
+            }
+        }
         by_bytes.remove(&[][..]);
         Lexicon { tokenizer, is_shared, prompts, by_bytes }
     }

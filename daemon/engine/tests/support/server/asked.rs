@@ -52,7 +52,7 @@ pub(super) fn asked(shared: &Shared, body: &Value) -> Result<(Job, Asked), Strin
         top_p: number("top_p").unwrap_or(1.0) as f32,
         min_p: number("min_p").unwrap_or(0.0) as f32,
         seed: number("seed").unwrap_or(0.0) as u64,
-        bias: bias(body),
+        bias: bias(body, tokenizer),
         top_len: top_len.min(64) as u32,
         ..Sampling::GREEDY
     };
@@ -84,7 +84,7 @@ pub(super) fn asked(shared: &Shared, body: &Value) -> Result<(Job, Asked), Strin
     Ok((job, Asked { streams: body["stream"] == true, stops, top_len, lists, echo, prompt }))
 }
 
-fn bias(body: &Value) -> Vec<(TokenId, f32)> {
+fn bias(body: &Value, words: &Tokenizer) -> Vec<(TokenId, f32)> {
     let amount = |value: &Value| match value {
         Value::Bool(false) => f32::NEG_INFINITY,
         other => other.as_f64().unwrap_or(0.0) as f32,
@@ -93,7 +93,8 @@ fn bias(body: &Value) -> Vec<(TokenId, f32)> {
     let pairs = pairs.filter_map(|pair| Some((token(&pair[0])?, amount(&pair[1]))));
     let named = body["logit_bias"].as_object().into_iter().flatten();
     let named = named.filter_map(|(id, value)| Some((id.parse().ok()?, amount(value))));
-    pairs.chain(named).collect()
+    let ends = words.eos().iter().filter(|_| body["ignore_eos"] == true);
+    pairs.chain(named).chain(ends.map(|end| (*end, f32::NEG_INFINITY))).collect()
 }
 
 /// The one text that a grammar allows: the fakes know no others.
