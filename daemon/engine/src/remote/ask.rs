@@ -76,6 +76,12 @@ impl Kind {
         }
     }
 
+    /// How many tokens to ask for where one is wanted. mlx_lm.server 0.32 fails on a prompt that its cache ends with, which the prompt and one
+    /// token are when the text goes on behind that token.
+    pub(crate) fn redraw_len(self) -> usize {
+        if self == Kind::MlxLm { 2 } else { 1 }
+    }
+
     /// Whether it lists them while it streams.
     pub(crate) fn lists_in_streams(self) -> bool {
         self != Kind::MlxLm

@@ -135,6 +135,16 @@ fn pieces(text: &str, ids: &[TokenId], probabilities: Vec<Piece>) -> Vec<Heard> 
     if !probabilities.is_empty() && joined == text.as_bytes() {
         return probabilities.into_iter().map(Heard::Piece).collect();
     }
+    let ids: Option<Vec<TokenId>> = probabilities.iter().map(|piece| piece.id).collect();
+    if let Some(ids) = ids.filter(|ids| ids.len() > 1) {
+        // Their names are not their texts, but their numbers are known.
+        let nameless = |piece: Piece| Piece { bytes: Vec::new(), ..piece };
+        let mut heard = pieces(text, &ids, probabilities.into_iter().map(nameless).collect());
+        if let Some(Heard::Piece(first)) = heard.first_mut() {
+            first.bytes = text.as_bytes().to_vec();
+        }
+        return heard;
+    }
     if text.is_empty() {
         return Vec::new();
     }

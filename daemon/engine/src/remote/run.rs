@@ -145,7 +145,7 @@ impl Run {
         let mut ask = Ask {
             prompt,
             // A token that is left out is left out of the whole answer, so it is one token long.
-            tokens_max: if is_redraw { 1 } else { left },
+            tokens_max: if is_redraw { server.kind.redraw_len() } else { left },
             sampling: sampling.clone(),
             seed: self.decode.request_seed(self.redraws),
             top_len: if is_listed { top_len.min(server.top_len_max) } else { 0 },
@@ -221,7 +221,9 @@ impl Run {
                 return Ok(());
             }
         }
-        self.pending.extend(server.lexicon.drawn(&piece)?);
+        if self.redraws == 0 || self.pending.is_empty() {
+            self.pending.extend(server.lexicon.drawn(&piece)?);
+        }
         Ok(())
     }
 
