@@ -27,6 +27,12 @@
 ---@field path? string The model's directory. Not set: the default model that comes with Demolish.
 ---@field agent_path? string The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
 ---@field speculation? "auto"|"on"|"off" Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
+---@field remote_url? string The address of a server with OpenAI's endpoints that runs a model for fixes, the agent and the doors: `http://host:8080`. It goes before `model.agent_path`. Not set: models run on this machine.
+---@field remote_model? string The model to ask that server for. Not set: the first that it names.
+---@field remote_tokenizer? string The tokenizer.json of that model, or the directory that holds it. Not set: its tokens are taken for bytes, and prompts that need special tokens cannot be made.
+---@field remote_key_env? string The environment variable that holds the key which that server wants to be shown.
+---@field remote_key_file? string A file that holds the key, where no variable does.
+---@field remote_typing? boolean Ask that server for inline completions too.
 ---@field memory_max_gib? number The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
 ---@field context_max? integer The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
 ---@field kv_bits? 0|4|8 Pack keys and values of the cache into 8 or 4 bits, where the architecture allows it: long contexts take less memory, and are read less exactly. `0`: they are not packed.
@@ -38,6 +44,12 @@
 ---@field path? string The model's directory. Not set: the default model that comes with Demolish.
 ---@field agent_path? string The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
 ---@field speculation "auto"|"on"|"off" Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
+---@field remote_url? string The address of a server with OpenAI's endpoints that runs a model for fixes, the agent and the doors: `http://host:8080`. It goes before `model.agent_path`. Not set: models run on this machine.
+---@field remote_model? string The model to ask that server for. Not set: the first that it names.
+---@field remote_tokenizer? string The tokenizer.json of that model, or the directory that holds it. Not set: its tokens are taken for bytes, and prompts that need special tokens cannot be made.
+---@field remote_key_env? string The environment variable that holds the key which that server wants to be shown.
+---@field remote_key_file? string A file that holds the key, where no variable does.
+---@field remote_typing boolean Ask that server for inline completions too.
 ---@field memory_max_gib number The most memory that the weights and caches of all models together may take, in GiB; a model that needs more is refused before it is loaded. `0`: what the machine has.
 ---@field context_max integer The longest prompt plus answer, in tokens, if that is less than the model's own: a shorter one takes less memory. `0`: the model's own.
 ---@field kv_bits 0|4|8 Pack keys and values of the cache into 8 or 4 bits, where the architecture allows it: long contexts take less memory, and are read less exactly. `0`: they are not packed.
@@ -159,6 +171,12 @@ return {
     path = nil,
     agent_path = nil,
     speculation = "auto",
+    remote_url = nil,
+    remote_model = nil,
+    remote_tokenizer = nil,
+    remote_key_env = nil,
+    remote_key_file = nil,
+    remote_typing = false,
     memory_max_gib = 0,
     context_max = 0,
     kv_bits = 0,

@@ -131,3 +131,50 @@ async fn a_model_that_nobody_uses_is_unloaded_in_time() {
     minutes(100_000).await;
     assert!(matches!(model.state(), State::Ready(_)));
 }
+
+/// Whoever types keeps the model of this machine, everybody else asks the server.
+#[tokio::test]
+async fn a_server_runs_the_agents_model_and_typing_stays_here() {
+    let server = config::Model {
+        remote_url: Some("http://127.0.0.1:1".to_owned()),
+        path: Some(std::env::temp_dir()),
+        ..config::Model::default()
+    };
+    let place =
+        |settings: &config::Model, role| Source::find(settings, role).map(|found| found.place());
+    assert_eq!(place(&server, Role::Agent), Ok(PathBuf::from("http://127.0.0.1:1")));
+    assert_eq!(place(&server, Role::Typing), Ok(std::env::temp_dir()));
+    let typing = config::Model { remote_typing: true, ..server.clone() };
+    assert_eq!(place(&typing, Role::Typing), Ok(PathBuf::from("http://127.0.0.1:1")));
+    let off = config::Model { enabled: false, ..typing };
+    assert!(place(&off, Role::Typing).is_err_and(|said| said.contains("switched off")));
+    let models = Models::new(&server);
+    let agent = models.agent().expect("it has one of its own");
+    let said = agent.engine().await.err().expect("nobody listens there");
+    assert!(said.contains("http://127.0.0.1:1: no connection"), "{said}");
+    assert!(matches!(models.typing().state(), State::Idle), "nobody has asked for it");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the test writes a file of its own")]
+fn a_key_that_is_not_there_is_told_by_the_setting_that_names_it() {
+    let url = "http://127.0.0.1:1";
+    let named = |name: &str| config::Model {
+        remote_key_env: Some(name.to_owned()),
+        ..config::Model::default()
+    };
+    let said = server(&named("DEMOLISH_NO_SUCH_KEY"), url).err().expect("it is not set");
+    assert!(
+        said.contains("DEMOLISH_NO_SUCH_KEY") && said.contains("`model.remote_key_env`"),
+        "{said}"
+    );
+    let file =
+        |path: PathBuf| config::Model { remote_key_file: Some(path), ..config::Model::default() };
+    let said = server(&file(std::env::temp_dir()), url).err().expect("it is a folder");
+    assert!(said.contains("`model.remote_key_file`"), "{said}");
+    let key = std::env::temp_dir().join(format!("demolish-key-{}", std::process::id()));
+    std::fs::write(&key, "sk-of-the-test\n").expect("the test may write there");
+    let options = server(&file(key.clone()), url).expect("the key is there");
+    assert_eq!(options.key, engine::Key::new("sk-of-the-test"));
+    std::fs::remove_file(key).expect("it was written");
+}
