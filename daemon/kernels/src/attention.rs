@@ -7,7 +7,10 @@
 mod prepare;
 mod tile;
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    sync::{Mutex, PoisonError},
+};
 
 pub use prepare::{KeyNorms, Projected, Table};
 use tile::{CHUNK, Mixed, Query, Rows, Stretch, merge, mix, padded};
@@ -18,8 +21,11 @@ use crate::{pool, rope::Rope};
 const SPLIT_TOKENS_MAX: usize = 8;
 /// The results of chunks that wait to be put together have at most so many floats.
 const SPLIT_FLOATS_MAX: usize = 1 << 24;
-/// Otherwise so many tokens at a time, by heads of keys.
+/// So many rows of queries are one task then.
+const SPLIT_ROWS: usize = 16;
+/// Otherwise at most so many tokens at a time, by heads of keys, and about so many rows of queries.
 const BLOCK_TOKENS: usize = 32;
+const BLOCK_ROWS: usize = 128;
 /// A thread keeps at most so many floats of working memory.
 const SCRATCH_FLOATS_MAX: usize = 1 << 22;
 /// Fewer products than this are not worth a second thread.
@@ -108,6 +114,51 @@ pub fn append_and_attend(
     let parts: Vec<Part<'_>> = earlier.iter().copied().chain([own]).collect();
     attend_prepared(attention, &queries, tokens, seen, &parts, into);
     give_scratch(queries);
+}
+
+/// One of several sequences.
+#[derive(Debug)]
+pub struct Sequence<'a> {
+    /// Of its layer.
+    pub attention: Attention<'a>,
+    /// What the projections made of its tokens.
+    pub projected: Projected<'a>,
+    /// How many tokens come before them.
+    pub seen: usize,
+    /// Keys and values of the first of these.
+    pub earlier: Vec<Part<'a>>,
+    /// Those behind them.
+    pub cached: Cached<'a>,
+    /// `[tokens, heads · value_dim]`.
+    pub into: &'a mut [f32],
+}
+
+impl Sequence<'_> {
+    /// Queries times keys.
+    fn pairs(&self) -> usize {
+        self.projected.tokens * (self.seen + self.projected.tokens)
+    }
+
+    fn attend(&mut self) {
+        let Sequence { attention, projected, seen, earlier, cached, into } = self;
+        append_and_attend(attention, projected, *seen, earlier, cached, into);
+    }
+}
+
+/// [`append_and_attend`] of each sequence: side by side where none of them is much of the work, else one after the other.
+///
+/// # Panics
+/// As that does.
+pub fn append_and_attend_each(sequences: &mut [Sequence<'_>]) {
+    let most = sequences.iter().map(Sequence::pairs).max().unwrap_or(0);
+    let all: usize = sequences.iter().map(Sequence::pairs).sum();
+    if sequences.len() == 1 || most * pool().threads() > all {
+        return sequences.iter_mut().for_each(Sequence::attend);
+    }
+    let sequences: Vec<Mutex<&mut Sequence<'_>>> = sequences.iter_mut().map(Mutex::new).collect();
+    pool().run(sequences.len(), &|task| {
+        sequences[task].lock().unwrap_or_else(PoisonError::into_inner).attend();
+    });
 }
 
 /// Attention of the queries `[tokens, heads · dim]` behind the first `seen` tokens, already normed and rotated, over keys and values
@@ -236,12 +287,15 @@ impl Pass<'_> {
         let place = |kv_head, row, chunk| {
             ((kv_head * rows + row) * chunks.len() + chunk - chunks.start) * width
         };
+        let blocks = rows.div_ceil(SPLIT_ROWS);
         let one = |task: usize| {
-            let (kv_head, chunk) = (task % kv_heads, chunks.start + task / kv_heads);
+            let (block, kv_head) = (task % blocks, task / blocks % kv_heads);
+            let chunk = chunks.start + task / blocks / kv_heads;
             let stretches = self.stretches(kv_head, chunk);
-            // SAFETY: no other task has this head and chunk.
+            // SAFETY: no other task has this row of this head and chunk.
             let at = |row| unsafe { places.slice(place(kv_head, row, chunk), width) };
-            self.mixed(kv_head, chunk, 0..rows, &stretches, at);
+            let rows = block * SPLIT_ROWS..((block + 1) * SPLIT_ROWS).min(rows);
+            self.mixed(kv_head, chunk, rows, &stretches, at);
         };
         let put_together = |task: usize| {
             let (kv_head, row) = (task / rows, task % rows);
@@ -257,9 +311,8 @@ impl Pass<'_> {
             }
             self.finish(kv_head, row, &state);
         };
-        let tasks = kv_heads * chunks.len();
-        let keys = (self.seen + self.tokens - self.first_seen(0)).min(tasks * CHUNK);
-        share(tasks, keys * rows * kv_heads * dim, &one);
+        let keys = self.seen + self.tokens - self.first_seen(0);
+        share(kv_heads * chunks.len() * blocks, keys * rows * kv_heads * dim, &one);
         share(heads * self.tokens, floats, &put_together);
         give_scratch(scratch);
     }
@@ -268,12 +321,12 @@ impl Pass<'_> {
     fn by_tokens(&self) {
         let &Attention { kv_heads, value_dim, .. } = self.attention;
         let (width, group) = (padded(value_dim), self.group());
-        let blocks = self.tokens.div_ceil(BLOCK_TOKENS);
+        let together = (BLOCK_ROWS / group).clamp(1, BLOCK_TOKENS);
+        let blocks = self.tokens.div_ceil(together);
         let one = |task: usize| {
             // The last tokens see most: they come first.
             let (kv_head, block) = (task % kv_heads, blocks - 1 - task / kv_heads);
-            let (first, end) =
-                (block * BLOCK_TOKENS, ((block + 1) * BLOCK_TOKENS).min(self.tokens));
+            let (first, end) = (block * together, ((block + 1) * together).min(self.tokens));
             let rows = first * group..end * group;
             let mut values = vec![0.0; rows.len() * width];
             let mut states: Vec<State<'_>> = rows

@@ -309,6 +309,52 @@ fn small() -> Case {
     }
 }
 
+/// Heads of queries without end, as those of latent attention are.
+#[test]
+fn many_queries_of_one_key_are_shared_out() {
+    let case = Case { group: 50, kv_heads: 1, tokens: 12, seed: 9, ..small() };
+    let inputs = case.inputs();
+    let y = case.fed(&inputs, &[12], 0);
+    for (y, exact) in y.iter().zip(case.exact(&inputs)) {
+        assert!((f64::from(*y) - exact).abs() < 2e-5, "{y}, not {exact}");
+    }
+    assert_eq!(bits(&case.fed(&inputs, &[1, 5, 2, 1, 1, 2], 0)), bits(&y));
+}
+
+#[test]
+fn sequences_do_not_meet() {
+    let case = small();
+    let all: Vec<Inputs> = (0..9).map(|seed| Case { seed, ..case.clone() }.inputs()).collect();
+    let (width, room) = (case.heads() * case.dim, case.tokens);
+    for pool in [Pool::new(1), Pool::new(4)] {
+        let pool: &'static Pool = Box::leak(Box::new(pool));
+        let mut caches = vec![vec![0.0; case.kv_heads * room * case.dim]; 2 * all.len()];
+        let mut into = vec![vec![0.0; case.tokens * width]; all.len()];
+        let mut sequences: Vec<Sequence<'_>> = all
+            .iter()
+            .zip(caches.as_chunks_mut::<2>().0)
+            .zip(&mut into)
+            .map(|((inputs, [keys, values]), into)| Sequence {
+                attention: case.attention(inputs),
+                projected: Projected {
+                    tokens: case.tokens,
+                    queries: Table { data: &inputs.queries, stride: width },
+                    keys: Table { data: &inputs.keys, stride: case.kv_heads * case.dim },
+                    values: Table { data: &inputs.values, stride: case.kv_heads * case.dim },
+                },
+                seen: 0,
+                earlier: Vec::new(),
+                cached: Cached { first: 0, room, keys, values },
+                into,
+            })
+            .collect();
+        with_pool(pool, || append_and_attend_each(&mut sequences));
+        for (inputs, into) in all.iter().zip(&into) {
+            assert_eq!(bits(into), bits(&case.fed(inputs, &[case.tokens], 0)));
+        }
+    }
+}
+
 #[test]
 fn what_is_no_number_stays_with_those_who_see_it() {
     let case = small();

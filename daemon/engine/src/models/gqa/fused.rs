@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use kernels::{
-    attention::{self, Attention, Cached, KeyNorms, Projected, Table, append_and_attend},
+    attention::{
+        self, Attention, Cached, KeyNorms, Projected, Sequence, Table, append_and_attend_each,
+    },
     primitive::{Dtype, In, Out, Output},
     rope,
 };
@@ -145,11 +147,15 @@ impl Fused {
         kernels::matmul(&self.input_norm.rows(&x), count, &maps, &mut made);
         let mut attended = vec![0.0; queries.len()];
         let tables = [queries, keys, values];
+        let width = self.heads * self.head_dim;
+        let mut rest = &mut attended[..];
+        let mut sequences = Vec::with_capacity(parts.len());
         for (part, cache) in parts.iter().zip(caches.chunks_exact_mut(2)) {
-            let width = self.heads * self.head_dim;
-            let into = &mut attended[part.rows.start * width..part.rows.end * width];
-            self.attend(part, inputs, cache, &tables, into);
+            let (into, others) = rest.split_at_mut(part.rows.len() * width);
+            rest = others;
+            sequences.extend(self.sequence(part, inputs, cache, &tables, into));
         }
+        append_and_attend_each(&mut sequences);
         let mut h = vec![0.0; x.len()];
         kernels::matmul(&attended, count, &[self.output.map()], &mut [&mut h]);
         sum(&mut h, &x);
@@ -157,15 +163,15 @@ impl Fused {
     }
 
     /// One sequence.
-    fn attend(
-        &self,
-        part: &Part,
-        inputs: &[In<'_>],
-        cache: &mut [Out<'_>],
-        tables: &[Vec<f32>; 3],
-        into: &mut [f32],
-    ) {
-        let [keys, values] = cache else { return };
+    fn sequence<'a>(
+        &'a self,
+        part: &'a Part,
+        inputs: &[In<'a>],
+        cache: &'a mut [Out<'_>],
+        tables: &'a [Vec<f32>; 3],
+        into: &'a mut [f32],
+    ) -> Option<Sequence<'a>> {
+        let [keys, values] = cache else { return None };
         let attention = Attention {
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -199,8 +205,8 @@ impl Fused {
             })
             .collect();
         let room = keys.shape()[2] as usize;
-        let mut cached = Cached { first: part.start, room, keys: keys.f32(), values: values.f32() };
-        append_and_attend(&attention, &projected, part.seen, &earlier, &mut cached, into);
+        let cached = Cached { first: part.start, room, keys: keys.f32(), values: values.f32() };
+        Some(Sequence { attention, projected, seen: part.seen, earlier, cached, into })
     }
 
     fn norms(&self) -> KeyNorms<'_> {
