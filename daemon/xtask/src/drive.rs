@@ -4,6 +4,7 @@
 //! need each other's outcome all run, so that one look at the end shows everything that is wrong.
 
 pub(crate) mod bench;
+pub(crate) mod bench_metal;
 pub(crate) mod checks;
 pub(crate) mod demo;
 pub(crate) mod dist;

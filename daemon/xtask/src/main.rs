@@ -61,6 +61,11 @@ enum Verb {
         #[arg(long)]
         write: bool,
     },
+    /// Measure a model beside mlx-lm on this machine's GPU (or CPU), for a report that can be pasted.
+    BenchMetal {
+        /// The model's folder.
+        model: std::path::PathBuf,
+    },
     /// Record conversations with the real language servers into tests/peers (all, or those named).
     RecordPeer { names: Vec<String> },
     /// Pack the program, its libraries, the model and the editor's files into one archive.
@@ -98,6 +103,7 @@ fn main() -> ExitCode {
         Verb::Slow => drive::test::run(Pace::Slow),
         Verb::Demo { arguments } => drive::demo::run(&arguments),
         Verb::Bench { names, write } => drive::bench::run(&names, write),
+        Verb::BenchMetal { model } => drive::bench_metal::run(&model),
         Verb::RecordPeer { names } => drive::record::run(&names),
         Verb::Dist { pack_only } => drive::dist::run(pack_only),
         Verb::Fuzz(options) => drive::fuzz::run(&options),
