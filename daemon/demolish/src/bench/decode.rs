@@ -110,6 +110,10 @@ async fn measured(options: &Options, peers: &Peers, models: &Path) -> Result<Rep
         rows.extend(rows::shape(figures, machine));
     }
     rows.extend(others(&shapes[0], models, extent).await?);
+    if !options.is_quick {
+        tell("speculation");
+        rows.extend(super::engine::speculation().await?);
+    }
     if let Some(path) = &options.svg {
         draw(path, &roofline::svg(&all, machine))?;
     }

@@ -74,6 +74,14 @@ fn load(layers: &Layers) -> Result<Engine, String> {
     model::load(&dir, model::options(&settings))
 }
 
+/// What speculation gains and costs at its worst, and on edits that copy.
+pub(super) async fn speculation() -> Result<Vec<Row>, String> {
+    let rows = speculation::rows(&load_speculating(&Layers::of_process(None))?).await?;
+    let is_wanted =
+        |row: &Row| row.metric == "speculation_worst" || row.metric == "speculation_copy";
+    Ok(rows.into_iter().filter(is_wanted).collect())
+}
+
 /// Speculates also where that may change the last bits of what the model thinks.
 fn load_speculating(layers: &Layers) -> Result<Engine, String> {
     let settings = read::load(layers).config.model;

@@ -104,7 +104,7 @@ Examples:
 
 Rows without an ending are of the mixture of experts, `_dense` of the dense model.")]
 struct Decode {
-    /// Tiny models: whether the measurement works, not how fast anything is
+    /// Tiny models, and no speculation: whether the measurement works, not how fast anything is
     #[arg(long)]
     quick: bool,
     /// The folder of the models [default: one in the folder for temporary files]
