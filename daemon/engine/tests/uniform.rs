@@ -1,8 +1,8 @@
 //! `Compute::Fast` on the CPU: what a token comes to depends on the tokens before it, and not on how they were cut into passes. To
 //! the bit, so that what is speculated, batched or read in chunks is what would have been without.
 //!
-//! This holds where all of a layer is in our own kernels. Attention between delta nets and attention to chosen tokens are still
-//! computed by MLX, whose BLAS takes its blocks by the number of rows (docs/shortcomings.md).
+//! This holds where all of a layer is in our own kernels. Attention to chosen tokens is still computed by MLX, whose BLAS takes its
+//! blocks by the number of rows (docs/shortcomings.md).
 
 #![cfg(all(feature = "mlx", not(target_os = "macos")))]
 #![allow(clippy::disallowed_methods, reason = "tests read the environment and scratch files")]
@@ -16,7 +16,7 @@ use engine::{
 };
 
 /// Families that are in our kernels from end to end.
-const WHOLE: [&str; 11] = [
+const WHOLE: [&str; 14] = [
     "llama",
     "mistral",
     "qwen2",
@@ -28,6 +28,9 @@ const WHOLE: [&str; 11] = [
     "deepseek_v3",
     "kimi_k25",
     "glm4_moe_lite",
+    "qwen3_next",
+    "qwen3_5",
+    "qwen3_5_moe",
 ];
 
 fn whole() -> Vec<Checkpoint> {

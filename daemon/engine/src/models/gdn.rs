@@ -4,9 +4,10 @@
 //! finds. The order of operations is that of mlx-lm 0.32.0, except where [`delta`] says otherwise.
 
 mod delta;
+mod gated;
 mod scan;
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use mlx_rs::{Array, fast::rms_norm, ops::sigmoid};
 
@@ -14,7 +15,7 @@ use super::{Block, Decoder, Seen, Sequences};
 use crate::{
     cache::{LayerCache, Recurrent},
     config::{Gdn, KvPacking, Mixer as Kind, ModelConfig},
-    nn::{self, Builder, Built, Linear, Map, Projections, Result, Rope, Second},
+    nn::{self, Builder, Built, Linear, Map, Projections, Result, Rope, Second, tiles::numbers},
     ops::slice,
 };
 use delta::DeltaNet;
@@ -43,6 +44,10 @@ struct Attention {
     output: Linear,
     /// Norms over each head's query and key.
     head_norms: (Array, Array),
+    /// The same for our own kernel.
+    norms: (Arc<[f32]>, Arc<[f32]>),
+    /// Our own kernels compute.
+    in_tiles: bool,
 }
 
 /// What all layers of full attention share.
@@ -93,6 +98,10 @@ fn has_norms_less_one(gdn: &Gdn, builder: &Builder<'_>) -> bool {
     (0..gdn.layers.len()).any(is_of_hugging_face)
 }
 
+fn numbers_of(norm: &Array) -> Built<Arc<[f32]>> {
+    numbers(norm).map_err(|error| error.what().to_owned().into())
+}
+
 fn one_more(norm: &Array) -> Result<Array> {
     norm.add(Array::from_f32(1.0).as_dtype(norm.dtype())?)
 }
@@ -126,23 +135,24 @@ impl Layer {
                 let [query, key, value] =
                     ["q", "k", "v"].map(|name| at(&format!("self_attn.{name}_proj")));
                 let map = |path, out| Map { path, out, inner: hidden, bias: attention.bias };
+                let qkv = builder.projections(&[
+                    map(&query, 2 * width),
+                    map(&key, kv_width),
+                    map(&value, kv_width),
+                ])?;
+                let output =
+                    builder.linear(&at("self_attn.o_proj"), hidden, width, attention.bias)?;
+                let head_norms = (
+                    norm("self_attn.q_norm.weight", attention.head_dim, builder)?,
+                    norm("self_attn.k_norm.weight", attention.head_dim, builder)?,
+                );
                 Mixer::Attention(Attention {
                     shape: shape.clone(),
-                    qkv: builder.projections(&[
-                        map(&query, 2 * width),
-                        map(&key, kv_width),
-                        map(&value, kv_width),
-                    ])?,
-                    output: builder.linear(
-                        &at("self_attn.o_proj"),
-                        hidden,
-                        width,
-                        attention.bias,
-                    )?,
-                    head_norms: (
-                        norm("self_attn.q_norm.weight", attention.head_dim, builder)?,
-                        norm("self_attn.k_norm.weight", attention.head_dim, builder)?,
-                    ),
+                    qkv,
+                    output,
+                    norms: (numbers_of(&head_norms.0)?, numbers_of(&head_norms.1)?),
+                    head_norms,
+                    in_tiles: builder.in_tiles(),
                 })
             }
         };
@@ -164,6 +174,9 @@ impl Attention {
 
     /// Attention of one sequence: `[1, tokens, heads · head_dim]`.
     fn attend(&self, sequence: Seen<'_>) -> Result<Array> {
+        if self.in_tiles && sequence.memory.is_lent() {
+            return self.attend_by_kernel(sequence);
+        }
         let Shape { heads, kv_heads, head_dim, eps, ref rope, .. } = *self.shape;
         let Seen { rows, seen, memory, .. } = sequence;
         let tokens = rows[0].dim(1);

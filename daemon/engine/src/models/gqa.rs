@@ -18,6 +18,7 @@ use crate::{
     nn::{Activation, Attention, Builder, Built, Linear, Map, Projections, Result, Rope, Second},
 };
 use fused::Fused;
+pub(super) use fused::earlier;
 
 /// What all layers share.
 struct Shape {

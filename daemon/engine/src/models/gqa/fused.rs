@@ -195,15 +195,7 @@ impl Fused {
             values: table(2),
         };
         let (first, count) = part.shared;
-        let mut before = 0;
-        let earlier: Vec<attention::Part<'_>> = inputs[first..first + 2 * count]
-            .chunks_exact(2)
-            .map(|pair| {
-                let first = before;
-                before += pair[0].shape()[2] as usize;
-                earlier(first, &pair[0], &pair[1])
-            })
-            .collect();
+        let earlier = earlier(&inputs[first..first + 2 * count]);
         let room = keys.shape()[2] as usize;
         let cached = Cached { first: part.start, room, keys: keys.f32(), values: values.f32() };
         Some(Sequence { attention, projected, seen: part.seen, earlier, cached, into })
@@ -220,15 +212,21 @@ impl Fused {
     }
 }
 
-/// Keys and values `[1, kv_heads, tokens, head_dim]` of the tokens from `first` on.
-fn earlier<'a>(first: usize, keys: &In<'a>, values: &In<'a>) -> attention::Part<'a> {
+/// Keys and values `[1, kv_heads, tokens, head_dim]` of the first tokens, in turn.
+pub(crate) fn earlier<'a>(inputs: &[In<'a>]) -> Vec<attention::Part<'a>> {
     let strides = |of: &In<'_>| (of.strides()[1] as usize, of.strides()[2] as usize);
-    attention::Part {
-        first,
-        len: keys.shape()[2] as usize,
-        keys: keys.f32(),
-        values: values.f32(),
-        key_strides: strides(keys),
-        value_strides: strides(values),
-    }
+    let mut before = 0;
+    let part = |pair: &[In<'a>]| {
+        let (first, len) = (before, pair[0].shape()[2] as usize);
+        before += len;
+        attention::Part {
+            first,
+            len,
+            keys: pair[0].f32(),
+            values: pair[1].f32(),
+            key_strides: strides(&pair[0]),
+            value_strides: strides(&pair[1]),
+        }
+    };
+    inputs.chunks_exact(2).map(part).collect()
 }
