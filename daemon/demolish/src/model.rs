@@ -5,6 +5,7 @@
 //! answers with the reason. A model that nobody has used for a while is unloaded, and loaded again when somebody wants it.
 
 mod disk;
+pub(crate) mod hub;
 mod pair;
 mod place;
 mod source;

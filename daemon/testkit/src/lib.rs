@@ -7,6 +7,7 @@
     reason = "testkit drives programs as a user would: it starts them, sets their environment and writes scratch files"
 )]
 
+pub mod hub;
 pub mod nvim;
 pub mod places;
 pub mod sandbox;

@@ -1,0 +1,92 @@
+//! What is kept beside the files of a model: what is being pulled, and in the end what was, with its checksums.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What was pulled: written last.
+pub(crate) const MANIFEST_FILE: &str = "demolish.manifest.json";
+/// What is being pulled: removed last.
+pub(crate) const PULL_FILE: &str = "demolish.pull.json";
+
+/// What was pulled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// The repository.
+    pub(crate) repo: String,
+    /// The revision that was asked for.
+    pub(crate) revision: String,
+    /// The commit that it was.
+    pub(crate) commit: String,
+    /// The hub.
+    pub(crate) from: String,
+    /// The files.
+    pub(crate) files: Vec<Held>,
+}
+
+/// A file of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    /// Its name below the folder.
+    pub(crate) name: String,
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// Its checksum.
+    pub(crate) sha256: String,
+}
+
+/// What is being pulled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unfinished {
+    /// The repository.
+    pub(crate) repo: String,
+    /// The revision that was asked for.
+    pub(crate) revision: String,
+    /// The commit that it was when the pull began.
+    pub(crate) commit: String,
+    /// The hub.
+    pub(crate) from: String,
+    /// How many bytes it is all together, as far as the hub said.
+    pub(crate) bytes: u64,
+    /// Checksums of the files that are there.
+    pub(crate) done: BTreeMap<String, String>,
+    /// What the server called the versions of which parts are there.
+    pub(crate) etags: BTreeMap<String, String>,
+}
+
+/// The manifest of a folder, if it has one that can be read.
+pub(crate) fn manifest(dir: &Path) -> Option<Manifest> {
+    read(&dir.join(MANIFEST_FILE))
+}
+
+/// What is being pulled into a folder.
+pub(crate) fn unfinished(dir: &Path) -> Option<Unfinished> {
+    read(&dir.join(PULL_FILE))
+}
+
+fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
+    if !path.is_file() {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Writes an object under another name first, so that nobody ever reads half of it.
+pub(super) fn write(path: &Path, object: &impl Serialize) -> io::Result<()> {
+    let temporary = with_part(path);
+    let mut file = File::create(&temporary)?;
+    file.write_all(serde_json::to_string_pretty(object)?.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
+}
+
+/// What a file is called until it is whole.
+pub(crate) fn with_part(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
