@@ -26,6 +26,8 @@
 ---@field enabled? boolean Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
 ---@field path? string The model's directory. Not set: the default model that comes with Demolish.
 ---@field agent_path? string The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
+---@field hub_url? string The address of the hub that `demolish model pull` takes models from: any server that serves Hugging Face's layout, such as a mirror (`https://…`). A token for it is read from `DEMOLISH_HUB_TOKEN`. Empty: none.
+---@field folders? string[] Folders in which `demolish model list` looks for models too, beside the one that `demolish model pull` writes to.
 ---@field speculation? "auto"|"on"|"off" Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
 ---@field remote_url? string The address of a server with OpenAI's endpoints that runs a model for fixes, the agent and the doors: `http://host:8080`. It goes before `model.agent_path`. Not set: models run on this machine.
 ---@field remote_model? string The model to ask that server for. Not set: the first that it names.
@@ -43,6 +45,8 @@
 ---@field enabled boolean Load a model at all. Without one the proxy works as before, and every feature that needs a model says that it is off.
 ---@field path? string The model's directory. Not set: the default model that comes with Demolish.
 ---@field agent_path? string The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
+---@field hub_url string The address of the hub that `demolish model pull` takes models from: any server that serves Hugging Face's layout, such as a mirror (`https://…`). A token for it is read from `DEMOLISH_HUB_TOKEN`. Empty: none.
+---@field folders string[] Folders in which `demolish model list` looks for models too, beside the one that `demolish model pull` writes to.
 ---@field speculation "auto"|"on"|"off" Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
 ---@field remote_url? string The address of a server with OpenAI's endpoints that runs a model for fixes, the agent and the doors: `http://host:8080`. It goes before `model.agent_path`. Not set: models run on this machine.
 ---@field remote_model? string The model to ask that server for. Not set: the first that it names.
@@ -170,6 +174,8 @@ return {
     enabled = true,
     path = nil,
     agent_path = nil,
+    hub_url = "",
+    folders = {},
     speculation = "auto",
     remote_url = nil,
     remote_model = nil,

@@ -45,6 +45,8 @@ impl House {
         set("DEMOLISH_SOCKET", dir.path().join("run/demolish.sock"));
         set("XDG_STATE_HOME", dir.path().join("state"));
         set("XDG_CONFIG_HOME", dir.path().join("config"));
+        set("XDG_DATA_HOME", dir.path().join("data"));
+        set("HF_HUB_CACHE", dir.path().join("cache"));
         House { dir, env }
     }
 

@@ -30,4 +30,5 @@ mod peers;
 mod observe;
 mod watch;
 mod merge;
+mod models;
 mod toolcall;

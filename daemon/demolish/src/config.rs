@@ -150,6 +150,10 @@ settings! {
         user path: Option<PathBuf> = None;
         /// The directory of a second model, for fixes, the agent and the doors; whoever types keeps the first one. Not set: the first one does everything.
         user agent_path: Option<PathBuf> = None;
+        /// The address of the hub that `demolish model pull` takes models from: any server that serves Hugging Face's layout, such as a mirror (`https://…`). A token for it is read from `DEMOLISH_HUB_TOKEN`. Empty: none.
+        user hub_url: String = String::new();
+        /// Folders in which `demolish model list` looks for models too, beside the one that `demolish model pull` writes to.
+        user folders: Vec<String> = Vec::new();
         /// Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
         project speculation: Drafts = Drafts::Auto;
         /// The address of a server with OpenAI's endpoints that runs a model for fixes, the agent and the doors: `http://host:8080`. It goes before `model.agent_path`. Not set: models run on this machine.

@@ -33,6 +33,8 @@ variables! {
     DEMOLISH_CONFIG;
     /// What is logged, in the syntax of tracing's `EnvFilter` (`info`, `demolish=debug,wire=trace`); wins over `log.level`.
     DEMOLISH_LOG;
+    /// The token that `demolish model pull` sends to the hub of `model.hub_url`, and to nobody else; it is never printed or logged.
+    DEMOLISH_HUB_TOKEN;
     /// The model's directory; short for `DEMOLISH_MODEL_PATH`, and wins over it.
     DEMOLISH_MODEL;
     /// The daemon's socket, instead of the one in `$XDG_RUNTIME_DIR/demolish`.
@@ -43,6 +45,12 @@ variables! {
     XDG_CONFIG_HOME;
     /// Where the daemon's log lives (`demolish/daemon.log`); `$HOME/.local/state` when it is not set.
     XDG_STATE_HOME;
+    /// Where pulled models live (`demolish/models`); `$HOME/.local/share` when it is not set.
+    XDG_DATA_HOME;
+    /// Where other programs keep the models that they took from a hub (`hub`); `$HOME/.cache/huggingface` when it is not set.
+    HF_HOME;
+    /// The same without the `hub`; wins over `HF_HOME`.
+    HF_HUB_CACHE;
     /// Where the daemon's socket lives; a private folder below the temporary folder when it is not set.
     XDG_RUNTIME_DIR;
     /// The home folder.
@@ -168,6 +176,27 @@ pub fn state_dir() -> PathBuf {
         .or_else(|| path(HOME).map(|home| home.join(".local").join("state")))
         .unwrap_or_else(std::env::temp_dir)
         .join("demolish")
+}
+
+/// Where pulled models live: `demolish/models` below `XDG_DATA_HOME`.
+#[must_use]
+pub fn models_dir() -> Option<PathBuf> {
+    let data = path(XDG_DATA_HOME).filter(|dir| dir.is_absolute());
+    let data = data.or_else(|| Some(path(HOME)?.join(".local").join("share")))?;
+    Some(data.join("demolish").join("models"))
+}
+
+/// Where other programs keep the models that they took from a hub.
+#[must_use]
+pub fn hub_cache() -> Option<PathBuf> {
+    let home = || path(HF_HOME).or_else(|| Some(path(HOME)?.join(".cache").join("huggingface")));
+    path(HF_HUB_CACHE).or_else(|| Some(home()?.join("hub")))
+}
+
+/// The token for the hub.
+#[must_use]
+pub fn hub_token() -> Option<String> {
+    read(DEMOLISH_HUB_TOKEN).and_then(|value| value.into_string().ok())
 }
 
 /// The home folder.

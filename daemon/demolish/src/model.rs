@@ -8,6 +8,7 @@ mod disk;
 pub(crate) mod hub;
 mod pair;
 mod place;
+pub(crate) mod shelf;
 mod source;
 pub(crate) mod space;
 #[cfg(test)]
@@ -25,8 +26,8 @@ use tokio::time::Instant;
 use crate::config;
 
 pub use pair::{Models, Role};
+pub(crate) use place::{expanded, options, refused};
 pub use place::{find, find_for, load, load_watched, places};
-pub(crate) use place::{options, refused};
 pub use source::Source;
 pub(crate) use source::server;
 

@@ -40,6 +40,8 @@ mod remote;
 mod run;
 mod sample;
 mod sampling;
+#[cfg(feature = "mlx")]
+mod scan;
 mod sequence;
 mod speculate;
 mod spill;
@@ -56,6 +58,8 @@ pub use crate::bare::Bare;
 pub use crate::quantize::{
     Keep, Method, Mixed, Quantized, Quantizer, Recipe, Step as QuantizeStep,
 };
+#[cfg(feature = "mlx")]
+pub use crate::scan::{Scanned, scan};
 pub use crate::{
     backend::scripted::Script,
     ending::end_all,

@@ -31,7 +31,7 @@ use crate::{
 };
 use plan::Plan;
 use rules::Rules;
-use source::Source;
+pub(crate) use source::Source;
 
 /// What a group of weights shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

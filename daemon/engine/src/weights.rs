@@ -11,7 +11,7 @@ pub(crate) mod check;
 mod compressed;
 mod header;
 mod interleaved;
-mod numbers;
+pub(crate) mod numbers;
 mod source;
 pub(crate) mod tiles;
 

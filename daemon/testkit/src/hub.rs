@@ -36,8 +36,8 @@ pub struct Faults {
     pub hides_sums: bool,
     /// The `ETag` changes with every answer.
     pub changes_etags: bool,
-    /// A pause before each 64 KiB.
-    pub slow: Option<Duration>,
+    /// After so many bytes of a body nothing more is sent, and the connection stays.
+    pub holds: Option<usize>,
 }
 
 /// The hub. It ends with the process.
@@ -175,8 +175,9 @@ impl Hub {
         };
         let is_same = header("if-range").is_none_or(|asked| asked == etag);
         let range = header("range").filter(|_| is_same && !faults.ignores_ranges);
-        let start = range
-            .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+        let start = range.and_then(|range| {
+            range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
+        });
         let total = file.bytes.len();
         let mut body = file.bytes[start.unwrap_or(0).min(total)..].to_vec();
         let spoil = |faults: &mut Faults| {
@@ -205,9 +206,11 @@ impl Hub {
         let cut = cut.filter(|_| {
             self.happens(|faults| faults.cut.as_mut().map_or(0, |(_, times)| count(times)))
         });
-        for piece in body[..cut.unwrap_or(body.len())].chunks(64 << 10) {
-            faults.slow.into_iter().for_each(thread::sleep);
-            stream.write_all(piece)?;
+        let held = faults.holds.filter(|bytes| *bytes < body.len());
+        stream.write_all(&body[..held.or(cut).unwrap_or(body.len())])?;
+        if held.is_some() {
+            stream.flush()?;
+            thread::sleep(Duration::from_secs(3600));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod collapse;
 mod conversation;
 mod keystroke;
 mod overhead;
+pub(crate) mod quick;
 mod small;
 mod speculation;
 

@@ -1,26 +1,28 @@
-//! `demolish model list|info|logits`
+//! `demolish model list|info|pull|verify|bench|quantize|logits|serve-path|remove`
 
 mod info;
+mod list;
 mod logits;
 mod meter;
+mod pull;
 mod quantize;
 mod remote;
+mod serve_path;
+mod verify;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Subcommand};
 use engine::{Compute, TokenId};
-use serde_json::{Value as Json, json};
 
-use super::{Exit, Failure, Outcome};
+use super::{Failure, Outcome};
 use crate::config::{self, Layers, read};
-use crate::model::{self, Role};
+use crate::model;
 
-/// Look at models: which there are, what one is, what it computes
+/// Models: which there are, what one is; bring, check, measure, pack and remove them
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  demolish model list\n  demolish model info DIR --json\n  demolish model logits --model DIR --tokens 1,2,3 --json"
+    after_help = "Where a verb takes a model, that is a folder, or a name that `demolish model list` shows.\n\nExamples:\n  demolish model list\n  demolish model pull org/name && demolish model verify org/name\n  demolish model quantize ~/models/name ~/models/name-4bit\n  mlx_lm.server --model \"$(demolish model serve-path name)\""
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -29,10 +31,12 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Print the models that Demolish would find, the one that it uses first
-    #[command(after_help = "Example:\n  demolish model list --json")]
+    /// Print the models on this machine, what they are, whether they fit into memory, and which are used
+    #[command(
+        after_help = "Looked at are the settings' models, the default one, what was pulled, `model.folders`, and the cache that other programs share ($HF_HOME).\n\nExample:\n  demolish model list --json | jq -r '.[] | select(.fits) | .name'"
+    )]
     List {
-        /// Print an array of {path, architecture, bytes, used, role, error}
+        /// Print an array of {name, path, origin, architecture, parameters, quantization, bytes, fits, complete, used, roles, error}
         #[arg(long)]
         json: bool,
     },
@@ -83,13 +87,58 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    Pull(pull::Args),
+    /// Look a model over: checksums, tensors, NaN, tokenizer, chat template, and a few tokens through all of it
+    #[command(
+        after_help = "Examples:\n  demolish model verify org/name\n  demolish model verify ~/models/name --json | jq -s '.[-1].whole'\n\nExits with 0 when the model is whole, 1 when it is not, 2 when there is none, 3 when something could not be checked here (it does not fit into memory)."
+    )]
+    Verify {
+        #[command(flatten)]
+        which: Which,
+        /// Print an object for each check, and the verdict as the last one
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure one model: load, prefill, decode, four sequences at once, memory
+    #[command(
+        after_help = "Example:\n  demolish model bench ~/models/name --json | jq '.rows[]'\n\nMeasure with a release build, on a machine that does nothing else."
+    )]
+    Bench {
+        #[command(flatten)]
+        which: Which,
+        /// Print an object: bench, date, machine, commit, rows
+        #[arg(long)]
+        json: bool,
+    },
     Quantize(quantize::Args),
+    /// Print the absolute path of a model for another server, if the model is whole
+    #[command(
+        after_help = "Examples:\n  mlx_lm.server --model \"$(demolish model serve-path org/name)\"\n  demolish model serve-path name --json\n\nExits with 1, and says why, when the model is not whole."
+    )]
+    ServePath {
+        /// The model's directory or name [default: the one that the settings name]
+        #[arg(value_name = "DIR|NAME")]
+        model: Option<PathBuf>,
+        /// Print {path, complete, reason}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a model that `pull` brought, after asking
+    #[command(after_help = "Example:\n  demolish model remove org/name")]
+    Remove {
+        /// The model's directory or name
+        #[arg(value_name = "DIR|NAME")]
+        model: PathBuf,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 struct Which {
-    /// The model's directory [default: the one that the settings name]
-    #[arg(value_name = "DIR", conflicts_with = "model")]
+    /// The model's directory or name [default: the one that the settings name]
+    #[arg(value_name = "DIR|NAME", conflicts_with = "model")]
     dir: Option<PathBuf>,
     /// The same
     #[arg(long, value_name = "DIR")]
@@ -103,7 +152,9 @@ impl Which {
 
     fn dir(&self) -> Result<PathBuf, Failure> {
         match self.named() {
-            Some(dir) => Ok(dir.to_owned()),
+            // What is no name of a model either is refused with the words of whoever looks at folders.
+            Some(asked) => Ok(model::shelf::resolve(&settings(), asked)
+                .map_or_else(|_| asked.to_owned(), |place| place.dir)),
             None => model::find(&settings()).map_err(Failure::missing),
         }
     }
@@ -123,11 +174,16 @@ fn settings() -> config::Model {
 
 pub(super) fn run(args: &Args) -> Outcome {
     match &args.what {
-        What::List { json } => list(*json),
         What::Info { remote: Some(url), json, .. } => remote::run(url, *json),
         What::Info { which, context, kv_bits, json, remote: None } => {
             info::run(which, *context, *kv_bits, *json)
         }
+        What::List { json } => list::run(*json),
+        What::Pull(args) => pull::run(args),
+        What::Verify { which, json } => verify::run(which, *json),
+        What::Bench { which, json } => verify::bench(which, *json),
+        What::ServePath { model, json } => serve_path::serve_path(model.as_deref(), *json),
+        What::Remove { model, yes } => serve_path::remove(model, *yes),
         What::Quantize(args) => quantize::run(args),
         What::Logits { which, tokens, from, adapter, fast, all, json } => {
             let compute = if *fast { Compute::Fast } else { Compute::Parity };
@@ -137,70 +193,4 @@ pub(super) fn run(args: &Args) -> Outcome {
             if *all { logits::all(&asked, *json) } else { logits::last(&asked, *json) }
         }
     }
-}
-
-fn list(json: bool) -> Outcome {
-    let settings = settings();
-    let used = model::find(&settings);
-    let agent = settings.agent_path.is_some().then(|| model::find_for(&settings, Role::Agent));
-    let role = |dir: &Path| {
-        let is = |found: Option<&PathBuf>| found.is_some_and(|found| found == dir);
-        if is(used.as_ref().ok()) {
-            Some("typing")
-        } else if is(agent.as_ref().and_then(|agent| agent.as_ref().ok())) {
-            Some("agent")
-        } else {
-            None
-        }
-    };
-    let rows: Vec<Json> =
-        model::places(&settings).iter().map(|dir| described(dir, role(dir))).collect();
-    if json {
-        super::print_json(&Json::Array(rows));
-    } else {
-        let mut text = String::new();
-        for row in &rows {
-            let mark = if row["used"] == true { "*" } else { " " };
-            let what = row["error"].as_str().or(row["architecture"].as_str()).unwrap_or("?");
-            let role = row["role"].as_str().map(|role| format!("  ({role})")).unwrap_or_default();
-            let path = row["path"].as_str().unwrap_or_default();
-            let _ = writeln!(text, "{mark} {path}  {what}{role}");
-        }
-        super::print(&text);
-    }
-    match used.and(agent.unwrap_or_else(|| Ok(PathBuf::new()))) {
-        Ok(_) => Ok(Exit::Done),
-        Err(reason) => Err(Failure::missing(reason)),
-    }
-}
-
-/// What can be said of a model's folder without loading it.
-fn described(dir: &Path, role: Option<&str>) -> Json {
-    let path = dir.join("config.json");
-    // A pipe would have the verb wait for ever.
-    let config = if path.exists() && !path.is_file() {
-        Err("not a regular file".to_owned())
-    } else {
-        std::fs::read_to_string(path).map_err(|error| error.to_string())
-    };
-    let config = config
-        .and_then(|text| serde_json::from_str::<Json>(&text).map_err(|error| error.to_string()));
-    let bytes: u64 = std::fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| {
-            entry.path().extension().is_some_and(|extension| extension == "safetensors")
-        })
-        .filter_map(|entry| entry.metadata().ok())
-        .map(|meta| meta.len())
-        .sum();
-    json!({
-        "path": dir,
-        "used": role.is_some(),
-        "role": role,
-        "architecture": config.as_ref().ok().map(|config| config["model_type"].clone()),
-        "bytes": bytes,
-        "error": config.err().map(|error| format!("config.json: {error}")),
-    })
 }

@@ -103,6 +103,18 @@ impl Value for f64 {
     }
 }
 
+impl Value for String {
+    fn kind() -> Kind {
+        Kind::Text
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        json.as_str().map(str::to_owned).ok_or_else(expected::<Self>)
+    }
+    fn write(&self) -> Json {
+        Json::from(self.as_str())
+    }
+}
+
 impl Value for Option<PathBuf> {
     fn kind() -> Kind {
         Kind::Path

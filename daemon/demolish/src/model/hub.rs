@@ -19,6 +19,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub(crate) use address::Url;
+pub(crate) use checksum::sha256;
 pub(crate) use pull::{Note, Pull, Pulled, pull};
 
 /// How long is waited for what.

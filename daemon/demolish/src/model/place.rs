@@ -141,7 +141,7 @@ fn default_places() -> Vec<PathBuf> {
 }
 
 /// `~/…` is below the home folder.
-pub(super) fn expanded(path: &Path) -> PathBuf {
+pub(crate) fn expanded(path: &Path) -> PathBuf {
     match (path.strip_prefix("~"), crate::env_vars::home()) {
         (Ok(rest), Some(home)) => home.join(rest),
         _ => path.to_owned(),

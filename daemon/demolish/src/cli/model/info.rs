@@ -139,7 +139,7 @@ fn table(text: &mut String, memory: &MemoryPlan) {
 
 /// Weights by the thousand million.
 #[allow(clippy::cast_precision_loss, reason = "rounded to two digits anyway")]
-fn counted(weights: u64) -> String {
+pub(super) fn counted(weights: u64) -> String {
     match weights {
         0..1_000_000 => weights.to_string(),
         1_000_000..1_000_000_000 => format!("{:.1} million", weights as f64 / 1e6),

@@ -93,6 +93,20 @@ impl Meter {
         if what.is_empty() { line } else { format!("{line}  {what}") }
     }
 
+    /// A line between, for people: the changing one is below it then.
+    pub(super) fn say(&self, line: &str) {
+        if !self.is_json() {
+            self.clear();
+            // Who has no terminal any more has no need of it.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+
+    /// Whether programs read it.
+    pub(super) fn is_json(&self) -> bool {
+        self.form == Form::Json
+    }
+
     /// Takes the changing line away.
     pub(super) fn clear(&self) {
         if self.form == Form::Terminal {

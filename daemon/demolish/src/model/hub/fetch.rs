@@ -84,7 +84,9 @@ impl Job<'_> {
                 format!("{name} came with {len} bytes, which should be {bytes}, twice; {blame}")
             }
             (_, Err([expected, found])) => {
-                format!("{name} came with the checksum {found}, which should be {expected}, twice; {blame}")
+                format!(
+                    "{name} came with the checksum {found}, which should be {expected}, twice; {blame}"
+                )
             }
             (_, Ok(sha256)) => {
                 file.sync_all().map_err(failed)?;

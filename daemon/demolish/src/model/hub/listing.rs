@@ -60,7 +60,9 @@ pub(super) fn refusal(answer: &Answer, place: &str) -> Option<Trouble> {
         }
         (StatusCode::NOT_FOUND, "EntryNotFound") => refused("there is no such file".to_owned()),
         (StatusCode::NOT_FOUND, _) | (StatusCode::UNAUTHORIZED, "RepoNotFound") => {
-            refused(format!("there is no such thing; look at the spelling, and if it is private, {token}"))
+            refused(format!(
+                "there is no such repository or revision; look at the spelling, and if it is private, {token}"
+            ))
         }
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, "GatedRepo") => refused(format!(
             "its terms have to be accepted on the hub's page of it first; then {token}"
@@ -154,7 +156,8 @@ mod tests {
         ]});
         let listing = read(&json, "main", &[]).unwrap();
         assert_eq!(listing.commit, "c0ffee");
-        let expected: Vec<_> = listing.files.iter().filter_map(|file| file.expected.clone()).collect();
+        let expected: Vec<_> =
+            listing.files.iter().filter_map(|file| file.expected.clone()).collect();
         assert_eq!(expected, [Expected::GitBlob(blob.to_owned()), Expected::Sha256(sum)]);
 
         let with = |name: &str| {

@@ -89,9 +89,28 @@ mod tests {
     fn names_that_lead_elsewhere_are_refused() {
         let long = "x".repeat(300);
         let wrong = [
-            "../x", "a/../../x", "/etc/passwd", "..", "a//b", "", ".", "a/./b", "C:/x", "c:x",
-            "a\\b", "\\\\host\\x", "aux.json", "a/NUL", "com1.safetensors", "x.", "x ", "a\nb",
-            "x\0y", "x.part", "demolish.manifest.json", &long,
+            "../x",
+            "a/../../x",
+            "/etc/passwd",
+            "..",
+            "a//b",
+            "",
+            ".",
+            "a/./b",
+            "C:/x",
+            "c:x",
+            "a\\b",
+            "\\\\host\\x",
+            "aux.json",
+            "a/NUL",
+            "com1.safetensors",
+            "x.",
+            "x ",
+            "a\nb",
+            "x\0y",
+            "x.part",
+            "demolish.manifest.json",
+            &long,
         ];
         for name in wrong {
             assert!(trouble(name).is_some(), "{name:?}");
@@ -111,12 +130,22 @@ mod tests {
     #[test]
     fn only_what_is_needed_is_wanted_and_never_a_pickle() {
         let needed = [
-            "config.json", "tokenizer.json", "tokenizer.model", "model-00001-of-00002.safetensors",
-            "model.safetensors.index.json", "README.md", "chat_template.jinja", "merges.txt",
+            "config.json",
+            "tokenizer.json",
+            "tokenizer.model",
+            "model-00001-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "README.md",
+            "chat_template.jinja",
+            "merges.txt",
         ];
         let others = [
-            "consolidated.safetensors", "pytorch_model.bin", "original/model.safetensors",
-            "model.gguf", "modeling.py", ".gitattributes",
+            "consolidated.safetensors",
+            "pytorch_model.bin",
+            "original/model.safetensors",
+            "model.gguf",
+            "modeling.py",
+            ".gitattributes",
         ];
         let names = [&needed[..], &others].concat();
         assert_eq!(wanted(&names, &[]), needed);

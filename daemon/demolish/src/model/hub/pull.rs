@@ -247,7 +247,8 @@ async fn bring(
             Job { client, url, file, dir: &pull.dir, etag, keep_etag: &keep, done }.run().await
         }
     };
-    let mut running = stream::iter(missing.into_iter().map(fetch)).buffer_unordered(FILES_AT_ONCE_MAX);
+    let mut running =
+        stream::iter(missing.into_iter().map(fetch)).buffer_unordered(FILES_AT_ONCE_MAX);
     let mut ticks = tokio::time::interval(TICK);
     loop {
         tokio::select! {
