@@ -29,6 +29,7 @@
 ---@field hub_url? string The address of the hub that `demolish model pull` takes models from: any server that serves Hugging Face's layout, such as a mirror (`https://…`). A token for it is read from `DEMOLISH_HUB_TOKEN`. Empty: none.
 ---@field folders? string[] Folders in which `demolish model list` looks for models too, beside the one that `demolish model pull` writes to.
 ---@field speculation? "auto"|"on"|"off" Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
+---@field draft_path? string The directory of a small model with the same tokenizer that guesses for the big one (`model.agent_path`, or `model.path` where that is the only one). Not set: guesses come from the text alone.
 ---@field remote_url? string The address of a server with OpenAI's endpoints that runs a model for fixes, the agent and the doors: `http://host:8080`. It goes before `model.agent_path`. Not set: models run on this machine.
 ---@field remote_model? string The model to ask that server for. Not set: the first that it names.
 ---@field remote_tokenizer? string The tokenizer.json of that model, or the directory that holds it. Not set: its tokens are taken for bytes, and prompts that need special tokens cannot be made.
@@ -48,6 +49,7 @@
 ---@field hub_url string The address of the hub that `demolish model pull` takes models from: any server that serves Hugging Face's layout, such as a mirror (`https://…`). A token for it is read from `DEMOLISH_HUB_TOKEN`. Empty: none.
 ---@field folders string[] Folders in which `demolish model list` looks for models too, beside the one that `demolish model pull` writes to.
 ---@field speculation "auto"|"on"|"off" Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
+---@field draft_path? string The directory of a small model with the same tokenizer that guesses for the big one (`model.agent_path`, or `model.path` where that is the only one). Not set: guesses come from the text alone.
 ---@field remote_url? string The address of a server with OpenAI's endpoints that runs a model for fixes, the agent and the doors: `http://host:8080`. It goes before `model.agent_path`. Not set: models run on this machine.
 ---@field remote_model? string The model to ask that server for. Not set: the first that it names.
 ---@field remote_tokenizer? string The tokenizer.json of that model, or the directory that holds it. Not set: its tokens are taken for bytes, and prompts that need special tokens cannot be made.
@@ -177,6 +179,7 @@ return {
     hub_url = "",
     folders = {},
     speculation = "auto",
+    draft_path = nil,
     remote_url = nil,
     remote_model = nil,
     remote_tokenizer = nil,

@@ -156,6 +156,8 @@ settings! {
         user folders: Vec<String> = Vec::new();
         /// Compute several tokens at once where they can be guessed, and keep those that the model would have written: `auto` where that has been measured to pay and is the same to the last bit, `on` also where it is the same up to rounding (OpenBLAS, delta nets), `off` never.
         project speculation: Drafts = Drafts::Auto;
+        /// The directory of a small model with the same tokenizer that guesses for the big one (`model.agent_path`, or `model.path` where that is the only one). Not set: guesses come from the text alone.
+        user draft_path: Option<PathBuf> = None;
         /// The address of a server with OpenAI's endpoints that runs a model for fixes, the agent and the doors: `http://host:8080`. It goes before `model.agent_path`. Not set: models run on this machine.
         user remote_url: Option<String> = None;
         /// The model to ask that server for. Not set: the first that it names.

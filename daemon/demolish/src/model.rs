@@ -192,7 +192,6 @@ impl Model {
         });
         let Some(source) = found else { return };
         let (model, settings) = (self.clone(), self.settings());
-        let options = options(&settings);
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
             let started = Instant::now();
@@ -201,7 +200,11 @@ impl Model {
                 state.send_if_modified(|state| advance(state, progress));
                 ControlFlow::Continue(())
             });
-            match source.load(options, watch) {
+            let loaded = match &source {
+                Source::Directory(dir) => place::load_for(dir, &settings, model.role, watch),
+                server @ Source::Server(_) => server.load(options(&settings), watch),
+            };
+            match loaded {
                 Ok(engine) => {
                     let took = started.elapsed();
                     tracing::info!(model = %source.place().display(), ms = took.as_millis(), "the model is loaded");

@@ -42,10 +42,21 @@ impl Engine {
         options: LoadOptions,
         watch: LoadWatch,
     ) -> Result<Engine, LoadError> {
+        Engine::load_with_drafter(dir, None, options, watch)
+    }
+
+    /// The same, with the directory of a small model of the same tokenizer that drafts for it.
+    #[cfg(feature = "mlx")]
+    pub fn load_with_drafter(
+        dir: &Path,
+        drafter: Option<&Path>,
+        options: LoadOptions,
+        watch: LoadWatch,
+    ) -> Result<Engine, LoadError> {
         if watch.tell(LoadProgress::BEGUN).is_break() {
             return Err(LoadError::Cancelled);
         }
-        let loaded = crate::backend::mlx::load(dir, options, watch)?;
+        let loaded = crate::backend::mlx::load(dir, drafter, options, watch)?;
         let half = loaded.info.bytes_per_token * loaded.info.context_fits as u64 / 2;
         let bytes_max = options.kept_bytes_max.unwrap_or(half.max(crate::prefix::PREFIX_BYTES_MAX));
         let engine = Engine::new(loaded.line, loaded.info, loaded.tokenizer);
@@ -69,6 +80,17 @@ impl Engine {
     ) -> Result<Engine, LoadError> {
         let _ = watch.tell(LoadProgress::BEGUN); // It ends here anyway.
         Engine::load(dir, options)
+    }
+
+    /// Without the `mlx` feature there is nothing to load a model with.
+    #[cfg(not(feature = "mlx"))]
+    pub fn load_with_drafter(
+        dir: &Path,
+        _drafter: Option<&Path>,
+        options: LoadOptions,
+        watch: LoadWatch,
+    ) -> Result<Engine, LoadError> {
+        Engine::load_watched(dir, options, watch)
     }
 
     /// What the model directory `dir` is, and what loading it would take. Reads the configuration and the headers alone, so the

@@ -190,6 +190,19 @@ impl Tokenizer {
         self.fim
     }
 
+    /// The first thing that another tokenizer sees differently, in words; `None`: texts are the same tokens.
+    pub(crate) fn difference(&self, other: &Tokenizer) -> Option<String> {
+        if self.len() != other.len() {
+            return Some(format!("{} tokens against {}", other.len(), self.len()));
+        }
+        let token = (0..self.len() as TokenId)
+            .find(|&token| self.token_bytes(token) != other.token_bytes(token))?;
+        let words = |tokenizer: &Tokenizer| {
+            String::from_utf8_lossy(tokenizer.token_bytes(token)).into_owned()
+        };
+        Some(format!("token {token} is {:?} against {:?}", words(other), words(self)))
+    }
+
     /// The tokens that end a text: those of config.json, generation_config.json, the tokenizer and the family together.
     pub fn eos(&self) -> &[TokenId] {
         &self.eos

@@ -7,10 +7,10 @@ mod checkpoint;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use checkpoint::{Checkpoint, fixtures, is_slow};
+use checkpoint::{Checkpoint, fixture, fixtures, is_slow};
 use engine::{
-    Class, Compute, Engine, Fork, Job, Limits, LoadOptions, Sampling, Sequence, Speculation, Step,
-    TokenId,
+    Class, Compute, Engine, Fork, Job, Limits, LoadOptions, LoadWatch, Sampling, Sequence,
+    Speculation, Step, TokenId,
 };
 
 const TOKENS: u32 = 30;
@@ -152,4 +152,39 @@ fn packed_caches_are_cut_as_exactly() {
     for checkpoint in checkpoints() {
         check(&checkpoint, Compute::Uniform, Some(8), is_exact(&checkpoint));
     }
+}
+
+#[tokio::test]
+async fn a_small_model_of_the_same_tokenizer_drafts() {
+    let [big, small] = ["qwen3_moe-f32", "qwen3_moe-q4"].map(fixture);
+    let options = LoadOptions {
+        compute: Compute::Fast,
+        speculation: Speculation::Always,
+        ..LoadOptions::AUTO
+    };
+    // Drafts of itself are nearly all right; of another one they may be wrong.
+    for (drafter, share) in [(&big, 2), (&small, 0)] {
+        let watch = LoadWatch::nobody();
+        let engine =
+            Engine::load_with_drafter(&big.dir, Some(&drafter.dir), options, watch).unwrap();
+        let plain = job(&big.prompt, 0.8, Speculation::Off);
+        let expected = take(&mut engine.submit(plain).unwrap(), TOKENS as usize).await;
+        let job = job(&big.prompt, 0.8, Speculation::Always);
+        let told = take(&mut engine.submit(job).unwrap(), TOKENS as usize).await;
+        assert!(told == expected, "{}", drafter.name);
+        let stats = engine.stats();
+        let is_enough = stats.accepted[2] * share >= told.len() as u64 * share / 2;
+        assert!(stats.drafted[2] > 0 && is_enough, "{stats:?}");
+    }
+}
+
+#[test]
+fn a_model_of_another_tokenizer_does_not_draft() {
+    let big = fixture("qwen3_moe-q4");
+    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nano/model");
+    let watch = LoadWatch::nobody();
+    let options = LoadOptions::AUTO;
+    let refused = Engine::load_with_drafter(&big.dir, Some(&nano), options, watch).err().unwrap();
+    let said = refused.to_string();
+    assert!(said.starts_with("model.draft_path = ") && said.contains("tokens against"), "{said}");
 }

@@ -47,6 +47,22 @@ pub fn load_watched(dir: &Path, options: LoadOptions, watch: LoadWatch) -> Resul
     Engine::load_watched(dir, options, watch).map_err(|error| refused(Some(dir), &error))
 }
 
+/// The same for a role: the bigger of two models has the draft model of the settings, where they name one.
+///
+/// # Errors
+/// One sentence with the place, the reason and the remedy.
+pub(crate) fn load_for(
+    dir: &Path,
+    settings: &config::Model,
+    role: Role,
+    watch: LoadWatch,
+) -> Result<Engine, String> {
+    let is_bigger = role == Role::Agent || settings.agent_path.is_none();
+    let drafter = settings.draft_path.as_deref().filter(|_| is_bigger).map(expanded);
+    Engine::load_with_drafter(dir, drafter.as_deref(), options(settings), watch)
+        .map_err(|error| refused(Some(dir), &error))
+}
+
 /// One sentence with the place, the reason and the remedy.
 pub(crate) fn refused(dir: Option<&Path>, error: &engine::LoadError) -> String {
     let remedy = remedy(error);

@@ -74,15 +74,28 @@ struct Admitted {
     reservation: Reservation,
 }
 
-/// Checks and loads the model directory `dir`.
+/// Checks and loads the model directory `dir`, and that of a small model that drafts for it.
 pub(crate) fn load(
     dir: &Path,
+    drafter: Option<&Path>,
     options: LoadOptions,
     watch: LoadWatch,
 ) -> Result<Loaded, LoadError> {
     let directory = Directory::read(dir, options)?;
+    // First, so that the plan of the big one knows what is left.
+    let small = drafter.map(|drafter| Directory::read(drafter, options)?.admit(options));
+    let small = small.transpose()?;
     let admitted = directory.admit(options)?;
     let tokenizer = Tokenizer::load(dir, &admitted.directory.config.eos)?;
+    if let (Some(path), Some(small)) = (drafter, &small) {
+        let own = Tokenizer::load(path, &small.directory.config.eos)?;
+        if let Some(difference) = tokenizer.difference(&own) {
+            let (path, dir) = (path.display(), dir.display());
+            return Err(LoadError::Options(format!(
+                "model.draft_path = {path}: its tokenizer is not that of {dir} ({difference}); name a smaller model of the same family"
+            )));
+        }
+    }
     let info = admitted.directory.info(&admitted.mode, options);
     let speculation = match options.speculation {
         Speculation::Auto if !rows_are_alike(&admitted.directory.config, admitted.floats) => {
@@ -97,7 +110,8 @@ pub(crate) fn load(
             let is_closed = line.lock().closed;
             if is_closed { ControlFlow::Break(()) } else { watch.tell(progress) }
         });
-        Ok((Opened { backend: admitted.open(watch)?, drafter: None }, facts, ()))
+        let drafter = small.map(|small| small.open(LoadWatch::nobody())).transpose()?;
+        Ok((Opened { backend: admitted.open(watch)?, drafter }, facts, ()))
     };
     let (line, ()) = thread::start(open)?;
     exit::guard(&line.shared);
