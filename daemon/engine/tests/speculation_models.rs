@@ -131,8 +131,22 @@ fn where_rows_do_not_depend_on_each_other_steps_are_the_same_to_the_bit() {
 }
 
 /// Families whose layers are in our own kernels from end to end.
-const WHOLE: [&str; 8] =
-    ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "glm4_moe", "gpt_oss", "minimax_m2"];
+const WHOLE: [&str; 14] = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "glm4_moe",
+    "gpt_oss",
+    "minimax_m2",
+    "deepseek_v3",
+    "kimi_k25",
+    "glm4_moe_lite",
+    "qwen3_next",
+    "qwen3_5",
+    "qwen3_5_moe",
+];
 
 #[test]
 #[cfg(not(target_os = "macos"))]

@@ -225,12 +225,13 @@ impl Admitted {
 }
 
 /// Whether a row of logits is to the bit the same however many rows are computed with it, or nobody expects that anyway. Our kernels
-/// keep it so where a layer is in them from end to end; BLAS adds up in another order where there are more rows, mlx-lm's order of
-/// latent attention is another for a single token, and states and groups are summed up by the pass. A GPU's kernels are others for
-/// every number of rows, also where sequences are batched.
+/// keep it so where a layer is in them from end to end, which those are not that choose tokens or have a packed cache, nor
+/// DeepSeek-V4.1's; BLAS adds up in another order where there are more rows. In the order that MLX's own kernels keep, delta nets
+/// still sum up by the pass. A GPU's kernels are others for every number of rows, also where sequences are batched.
 fn rows_are_alike(config: &ModelConfig, floats: Floats) -> bool {
     let is_alike = match (&config.family, floats) {
-        (Family::Gqa(_), Floats::Tiles) => config.kv.is_none(),
+        (Family::Gqa(_) | Family::Gdn(_), Floats::Tiles) => config.kv.is_none(),
+        (Family::Mla(mla), Floats::Tiles) => mla.indexer.is_none(),
         (Family::Gqa(_) | Family::Mla(_), Floats::Uniform) => true,
         _ => false,
     };
@@ -279,5 +280,31 @@ fn choose_blas(stream: &Stream, floats: Floats, family: &Family) -> Result<(), E
 impl From<String> for LoadError {
     fn from(reason: String) -> Self {
         LoadError::Backend(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_fixture(name: &str, kv_bits: Option<u8>) -> ModelConfig {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/engine/fixtures");
+        ModelConfig::load(&fixtures.join(name)).unwrap().with_kv_bits(kv_bits).unwrap()
+    }
+
+    #[test]
+    #[cfg(not(target_os = "macos"))]
+    fn rows_are_alike_where_layers_are_in_our_kernels_from_end_to_end() {
+        let in_tiles = |name, kv_bits| rows_are_alike(&of_fixture(name, kv_bits), Floats::Tiles);
+        for name in ["llama-packed", "deepseek_v3-q4", "qwen3_next-q4", "qwen3_5-mixed"] {
+            assert!(in_tiles(name, None), "{name}");
+        }
+        for name in ["deepseek_v32-nvfp4", "glm_moe_dsa_52-q4a4h6", "deepseek_v41-q4"] {
+            assert!(!in_tiles(name, None), "{name}");
+        }
+        for name in ["llama-packed", "qwen3_5-mixed"] {
+            assert!(!in_tiles(name, Some(8)), "{name}");
+            assert!(!rows_are_alike(&of_fixture(name, None), Floats::Dense), "{name}");
+        }
     }
 }
