@@ -1,7 +1,7 @@
 //! What speculation gains and what it costs, over workloads that suit it and others that do not.
 //!
-//! Every workload is run with and without, in turn, in one process and on one engine, from a prompt that is read already; the medians
-//! are compared. What is written is either up to the model, or a text that a constraint holds it to: then the model computes as much as
+//! Every job of a workload is run with and without, in turn, in one process and on one engine, from a prompt that is read already: what
+//! disturbs the machine for longer than a job disturbs both. Rounds are compared, and the median of their ratios counts. What is written is either up to the model, or a text that a constraint holds it to: then the model computes as much as
 //! ever, and the text is the same whatever the model is.
 
 mod workloads;
@@ -11,14 +11,14 @@ use std::time::Instant;
 
 use engine::{
     Class, Constraint, DRAFT_SOURCES, Engine, Fork, Guard, Job, Limits, Sampling, Speculation,
-    Step, TokenId,
+    TokenId,
 };
 use workloads::{Workload, workloads};
 
 use crate::bench::report::{Row, Samples};
 
 /// How often each is run in each mode; one more round goes before.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 31;
 /// Less than this of plain decoding is a loss.
 const WORST: f64 = 0.97;
 /// Edits that copy have to gain so much.
@@ -49,30 +49,30 @@ pub(in crate::bench) async fn rows(engine: &Engine) -> Result<Vec<Row>, String> 
 
 /// How many times as fast as plain decoding a workload is.
 async fn measure(engine: &Engine, workload: &Workload, rows: &mut Vec<Row>) -> Result<f64, String> {
-    let (mut plain, mut speculating) = (Samples::default(), Samples::default());
+    let mut ratios = Samples::default();
     let before = engine.stats();
     for round in 0..=ROUNDS {
-        let mut pair = [(Speculation::Off, 0.0, Vec::new()), (Speculation::On, 0.0, Vec::new())];
-        if round % 2 == 1 {
-            pair.reverse();
-        }
-        for (mode, seconds, told) in &mut pair {
-            let started = Instant::now();
-            *told = run(engine, workload, *mode, round).await?;
-            *seconds = started.elapsed().as_secs_f64();
-        }
-        // Where rows change each other's last bits, two tokens that are as likely as each other may change places: no comparison then.
-        if round > 0 && pair[0].2.len() == pair[1].2.len() {
-            for (mode, seconds, _) in pair {
-                let is_plain = mode == Speculation::Off;
-                (if is_plain { &mut plain } else { &mut speculating }).push(seconds);
+        let (mut plain, mut speculating) = ((0.0, 0), (0.0, 0));
+        for job_index in 0..workload.jobs {
+            let mut pair = [(Speculation::Off, &mut plain), (Speculation::On, &mut speculating)];
+            if (round + job_index) % 2 == 1 {
+                pair.reverse();
+            }
+            for (mode, (seconds, steps)) in pair {
+                let started = Instant::now();
+                *steps += run(engine, workload, mode, round, job_index).await?;
+                *seconds += started.elapsed().as_secs_f64();
             }
         }
+        // Where rows change each other's last bits, two tokens that are as likely as each other may change places: no comparison then.
+        if round > 0 && plain.1 == speculating.1 {
+            ratios.push(plain.0 / speculating.0);
+        }
     }
-    if plain.is_empty() {
+    if ratios.is_empty() {
         return Err(format!("{}: no two runs wrote as much as each other", workload.name));
     }
-    let ratio = plain.quantile(0.5) / speculating.quantile(0.5);
+    let ratio = ratios.quantile(0.5);
     let after = engine.stats();
     let sources = DRAFT_SOURCES.iter().enumerate();
     let drafts = sources.map(|(index, source)| {
@@ -85,29 +85,28 @@ async fn measure(engine: &Engine, workload: &Workload, rows: &mut Vec<Row>) -> R
     Ok(ratio)
 }
 
-/// Everything that a workload writes.
+/// A job of a workload, and what is written beside it: how many steps that is.
 async fn run(
     engine: &Engine,
     workload: &Workload,
     mode: Speculation,
     round: usize,
-) -> Result<Vec<Step>, String> {
-    let mut steps = Vec::new();
-    for job_index in 0..workload.jobs {
-        let mut sequences = Vec::new();
-        for beside in 0..workload.beside {
-            let job = job(workload, mode, (round, job_index, beside));
-            sequences.push(engine.submit(job).map_err(|error| error.to_string())?);
-        }
-        if workload.forks > 0 {
-            let forks = (0..workload.forks).map(|seed| Fork { seed, constraint: None }).collect();
-            let forks = sequences[0].fork(forks).map_err(|error| error.to_string())?;
-            sequences.extend(forks);
-        }
-        for sequence in &mut sequences {
-            while let Some(step) = sequence.next().await.map_err(|error| error.to_string())? {
-                steps.push(step);
-            }
+    job_index: usize,
+) -> Result<usize, String> {
+    let mut sequences = Vec::new();
+    for beside in 0..workload.beside {
+        let job = job(workload, mode, (round, job_index, beside));
+        sequences.push(engine.submit(job).map_err(|error| error.to_string())?);
+    }
+    if workload.forks > 0 {
+        let forks = (0..workload.forks).map(|seed| Fork { seed, constraint: None }).collect();
+        let forks = sequences[0].fork(forks).map_err(|error| error.to_string())?;
+        sequences.extend(forks);
+    }
+    let mut steps = 0;
+    for sequence in &mut sequences {
+        while sequence.next().await.map_err(|error| error.to_string())?.is_some() {
+            steps += 1;
         }
     }
     Ok(steps)

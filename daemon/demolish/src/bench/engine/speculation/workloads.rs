@@ -99,7 +99,15 @@ pub(super) fn workloads(engine: &Engine) -> Vec<Workload> {
     all.extend(adversaries(&words, &python, third));
     all.extend(long(&words, file, third));
     let tokens = u32::try_from(TOKENS.min(third)).unwrap_or(u32::MAX);
-    all.iter_mut().for_each(|workload| workload.tokens = workload.tokens.min(tokens));
+    // No text ends before that, so that every round writes as much.
+    let ends: Vec<_> =
+        engine.tokenizer().eos().iter().map(|&end| (end, f32::NEG_INFINITY)).collect();
+    for workload in &mut all {
+        workload.tokens = workload.tokens.min(tokens);
+        if workload.script.is_none() {
+            workload.sampling.bias.clone_from(&ends);
+        }
+    }
     all
 }
 
