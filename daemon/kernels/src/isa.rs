@@ -47,6 +47,32 @@ pub(crate) struct Panel<'a> {
 /// Numbers, their group, where the digits go, where the factors go.
 type Split = unsafe fn(&[f32], usize, &mut [i8], &mut [[f32; 2]]);
 
+impl Panel<'_> {
+    /// Brings the beginning of its tiles near, without waiting for it.
+    pub(crate) fn ask_for(&self) {
+        let tile_bytes = self.layout.tile_bytes(self.inner).max(1);
+        for tile in self.weights.chunks(tile_bytes) {
+            tile[..tile.len().min(ASKED_BYTES)].chunks(64).for_each(ask_for);
+        }
+        self.scales.chunks(64).take(ASKED_BYTES / 64 * self.tiles / 4).for_each(ask_for);
+    }
+}
+
+/// Bytes of a tile that are asked for before its turn: the kernels ask for the rest on their way.
+const ASKED_BYTES: usize = 1024;
+
+/// Brings a line near, without waiting for it.
+fn ask_for(line: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: any address may be asked for, and every x86-64 processor has the instruction.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
 /// The functions of one instruction set.
 struct Kernels {
     variant: Variant,

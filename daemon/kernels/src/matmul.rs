@@ -15,12 +15,12 @@ use crate::pool::{Pool, pool};
 /// Bytes of weights that a task keeps near while its rows go by.
 const NEAR_BYTES: usize = 256 << 10;
 /// How long a task takes at least, if that leaves enough of them for all threads.
-const TASK_NS: usize = 8_000;
+const TASK_NS: usize = 3_000;
 /// Bytes of weights that a thread reads, and products that it makes, in a nanosecond: for the size of tasks alone.
 const BYTES_PER_NS: usize = 40;
 const PRODUCTS_PER_NS: usize = 120;
 /// Tasks per thread that a small operation is cut into.
-const TASKS_PER_THREAD: usize = 4;
+const TASKS_PER_THREAD: usize = 8;
 
 /// A matrix that an input is multiplied with, and what is added.
 #[derive(Debug, Clone, Copy)]

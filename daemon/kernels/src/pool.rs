@@ -21,9 +21,9 @@ use std::{
 
 /// More threads than this do not help: they would wait for memory.
 pub const THREADS_MAX: usize = 64;
-/// So long a worker looks for the next region, and the caller for the end of the last task, before it sleeps. Waking costs about
-/// as much.
-const SPIN: Duration = Duration::from_micros(25);
+/// So long a worker looks for the next region, and the caller for the end of the last task, before it sleeps. Longer than what lies
+/// between two regions of a pass: whoever sleeps there is woken too late for the next, and half of the threads miss most of the work.
+const SPIN: Duration = Duration::from_micros(200);
 /// So many times it looks between two looks at the clock; then it lets others have the processor, who may be of this pool too: a worker
 /// that was woken on the caller's own.
 const LOOKS: usize = 64;

@@ -179,7 +179,11 @@ fn close(
         let first = task * span;
         let tiles = span.min(down.tiles() - first);
         let mut sums = [0.0; PANEL_SUMS];
-        for (expert, choices) in sorted.experts() {
+        for (place, (expert, choices)) in sorted.experts().enumerate() {
+            // The next expert's tiles lie far away.
+            if let Some((next, ..)) = sorted.spans.get(place + 1) {
+                down.panel(*next, first, tiles, &[]).ask_for();
+            }
             blocks(down, (first, tiles), choices.len(), |tile, tiles, start, count| {
                 let rows = block(inner, Rows::Listed(choices), start, count);
                 let sums = &mut sums[..tiles * count * LANES];
