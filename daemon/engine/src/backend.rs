@@ -91,6 +91,24 @@ pub(crate) trait Backend {
     /// model and on `seen` alone: results must not depend on how busy the machine is.
     fn chunk_len_max(&self, seen: usize) -> usize;
 
+    /// Whether the model drafts itself ([`Backend::guess`]).
+    fn has_guesses(&self) -> bool {
+        false
+    }
+
+    /// What the model itself supposes to come behind `token`, which `state` has yet to see: `next` is given one row of logits after the
+    /// other and says the token drawn from it, until it wants no more. It is called never where there is nothing to go by. What `state`
+    /// has seen stays the same.
+    fn guess(
+        &mut self,
+        _soul: Option<SoulId>,
+        _state: &mut Self::State,
+        _token: TokenId,
+        _next: &mut dyn FnMut(&[f32]) -> Option<TokenId>,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Mounts the adapter of a directory, for passes to wear.
     fn mount(&mut self, dir: &Path) -> Result<SoulId, MountError> {
         Err(MountError { path: dir.to_owned(), reason: "this model takes no adapters".to_owned() })

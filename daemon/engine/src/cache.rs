@@ -15,7 +15,7 @@ mod rows;
 
 use mlx_rs::{Array, error::Exception};
 
-use crate::config::KvPacking;
+use crate::{config::KvPacking, models::mtp::Behind};
 
 pub(crate) use compressed::{Compressed, bytes_max as compressed_bytes_max};
 pub(crate) use full::Full;
@@ -30,6 +30,8 @@ pub(crate) struct Cache {
     pub(crate) layers: Vec<LayerCache>,
     /// Tokens seen.
     pub(crate) len: i32,
+    /// What the model made of the last of them, where a layer drafts of that.
+    pub(crate) behind: Option<Behind>,
 }
 
 /// One layer's memory.
@@ -64,17 +66,21 @@ pub(crate) struct Lent {
 
 impl Cache {
     pub(crate) fn new(layers: Vec<LayerCache>) -> Self {
-        Self { layers, len: 0 }
+        Self { layers, len: 0, behind: None }
     }
 
     /// All arrays, also those that only checkpoints hold.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.layers.iter().flat_map(LayerCache::arrays)
+        self.layers.iter().flat_map(LayerCache::arrays).chain(self.behind())
     }
 
     /// The arrays that a pass makes, for evaluation.
     pub(crate) fn current(&self) -> impl Iterator<Item = &Array> {
-        self.layers.iter().flat_map(LayerCache::current)
+        self.layers.iter().flat_map(LayerCache::current).chain(self.behind())
+    }
+
+    fn behind(&self) -> Option<&Array> {
+        self.behind.as_ref().map(|behind| &behind.rows)
     }
 
     /// Forgets all but the first `len` tokens, or a few more where a layer cannot come back to just there. [`Cache::len`] says how

@@ -79,6 +79,8 @@ pub(crate) struct ModelConfig {
     pub(crate) eos: Vec<TokenId>,
     /// How cached keys and values are packed; loading decides.
     pub(crate) kv: Option<KvPacking>,
+    /// The files hold a layer behind the last one, that drafts, and it is wanted; loading decides.
+    pub(crate) mtp: bool,
     /// Keys that were ignored.
     pub(crate) unknown: Vec<String>,
     /// What only models of one kind have.
@@ -195,6 +197,7 @@ impl ModelConfig {
                 .collect(),
             family: Family::parse(&mut reader, &architecture, hidden)?,
             kv: None,
+            mtp: false,
             unknown: reader.unknown(),
             architecture,
         };

@@ -9,6 +9,7 @@ mod gpt_oss;
 pub(crate) mod gqa;
 mod minimax;
 mod mla;
+pub(crate) mod mtp;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::{
     nn::{Builder, Built, Embedding, Floats, Linear, NormedMap, Result},
     ops::slice,
 };
+use mtp::Mtp;
 
 /// A model with its weights.
 pub(crate) trait Model {
@@ -37,6 +39,22 @@ pub(crate) trait Model {
 
     /// Logits of rows of [`Model::hidden`]: `[1, rows, vocabulary]`.
     fn logits(&self, hidden: &Array) -> Result<Array>;
+
+    /// The memory of a layer that drafts, if the model has one.
+    fn draft_layer(&self) -> Option<usize> {
+        None
+    }
+
+    /// Drafts what comes behind `token`, the next that `cache` will see: `next` is given logits `[vocabulary]` and says the token drawn
+    /// from them, as long as it wants more. Needs [`Model::draft_layer`].
+    fn guess(
+        &self,
+        _cache: &mut Cache,
+        _token: u32,
+        _next: &mut dyn FnMut(&[f32]) -> Option<u32>,
+    ) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Bytes of intermediate results that a pass makes for every pair of a token that it computes and one that this sees.
@@ -175,6 +193,8 @@ pub(crate) struct Decoder<B> {
     head: Option<Linear>,
     /// Norm and head as one operation, where the head lies in tiles.
     fused: Option<Arc<NormedMap>>,
+    /// A layer behind the last one, that drafts.
+    mtp: Option<Mtp<B>>,
 }
 
 impl<B: Block> Decoder<B> {
@@ -199,11 +219,22 @@ impl<B: Block> Decoder<B> {
             Some(builder.linear("lm_head", vocabulary, hidden, false)?)
         };
         let eps = config.norm_eps;
-        Decoder { embedding, layers, norm, eps, head, fused: None }.fused()
+        let mtp = config
+            .mtp
+            .then(|| Mtp::build(hidden, eps, count, builder, |builder| layer(count, builder)));
+        let mtp = mtp.transpose()?;
+        Decoder { embedding, layers, norm, eps, head, fused: None, mtp }.fused()
     }
 }
 
 impl<B> Decoder<B> {
+    fn head(&self, normed: &Array) -> Result<Array> {
+        match &self.head {
+            Some(head) => head.forward(normed),
+            None => self.embedding.as_head(normed),
+        }
+    }
+
     /// With norm and head in one, where that can be.
     fn fused(mut self) -> Built<Decoder<B>> {
         let head = match &self.head {
@@ -218,11 +249,13 @@ impl<B> Decoder<B> {
 
 impl<B: Block> Model for Decoder<B> {
     fn cache(&self) -> Cache {
-        Cache::new(self.layers.iter().map(Block::cache).collect())
+        let drafting = self.mtp.iter().map(Mtp::cache);
+        Cache::new(self.layers.iter().map(Block::cache).chain(drafting).collect())
     }
 
     fn hidden(&self, tokens: &Array, sequences: &mut Sequences<'_>) -> Result<Array> {
-        let mut x = self.embedding.look_up(tokens)?;
+        let embedded = self.embedding.look_up(tokens)?;
+        let mut x = embedded.clone();
         let mut carry = B::Carry::default();
         for (index, layer) in self.layers.iter().enumerate() {
             let y = layer.forward(&x, sequences, index, &mut carry)?;
@@ -234,6 +267,9 @@ impl<B: Block> Model for Decoder<B> {
                 "layer {index} made {after:?} of {before:?}"
             );
             x = y;
+        }
+        if let Some(mtp) = &self.mtp {
+            mtp.follow(&embedded, &x, &self.norm, sequences)?;
         }
         sequences.advance();
         Ok(x)
@@ -252,10 +288,21 @@ impl<B: Block> Model for Decoder<B> {
         if let Some(fused) = self.fused.as_ref().filter(|_| !is_worn) {
             return fused.forward(hidden);
         }
-        let x = rms_norm(hidden, Some(&self.norm), self.eps)?;
-        match &self.head {
-            Some(head) => head.forward(&x),
-            None => self.embedding.as_head(&x),
-        }
+        self.head(&rms_norm(hidden, Some(&self.norm), self.eps)?)
+    }
+
+    fn draft_layer(&self) -> Option<usize> {
+        self.mtp.as_ref().map(|_| self.layers.len())
+    }
+
+    fn guess(
+        &self,
+        cache: &mut Cache,
+        token: u32,
+        next: &mut dyn FnMut(&[f32]) -> Option<u32>,
+    ) -> Result<()> {
+        let Some(mtp) = &self.mtp else { return Ok(()) };
+        let embed = |tokens: &Array| self.embedding.look_up(tokens);
+        mtp.guess(cache, token, embed, |normed| self.head(normed), next)
     }
 }

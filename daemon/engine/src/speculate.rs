@@ -5,8 +5,8 @@
 //! the position and the number of rewinds alone, so the text is that of plain decoding as far as a row of logits does not depend on the
 //! other rows of its pass.
 //!
-//! Drafts come from what a constraint forces ([`forced`]), from texts ([`lookup`]) and from a small model ([`model`]); `control` says
-//! which, and how long. `run::drafted` checks them.
+//! Drafts come from what a constraint forces ([`forced`]), from texts ([`lookup`]), and from a small model or a layer of the model itself
+//! that is made for it ([`model`]); `control` says which, and how long. `run::drafted` checks them.
 
 mod control;
 mod costs;
@@ -58,12 +58,12 @@ impl Speculation {
 /// The most tokens that are supposed at once.
 pub(crate) const DRAFT_LEN_MAX: usize = 32;
 /// How many sources there are.
-pub(crate) const SOURCES: usize = 3;
+pub(crate) const SOURCES: usize = 4;
 /// How many classes of depth.
 const DEPTHS: usize = 4;
 
 /// The sources of drafts, as [`Stats::drafted`](crate::Stats::drafted) counts them.
-pub const DRAFT_SOURCES: [&str; SOURCES] = ["forced", "text", "model"];
+pub const DRAFT_SOURCES: [&str; SOURCES] = ["forced", "text", "model", "mtp"];
 
 /// Where a draft comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub(crate) enum Source {
     Text,
     /// A small model would write it.
     Model,
+    /// The model's own layer for that says so.
+    Mtp,
 }
 
 /// What speaks for a draft: its source, and how much.
@@ -85,6 +87,11 @@ pub(crate) struct Guess {
 }
 
 impl Guess {
+    /// It takes computing to know it.
+    fn is_asked_for(self) -> bool {
+        matches!(self.source, Source::Model | Source::Mtp)
+    }
+
     /// As many tokens were the same before it.
     fn of_match(len: usize) -> Guess {
         let depth = match len {
@@ -112,20 +119,20 @@ impl Draft {
     pub(crate) fn keep(&mut self, len: usize) {
         self.tokens.truncate(len);
         if let Some(choice) = &mut self.choice
-            && choice.guess.source != Source::Model
+            && !choice.guess.is_asked_for()
         {
             choice.len = len - self.forced;
         }
     }
 
-    /// The draft model has still to say its part of it.
-    pub(crate) fn asks_model(&self) -> Option<usize> {
+    /// A model has still to say its part of it: which one, and how much.
+    pub(crate) fn asks(&self) -> Option<(Source, usize)> {
         let is_open = self.tokens.len() == self.forced;
-        let choice = self.choice.filter(|choice| choice.guess.source == Source::Model && is_open);
-        choice.map(|choice| choice.len)
+        let choice = self.choice.filter(|choice| choice.guess.is_asked_for() && is_open);
+        choice.map(|choice| (choice.guess.source, choice.len))
     }
 
-    /// What the draft model has said.
+    /// What that model has said.
     pub(crate) fn take_from_model(&mut self, tokens: &[TokenId], vocabulary: usize) {
         let known = tokens.iter().copied().take_while(|&token| (token as usize) < vocabulary);
         self.tokens.extend(known);
@@ -146,8 +153,8 @@ pub(crate) struct Reach {
     pub(crate) pending: usize,
     /// No other sequence shares the pass. Others' rows are a surer gain than supposed ones.
     pub(crate) is_alone: bool,
-    /// There is a draft model.
-    pub(crate) has_model: bool,
+    /// There is a draft model, or the model itself drafts.
+    pub(crate) model: Option<Source>,
 }
 
 /// What a job speculates with.
@@ -212,11 +219,14 @@ impl Speculator {
         }
         let found = self.lookup.find(tape, &draft.tokens);
         let text = found.map(|found| Offer { guess: Guess::of_match(found.depth()), len });
-        let model = Offer {
-            guess: Guess { source: Source::Model, depth: 0 },
+        // The model itself goes on from what it made of the last token: nothing may lie between.
+        let is_next =
+            |source: &Source| *source == Source::Model || certain == 0 && reach.pending == 1;
+        let model = reach.model.filter(|_| reach.is_alone).filter(is_next);
+        let model = model.map(|source| Offer {
+            guess: Guess { source, depth: 0 },
             len: len.min(model::MODEL_DRAFT_LEN_MAX),
-        };
-        let model = (reach.has_model && reach.is_alone).then_some(model);
+        });
         let offers: Vec<Offer> = text.into_iter().chain(model).collect();
         let choice = if is_always {
             offers.first().map(|offer| Choice { guess: offer.guess, len: offer.len })

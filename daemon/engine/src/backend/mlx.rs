@@ -81,9 +81,14 @@ pub(crate) fn load(
     options: LoadOptions,
     watch: LoadWatch,
 ) -> Result<Loaded, LoadError> {
-    let directory = Directory::read(dir, options)?;
+    // Where a small model drafts, no layer of the big one has to, nor one of its own.
+    let read = match drafter {
+        Some(_) => LoadOptions { speculation: Speculation::Off, ..options },
+        None => options,
+    };
+    let directory = Directory::read(dir, read)?;
     // First, so that the plan of the big one knows what is left.
-    let small = drafter.map(|drafter| Directory::read(drafter, options)?.admit(options));
+    let small = drafter.map(|drafter| Directory::read(drafter, read)?.admit(options));
     let small = small.transpose()?;
     let admitted = directory.admit(options)?;
     let tokenizer = Tokenizer::load(dir, &admitted.directory.config.eos)?;
@@ -137,8 +142,9 @@ pub(crate) fn survey(dir: &Path, options: LoadOptions) -> Result<Survey, LoadErr
 impl Directory {
     /// Reads the configuration and the headers, and checks every tensor that the model needs.
     fn read(dir: &Path, options: LoadOptions) -> Result<Directory, LoadError> {
-        let config = ModelConfig::load(dir)?.with_kv_bits(options.kv_bits)?;
+        let mut config = ModelConfig::load(dir)?.with_kv_bits(options.kv_bits)?;
         let shards = Shards::open(dir, &config.architecture)?;
+        config.mtp = drafts_itself(&config, &shards, options);
         let mut builder = Builder::check(&shards, &config.quantization);
         let pair_bytes = models::build(&config, &mut builder)?.pair_bytes();
         let (cost, places) = (*builder.cost(), builder.places());
@@ -236,6 +242,21 @@ fn rows_are_alike(config: &ModelConfig, floats: Floats) -> bool {
         _ => false,
     };
     is_alike || !is_cpu()
+}
+
+/// Whether a layer that drafts is to be loaded: the files have it, and somebody may ask for drafts. Whether the steps stay what they
+/// are is known only when room is found, so it may be loaded in vain where an arithmetic other than the usual one is asked for.
+fn drafts_itself(config: &ModelConfig, shards: &Shards, options: LoadOptions) -> bool {
+    let Family::Gqa(gqa) = &config.family else { return false };
+    let count = gqa.layers.len();
+    let is_wanted = match options.speculation {
+        Speculation::Off => false,
+        Speculation::Auto => config.kv.is_none() || !is_cpu(),
+        Speculation::On | Speculation::Always => true,
+    };
+    is_wanted
+        && gqa.windows.iter().all(Option::is_none)
+        && shards.get(&format!("model.layers.{count}.eh_proj.weight")).is_some()
 }
 
 /// Has the system keep weights in memory, where that has to be asked for: MLX refuses more than the system recommends, and nothing is

@@ -3,7 +3,7 @@
 use super::{Family, FeedForward, KvPacking, Mixer, ModelConfig, Shared};
 use crate::{
     cache::{compressed_bytes_max, recurrent_bytes_max, ring},
-    models::gdn::BLOCK_LEN,
+    models::{gdn::BLOCK_LEN, mtp},
 };
 
 /// Counted in numbers, whose width depends on the arithmetic; only what is packed has bytes of its own.
@@ -75,10 +75,12 @@ impl ModelConfig {
                 let windows = gqa.windows.iter().flatten();
                 let ring = |&window: &usize| ((2 * heads * dim) as u64, ring::rows_max(window));
                 let full = gqa.windows.iter().filter(|window| window.is_none()).count();
+                let full = full + usize::from(self.mtp);
                 let inner = gqa.layers.iter().map(|layer| of_feed_forward(hidden, layer)).max();
                 let attention = 2 * (gqa.heads + 2 * gqa.kv_heads) * dim;
                 Footprint {
                     windows: windows.map(ring).collect(),
+                    state: if self.mtp { mtp::bytes_max(hidden) } else { 0 },
                     scores: 2 * gqa.heads as u64,
                     wide: stream + inner.unwrap_or(0).max(attention as u64),
                     ..of_keys(self.kv, full, heads, dim)

@@ -82,6 +82,8 @@ impl Layer {
         builder: &mut Builder<'_>,
     ) -> Built<Layer> {
         let at = |name: &str| format!("model.layers.{index}.{name}");
+        // The layer that drafts is like the last one.
+        let place = index.min(gqa.layers.len() - 1);
         let (width, kv_width) = (gqa.heads * gqa.head_dim, gqa.kv_heads * gqa.head_dim);
         let [query, key, value] = ["q", "k", "v"].map(|name| at(&format!("self_attn.{name}_proj")));
         let map = |path, out| Map { path, out, inner: hidden, bias: gqa.qkv_bias };
@@ -105,7 +107,7 @@ impl Layer {
         let sinks = gqa.sinks.then(|| builder.vector(&at("self_attn.sinks"), gqa.heads));
         let sinks = sinks.transpose()?;
         let output_norm = builder.vector(&at("post_attention_layernorm.weight"), hidden)?;
-        let feed_forward = match (&gqa.layers[index], gqa.mixtures) {
+        let feed_forward = match (&gqa.layers[place], gqa.mixtures) {
             (config::FeedForward::Experts(experts), Mixtures::GptOss { limit, slope }) => {
                 let activation = Activation::ClampedGlu { limit, slope };
                 gpt_oss::mixture(&at("mlp"), hidden, experts, activation, builder)?
@@ -122,7 +124,7 @@ impl Layer {
             output,
             key_norms,
             sinks,
-            window: gqa.windows[index],
+            window: gqa.windows[place],
             second: builder.second(output_norm, shape.eps, feed_forward)?,
             fused: None,
         };

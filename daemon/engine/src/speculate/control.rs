@@ -243,7 +243,7 @@ impl Control {
 /// What it costs to make a draft.
 fn drafting(offer: &Offer, len: usize, experience: &Experience) -> f64 {
     match offer.guess.source {
-        Source::Model => len as f64 * experience.draft_token,
+        Source::Model | Source::Mtp => len as f64 * experience.draft_token,
         Source::Text | Source::Forced => 0.0,
     }
 }

@@ -19,7 +19,7 @@ const RECORD_LEN_MAX: f64 = 24.0;
 
 /// The expectation before the first draft, by depth: how likely the next token of a draft is right.
 const FIRST_YIELDS: [f64; DEPTHS] = [0.3, 0.55, 0.75, 0.9];
-/// The same of a draft model.
+/// The same of a draft model, and of a layer that drafts.
 const FIRST_YIELD_MODEL: f64 = 0.6;
 /// The weight of that, in tokens.
 const FIRST_WEIGHT: f64 = 2.0;
@@ -57,7 +57,7 @@ impl Yield {
 pub(crate) struct Experience {
     /// The cost of a pass by its rows (index 0: one row), in passes of one row; `None`: not measured.
     rows: [Option<f64>; ROWS_MAX],
-    /// The cost of a token of the draft model, in passes of one row.
+    /// The cost of a token of the draft model or of the layer that drafts, in passes of one row: an engine uses one of them.
     pub(crate) draft_token: f64,
     pub(crate) yields: [[Yield; DEPTHS]; SOURCES],
     /// Passes of one row that jobs may lose before they have gained any.
@@ -76,6 +76,7 @@ impl Default for Experience {
             yields: [
                 [first(1.0); DEPTHS],
                 FIRST_YIELDS.map(first),
+                [first(FIRST_YIELD_MODEL); DEPTHS],
                 [first(FIRST_YIELD_MODEL); DEPTHS],
             ],
             spare: 1.0,

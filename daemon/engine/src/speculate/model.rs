@@ -108,3 +108,23 @@ impl<B: Backend> Drafter<B> {
         Ok(logits.into_iter().next().unwrap_or_default())
     }
 }
+
+/// What `backend` itself supposes to come behind the last of `tokens`, which is the first that `state` has not seen: `len` tokens, or
+/// none where it has nothing to go by.
+pub(crate) fn guess<B: Backend>(
+    backend: &mut B,
+    (state, soul): (&mut B::State, Option<SoulId>),
+    last: TokenId,
+    len: usize,
+    draws: Draws<'_>,
+) -> Result<Said, EngineError> {
+    let started = Instant::now();
+    let (mut tokens, mut sampler) = (Vec::new(), Sampler::default());
+    backend.guess(soul, state, last, &mut |logits| {
+        let position = draws.position + tokens.len();
+        let drawn = sampler.draw(logits, draws.sampling, position, draws.retry)?;
+        tokens.push(drawn);
+        (tokens.len() < len).then_some(drawn)
+    })?;
+    Ok(Said { tokens, took: started.elapsed() })
+}

@@ -9,7 +9,10 @@ use crate::{
     job::{EngineError, SoulId},
     line::Shared,
     run::{Decode, Plan, Run, Turn, Work},
-    speculate::{Experience, Outcome, Reach, model::Said},
+    speculate::{
+        Experience, Outcome, Reach, Source,
+        model::{Said, guess},
+    },
     stats::Stats,
     thread::Facts,
 };
@@ -100,18 +103,30 @@ impl<B: Backend> Runner<B> {
         let mut drafting = Duration::ZERO;
         let mut plans = Vec::with_capacity(batch.len());
         for &index in batch {
-            let Run { work: Work::Decode(decode), fed, room, follower, .. } = &mut self.runs[index]
+            let run = &mut self.runs[index];
+            let Run { work: Work::Decode(decode), fed, room, follower, state, soul, .. } = run
             else {
                 continue;
             };
             let rows_max = self.backend.chunk_len_max(*fed);
-            let (is_alone, has_model) = (batch.len() == 1, self.drafter.is_some());
-            let reach = |len, pending| Reach { len, pending, is_alone, has_model };
+            let guesses = self.backend.has_guesses().then_some(Source::Mtp);
+            let model = self.drafter.as_ref().map(|_| Source::Model).or(guesses);
+            let is_alone = batch.len() == 1;
+            let reach = |len, pending| Reach { len, pending, is_alone, model };
             let (facts, experience) = (&self.facts, &self.experience);
             let mut plan = decode.plan(*fed, rows_max, *room, reach, facts, experience);
-            if let (Some(len), Some(drafter)) = (plan.draft.asks_model(), &mut self.drafter) {
+            if let Some((source, len)) = plan.draft.asks() {
                 let (tokens, draws) = decode.draws(&plan.draft);
-                let said = drafter.draft(follower, tokens, len, draws).unwrap_or_else(|error| {
+                let said = match (source, &mut self.drafter, state, tokens.last()) {
+                    (Source::Model, Some(drafter), ..) => {
+                        drafter.draft(follower, tokens, len, draws)
+                    }
+                    (Source::Mtp, _, Some(state), Some(&last)) => {
+                        guess(&mut self.backend, (state, *soul), last, len, draws)
+                    }
+                    _ => Ok(Said::default()),
+                };
+                let said = said.unwrap_or_else(|error| {
                     tracing::warn!("the draft model says nothing: {error}");
                     Said::default()
                 });

@@ -183,6 +183,24 @@ impl Backend for Mlx {
         logits.map_err(failed)
     }
 
+    fn has_guesses(&self) -> bool {
+        self.model.draft_layer().is_some()
+    }
+
+    fn guess(
+        &mut self,
+        soul: Option<SoulId>,
+        state: &mut Cache,
+        token: TokenId,
+        next: &mut dyn FnMut(&[f32]) -> Option<TokenId>,
+    ) -> Result<(), EngineError> {
+        if !self.souls.wear(soul) {
+            return Err(EngineError::Refused("its soul is not mounted any more".to_owned()));
+        }
+        let guessed = with_stream(&self.stream, || self.model.guess(state, token, next));
+        guessed.map_err(failed)
+    }
+
     fn chunk_len_max(&self, seen: usize) -> usize {
         self.chunk.len_max(seen as u64) as usize
     }
@@ -236,6 +254,12 @@ impl Backend for Mlx {
     fn restore(&mut self, len: usize, tensors: Vec<(String, Array)>) -> Result<Cache, EngineError> {
         let mut tensors: HashMap<String, Array> = tensors.into_iter().collect();
         let mut cache = self.model.cache();
+        let drafts = self.model.draft_layer().map(|layer| format!("{layer}."));
+        if let Some(drafts) = drafts.filter(|_| len > 0)
+            && !tensors.keys().any(|name| name.starts_with(&drafts))
+        {
+            return Err(EngineError::Backend("it lacks the layer that drafts".to_owned()));
+        }
         cache.load(len as i32, |name| tensors.remove(name));
         if !tensors.is_empty() {
             return Err(EngineError::Backend("the parts are of another kind of cache".to_owned()));

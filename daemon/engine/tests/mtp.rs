@@ -1,0 +1,134 @@
+//! A model that drafts with a layer of its own writes what it writes without, and drafts that are right are taken.
+
+#![cfg(feature = "mlx")]
+
+#[path = "support/checkpoint.rs"]
+mod checkpoint;
+#[path = "support/damage.rs"]
+mod damage;
+
+use std::path::Path;
+
+use checkpoint::read_safetensors;
+use damage::{edit_tensors, scratch};
+use engine::{
+    Class, DRAFT_SOURCES, Engine, Fork, Job, Limits, LoadOptions, Sampling, Sequence, Speculation,
+    Step, TokenId,
+};
+use serde_json::json;
+
+const NAME: &str = "glm4_moe-q4-mtp";
+/// The index of the layer that drafts.
+const LAYER: &str = "model.layers.3.";
+const TOKENS: u32 = 40;
+
+/// Has every layer add nothing to the residual stream, so that the next token depends on the last one alone; the layer that drafts hands
+/// the embedding through, and so says the same.
+fn simplify(path: &Path) {
+    let (_, tensors) = read_safetensors(path);
+    let norm = tensors["model.norm.weight"].clone();
+    let hidden = norm.len() / size_of::<f32>();
+    edit_tensors(path, |name, entry, bytes| {
+        let joint = format!("{LAYER}eh_proj.");
+        if name == format!("{joint}weight") {
+            let one =
+                |index: usize| f32::from(u8::from(index % (2 * hidden) == index / (2 * hidden)));
+            *bytes = (0..2 * hidden * hidden).flat_map(|index| one(index).to_le_bytes()).collect();
+            (entry["dtype"], entry["shape"]) = (json!("F32"), json!([hidden, 2 * hidden]));
+        } else if name.starts_with(&joint) {
+            return false;
+        } else if name == format!("{LAYER}enorm.weight") {
+            *bytes = 1.0f32.to_le_bytes().repeat(hidden);
+        } else if name == format!("{LAYER}shared_head.norm.weight") {
+            bytes.clone_from(&norm);
+        } else if (name.contains("o_proj") || name.contains("down_proj"))
+            && !name.ends_with(".weight")
+        {
+            bytes.fill(0);
+        }
+        true
+    });
+}
+
+fn job(prompt: &[TokenId], temperature: f32, speculation: Speculation) -> Job {
+    Job {
+        prompt: prompt.to_vec(),
+        constraint: None,
+        sampling: Sampling { temperature, seed: 3, top_len: 4, ..Sampling::GREEDY },
+        limits: Limits { tokens_max: TOKENS, stop: Vec::new(), ahead_max: 24 },
+        class: Class::Typing,
+        soul: None,
+        lookup: Vec::new(),
+        speculation,
+    }
+}
+
+async fn take(sequence: &mut Sequence, count: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    while steps.len() < count
+        && let Some(step) = sequence.next().await.unwrap()
+    {
+        steps.push(step);
+    }
+    steps
+}
+
+/// The steps of a job that is rewound and forked on its way.
+async fn walk(engine: &Engine, job: Job) -> Vec<Vec<Step>> {
+    let mut told = Vec::new();
+    let mut sequence = engine.submit(job).unwrap();
+    told.push(take(&mut sequence, 17).await);
+    sequence.rewind(sequence.mark_at(told[0].len().min(5)));
+    told.push(take(&mut sequence, 9).await);
+    let mut fork = sequence.fork(vec![Fork { seed: 3, constraint: None }]).unwrap().remove(0);
+    told.push(take(&mut fork, 12).await);
+    drop(fork);
+    told.push(take(&mut sequence, TOKENS as usize).await);
+    told
+}
+
+/// Walks plainly and with drafts; hands back how many tokens the layer drafted, and how many of them were right.
+async fn check(engine: &Engine, prompt: &[TokenId], temperature: f32) -> (u64, u64) {
+    let expected = walk(engine, job(prompt, temperature, Speculation::Off)).await;
+    let before = engine.stats();
+    let told = walk(engine, job(prompt, temperature, Speculation::Always)).await;
+    let after = engine.stats();
+    assert!(told == expected, "at {temperature}");
+    let source = DRAFT_SOURCES.iter().position(|&name| name == "mtp").unwrap();
+    let gained = |after: &[u64], before: &[u64]| after[source] - before[source];
+    (gained(&after.drafted, &before.drafted), gained(&after.accepted, &before.accepted))
+}
+
+#[tokio::test]
+async fn drafts_change_nothing_and_those_that_are_right_are_taken() {
+    let (checkpoint, dir) = scratch(NAME);
+    let random = Engine::load(dir.path(), LoadOptions::AUTO).unwrap();
+    let simple = {
+        let (_, dir) = scratch(NAME);
+        simplify(&dir.path().join("model.safetensors"));
+        Engine::load(dir.path(), LoadOptions::AUTO).unwrap()
+    };
+    for temperature in [0.0, 1.0] {
+        let (drafted, right) = check(&random, &checkpoint.prompt, temperature).await;
+        assert!(drafted >= 20 && right < drafted / 2, "{temperature}: {right} of {drafted}");
+    }
+    let (drafted, right) = check(&simple, &checkpoint.prompt, 1.0).await;
+    assert!(drafted >= 20, "{drafted}");
+    // What is drafted beyond the end of a job, or of what its caller has room for, is right in vain.
+    assert!(right * 10 >= drafted * 8, "{right} of {drafted}");
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_to_speculate_does_not_load_the_layer() {
+    let (checkpoint, dir) = scratch(NAME);
+    let with = Engine::load(dir.path(), LoadOptions::AUTO).unwrap();
+    let off = LoadOptions { speculation: Speculation::Off, ..LoadOptions::AUTO };
+    let without = Engine::load(dir.path(), off).unwrap();
+    let (more, less) = (with.info(), without.info());
+    assert!(more.parameters > less.parameters && more.bytes_resident > less.bytes_resident);
+    assert_eq!(more.parameters_active, less.parameters_active);
+    assert!(more.bytes_per_token > less.bytes_per_token);
+    let mut sequence = without.submit(job(&checkpoint.prompt, 0.0, Speculation::Always)).unwrap();
+    take(&mut sequence, 20).await;
+    assert_eq!(without.stats().drafted, [0; DRAFT_SOURCES.len()]);
+}
