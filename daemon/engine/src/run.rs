@@ -211,7 +211,7 @@ impl Decode {
         job: Job,
         facts: &Facts,
         texts: &mut Texts,
-        experience: &mut Experience,
+        experience: &Experience,
     ) -> Self {
         let Job { prompt, constraint, sampling, limits, class, lookup, .. } = job;
         let prompt: Arc<[TokenId]> = prompt.into();
@@ -242,13 +242,7 @@ impl Decode {
     }
 
     /// Another line from the first `len` tokens of the tape on.
-    pub(crate) fn fork(
-        &self,
-        id: u64,
-        len: usize,
-        fork: Fork,
-        experience: &mut Experience,
-    ) -> Self {
+    pub(crate) fn fork(&self, id: u64, len: usize, fork: Fork) -> Self {
         let len = len.min(self.tape.len());
         let mut watch = self.watch.clone();
         if let Some(watch) = &mut watch {
@@ -259,7 +253,7 @@ impl Decode {
             prompt: self.prompt.clone(),
             tape: self.tape[..len].to_vec(),
             watch,
-            speculator: self.speculator.as_ref().map(|own| own.fork(experience)),
+            speculator: self.speculator.as_ref().map(|own| own.fork()),
             constraint: fork.constraint,
             sampling: Sampling { seed: fork.seed, ..self.sampling.clone() },
             sampler: Sampler::default(),

@@ -171,7 +171,7 @@ impl Speculator {
         prompt: &Arc<[TokenId]>,
         lists: Vec<Arc<[TokenId]>>,
         texts: &mut Texts,
-        experience: &mut Experience,
+        experience: &Experience,
     ) -> Option<Box<Speculator>> {
         let speculator = || Speculator {
             mode,
@@ -182,8 +182,8 @@ impl Speculator {
     }
 
     /// For another line of the same prompt.
-    pub(crate) fn fork(&self, experience: &mut Experience) -> Box<Speculator> {
-        let (lookup, control) = (self.lookup.fork(), self.control.fork(experience));
+    pub(crate) fn fork(&self) -> Box<Speculator> {
+        let (lookup, control) = (self.lookup.fork(), self.control.fork());
         Box::new(Speculator { mode: self.mode, lookup, control })
     }
 

@@ -259,7 +259,7 @@ impl<B: Backend> Runner<B> {
                 Request::Job { id, at, job } => {
                     let (class, soul) = (job.class, job.soul);
                     let decode =
-                        Decode::new(id, job, &self.facts, &mut self.texts, &mut self.experience);
+                        Decode::new(id, job, &self.facts, &mut self.texts, &self.experience);
                     self.arrive(class, at, soul, Work::Decode(Box::new(decode)));
                 }
                 Request::Ask { class, at, ask, ticket } => {
@@ -322,7 +322,7 @@ impl<B: Backend> Runner<B> {
                 }
                 continue;
             };
-            let decode = decode.fork(id, len, fork, &mut self.experience);
+            let decode = decode.fork(id, len, fork);
             if let Some(mailbox) = board.mailboxes.get_mut(&id) {
                 // The guard cut the tape after the caller had asked.
                 let tape_len = decode.len() - decode.read_len() - 1;

@@ -191,7 +191,7 @@ impl Runner {
                         mailbox.fail(EngineError::Backend(reason));
                         continue;
                     };
-                    let decode = origin.decode.fork(id, len, fork, &mut Experience::default());
+                    let decode = origin.decode.fork(id, len, fork);
                     if decode.tape_len() < len {
                         mailbox.cut(decode.tape_len());
                     }
@@ -231,7 +231,7 @@ impl Runner {
             job,
             &self.facts,
             &mut Texts::default(), // Nothing is supposed: the server does that.
-            &mut Experience::default(),
+            &Experience::default(),
         );
         self.runs.push(Run::new(decode, class, self.arrivals));
         self.arrivals += 1;

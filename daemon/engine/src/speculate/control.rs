@@ -6,7 +6,7 @@
 //!
 //! Expectations can be wrong, so every job has an account: what speculation has gained (or lost) so far, and [`ALLOWANCE`] for every
 //! token. A pass is made only if the account can bear that all of its draft is wrong. So whatever the text is and whatever it
-//! costs, a job loses no more than the allowance and what it was given at first. Sources that do not pay are tried again from
+//! costs, a job loses no more than the allowance and what it took from the engine's spare. Sources that do not pay are tried again from
 //! time to time, ever more rarely while they fail.
 
 use super::{
@@ -22,8 +22,10 @@ const WORTH_MIN: f64 = 0.02;
 const ALLOWANCE: f64 = 0.01;
 /// What goes to the engine's spare for every token, for jobs to come.
 const SAVED: f64 = 0.005;
-/// What a job is given at first, as far as the spare has it.
-const FIRST_MAX: f64 = 0.75;
+/// What a job may take from the spare beyond what it has, as far as the spare has it.
+const CREDIT_MAX: f64 = 0.75;
+/// The share of a gain that fills the spare up, so that jobs too short to earn anything themselves have something to try with.
+const SHARED: f64 = 0.25;
 /// What a job keeps of its gains to lose again.
 const BALANCE_MAX: f64 = 24.0;
 /// What all jobs together leave for others.
@@ -91,6 +93,8 @@ pub(crate) struct Control {
     /// Passes of several rows since then.
     since_plain: u32,
     balance: f64,
+    /// What it may still take from the spare.
+    credit: f64,
     yields: [[Yield; DEPTHS]; SOURCES],
     probes: [[Probe; DEPTHS]; SOURCES],
     /// The cache cannot be cut to every length, so that what was right of a draft that was not right as a whole is fed again.
@@ -98,14 +102,13 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new(experience: &mut Experience) -> Control {
-        let balance = experience.spare.clamp(0.0, FIRST_MAX);
-        experience.spare -= balance;
+    pub(crate) fn new(experience: &Experience) -> Control {
         Control {
             plain: 0.0,
             plain_count: 0,
             since_plain: 0,
-            balance,
+            balance: 0.0,
+            credit: CREDIT_MAX,
             yields: experience.yields.map(|depths| depths.map(Yield::as_prior)),
             probes: [[Probe { wait: PROBE_PATIENCE, passed: 0 }; DEPTHS]; SOURCES],
             refeeds: false,
@@ -113,9 +116,8 @@ impl Control {
     }
 
     /// For another line of the same job.
-    pub(crate) fn fork(&self, experience: &mut Experience) -> Control {
-        let balance = Control::new(experience).balance;
-        Control { balance, ..self.clone() }
+    pub(crate) fn fork(&self) -> Control {
+        Control { balance: 0.0, credit: CREDIT_MAX, ..self.clone() }
     }
 
     /// What to draft in a pass that feeds `pending` rows anyway.
@@ -129,9 +131,10 @@ impl Control {
             return None;
         }
         let without = experience.cost(pending);
+        let funds = self.balance + self.credit.min(experience.spare).max(0.0);
         let affords = |offer: &Offer, len: usize, times: f64| {
             let risk = experience.cost(pending + len) - without + drafting(offer, len, experience);
-            self.balance >= risk * times
+            funds >= risk * times
         };
         let mut best: Option<(f64, Choice)> = None;
         for offer in offers {
@@ -203,13 +206,17 @@ impl Control {
         let drafted = draft.map_or(0, |(choice, _)| choice.len);
         let again = rows.saturating_sub(drafted + forced + 1);
         self.balance -= experience.cost(1 + again) - 1.0;
-        let Some((choice, kept)) = draft else { return };
+        let Some((choice, kept)) = draft else { return self.borrow(experience) };
         // What is fed anyway is not the draft's fault.
         let without = experience.cost(rows.saturating_sub(choice.len));
         let gain = kept as f64 - (cost - without);
         // A pass that was held up says nothing about its draft: at most what it was expected to lose, and the half of it.
         let risk = experience.cost(rows) - without;
-        self.balance += gain.max(-1.5 * risk - 0.1);
+        let gain = gain.max(-1.5 * risk - 0.1);
+        let shared = (SHARED * gain).clamp(0.0, (SPARE_MAX - experience.spare).max(0.0));
+        experience.spare += shared;
+        self.balance += gain - shared;
+        self.borrow(experience);
         if self.balance > BALANCE_MAX {
             experience.spare = (experience.spare + self.balance - BALANCE_MAX).min(SPARE_MAX);
             self.balance = BALANCE_MAX;
@@ -220,6 +227,14 @@ impl Control {
         let probe = &mut self.probes[source as usize][depth];
         let wait = if kept > 0 { PROBE_PATIENCE } else { probe.wait * 2 };
         *probe = Probe { wait: wait.min(PROBE_PATIENCE_MAX), passed: 0 };
+    }
+
+    /// Pays from the spare what it has lost beyond what it had.
+    fn borrow(&mut self, experience: &mut Experience) {
+        let taken = (-self.balance).min(self.credit).min(experience.spare).max(0.0);
+        self.balance += taken;
+        self.credit -= taken;
+        experience.spare -= taken;
     }
 
     fn learn_plain(&mut self, seconds: f64) {

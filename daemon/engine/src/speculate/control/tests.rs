@@ -61,13 +61,25 @@ fn copies_are_drafted_far_ahead() {
     }
 }
 
+/// They are over before they have earned what a first draft risks; what others have gained pays for it.
+#[test]
+fn short_copies_are_drafted_as_well() {
+    for row in [0.2, 0.5] {
+        let cost = |rows: usize| 1.0 + row * (rows - 1) as f64;
+        let text = |at: usize| (at, 15 - at);
+        let world = World { cost: &cost, text: &text, plain: 2e-3, noise: 0.1, refeeds: false };
+        let gain = gain(&world, 100, 16, &mut Experience::default());
+        assert!(gain > 1.2, "{gain} where a row costs {row}");
+    }
+}
+
 #[test]
 fn what_never_pays_is_left() {
     let cost = |rows: usize| 1.0 + 0.9 * (rows - 1) as f64;
     let text = |_| (20, 0);
     let world = World { cost: &cost, text: &text, plain: 2e-3, noise: 0.0, refeeds: false };
     let mut experience = Experience::default();
-    let mut control = Control::new(&mut experience);
+    let mut control = Control::new(&experience);
     let mut drafted = Vec::new();
     for token in 0..20_000 {
         let offer = Offer { guess: Guess::of_match(20), len: 32 };
