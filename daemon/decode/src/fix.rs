@@ -318,6 +318,8 @@ impl<'a> Search<'a> {
             seed: request.seed.wrapping_add(u64::from(round)),
             tokens_max: TOKENS_EACH * replaced.len() as u32 + TOKENS_MORE,
             not_first: Vec::new(),
+            // Most of it is written again.
+            lookup: vec![replaced.into()],
         };
         let writer = Writer::start(engine, prompt, manner)
             .map_err(|error| FixError::Engine(error.to_string()))?;

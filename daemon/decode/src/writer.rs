@@ -46,6 +46,8 @@ pub(crate) struct Manner {
     pub(crate) tokens_max: u32,
     /// Tokens that may not come first.
     pub(crate) not_first: Vec<TokenId>,
+    /// What it may repeat, beside the prompt.
+    pub(crate) lookup: Vec<Arc<[TokenId]>>,
 }
 
 /// One sequence of the engine, and what it has said.
@@ -111,7 +113,7 @@ impl<'e> Writer<'e> {
             },
             class: manner.class,
             soul: None,
-            lookup: Vec::new(),
+            lookup: manner.lookup,
             speculation: Speculation::Auto,
         })?;
         Ok(Writer {

@@ -302,6 +302,19 @@ pub struct ModelStatus {
     /// What that server does otherwise than an engine of this machine, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub downgrades: Vec<String>,
+    /// What came of tokens that were supposed, by where they came from: `forced`, `text`, `model`, `mtp`; a source that had none is left out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub drafts: BTreeMap<String, DraftStatus>,
+}
+
+/// Tokens that were computed on the supposition that they would be drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DraftStatus {
+    /// How many, since the model was loaded.
+    pub drafted: u64,
+    /// How many of them were drawn.
+    pub accepted: u64,
 }
 
 /// Asks what the editors' language servers say of open documents, as they stand in the editors now.

@@ -1,7 +1,10 @@
 //! What the features know about themselves, for `demolish status`.
 
+use std::collections::BTreeMap;
+
+use engine::{DRAFT_SOURCES, Stats};
 use serde_json::{Value as Json, json};
-use wire::ext::{ModelStatus, SpeculationStatus, TwinStatus};
+use wire::ext::{DraftStatus, ModelStatus, SpeculationStatus, TwinStatus};
 
 use super::{Shared, answer};
 use crate::logging;
@@ -32,6 +35,7 @@ pub fn model(model: &Model) -> ModelStatus {
                 error: None,
                 bytes_resident: info.bytes_resident,
                 leaves_in_s: model.leaves_in().map(|left| left.as_secs_f64().round()),
+                drafts: drafts(&ready.engine.stats()),
                 ..ModelStatus::default()
             }
         }
@@ -41,6 +45,17 @@ pub fn model(model: &Model) -> ModelStatus {
             ..ModelStatus::default()
         },
     }
+}
+
+/// What came of the drafts of each source that had any.
+fn drafts(stats: &Stats) -> BTreeMap<String, DraftStatus> {
+    let counts = stats.drafted.into_iter().zip(stats.accepted);
+    let sources = DRAFT_SOURCES.iter().zip(counts).filter(|(_, (drafted, _))| *drafted > 0);
+    sources
+        .map(|(source, (drafted, accepted))| {
+            ((*source).to_owned(), DraftStatus { drafted, accepted })
+        })
+        .collect()
 }
 
 /// The twins that run.
@@ -88,4 +103,21 @@ pub fn of(shared: &Shared) -> Json {
         "speculation": speculation(shared),
         "log": logging::daemon_log(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_that_drafted_nothing_are_left_out() {
+        let mut stats = Stats::default();
+        let place = |name| DRAFT_SOURCES.iter().position(|source| *source == name).unwrap();
+        (stats.drafted[place("text")], stats.accepted[place("text")]) = (12, 9);
+        stats.drafted[place("model")] = 3;
+        let told = serde_json::to_value(drafts(&stats)).unwrap();
+        let text = json!({ "drafted": 12, "accepted": 9 });
+        let model = json!({ "drafted": 3, "accepted": 0 });
+        assert_eq!(told, json!({ "text": text, "model": model }));
+    }
 }
