@@ -43,6 +43,16 @@ impl Bare {
 
     /// Feeds `tokens` in one pass, or in as few as the model allows: the logits after each of them, `[tokens × vocabulary]`.
     pub fn feed(&mut self, tokens: &[TokenId]) -> Result<Vec<f32>, EngineError> {
+        self.feed_for(tokens, Rows::All)
+    }
+
+    /// Feeds `tokens` likewise: the logits after the last of them alone, `[vocabulary]`.
+    pub fn read(&mut self, tokens: &[TokenId]) -> Result<Vec<f32>, EngineError> {
+        let mut rows = self.feed_for(tokens, Rows::Last)?;
+        Ok(rows.split_off(rows.len().saturating_sub(self.vocabulary)))
+    }
+
+    fn feed_for(&mut self, tokens: &[TokenId], wanted: Rows) -> Result<Vec<f32>, EngineError> {
         if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.vocabulary) {
             let refusal = format!("there is no token {token}, only {}", self.vocabulary);
             return Err(EngineError::Refused(refusal));
@@ -51,7 +61,7 @@ impl Bare {
         let mut rest = tokens;
         while !rest.is_empty() {
             let len = rest.len().min(self.backend.chunk_len_max(self.tokens.len()));
-            rows.extend(self.pass(&rest[..len], Rows::All)?);
+            rows.extend(self.pass(&rest[..len], wanted)?);
             self.tokens.extend(&rest[..len]);
             rest = &rest[len..];
         }

@@ -10,6 +10,7 @@ mod gguf;
 mod work;
 mod peers;
 mod ours;
+mod passes;
 mod measure;
 mod rows;
 mod roofline;

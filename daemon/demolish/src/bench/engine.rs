@@ -5,6 +5,7 @@ mod collapse;
 mod conversation;
 mod keystroke;
 mod overhead;
+mod prompts;
 pub(crate) mod quick;
 mod small;
 mod speculation;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::{Class, Constraint, Engine, Job, Limits, LoadOptions, Sampling, Speculation, TokenId};
+use prompts::Prompts;
 
 use super::report::{Report, Row, Samples};
 use crate::config::read::{self, Layers};
@@ -43,10 +45,11 @@ pub(crate) async fn run() -> Result<Report, String> {
     let engine = load(&Layers::of_process(None))?;
     let loaded = started.elapsed();
     let mut rows = vec![Row::new("load", loaded.as_secs_f64() * 1e3, "ms")];
+    let mut prompts = Prompts::of(&engine);
     for len in PROMPTS {
         let (mut read, mut write) = (Samples::default(), Samples::default());
         for round in 0..=ROUNDS {
-            let (prefill, decode) = once(&engine, *len, round).await?;
+            let (prefill, decode) = once(&engine, prompts.text(*len)).await?;
             // The first round is not counted: buffers are made in it.
             if round > 0 {
                 read.push(prefill);
@@ -89,12 +92,6 @@ fn load_speculating(layers: &Layers) -> Result<Engine, String> {
     let dir = model::find(&settings)?;
     let options = LoadOptions { speculation: Speculation::On, ..model::options(&settings) };
     model::load(&dir, options)
-}
-
-/// A prompt of `len` tokens. Rounds differ from the first token on, so that no cache of beginnings helps.
-fn prompt(engine: &Engine, len: usize, round: usize) -> Vec<TokenId> {
-    let tokens = engine.tokenizer().encode(TEXT);
-    tokens.iter().cycle().skip(round * 7 + 1).take(len).copied().collect()
 }
 
 fn job(
@@ -140,9 +137,9 @@ fn endless(engine: &Engine) -> (Option<Box<dyn Constraint>>, Arc<AtomicUsize>) {
 
 /// Tokens per second of reading and of writing.
 #[allow(clippy::cast_precision_loss, reason = "some hundreds")]
-async fn once(engine: &Engine, len: usize, round: usize) -> Result<(f64, f64), String> {
-    let (constraint, _) = endless(engine);
-    let job = job(prompt(engine, len, round), WRITTEN, WRITTEN, constraint);
+async fn once(engine: &Engine, prompt: Vec<TokenId>) -> Result<(f64, f64), String> {
+    let ((constraint, _), len) = (endless(engine), prompt.len());
+    let job = job(prompt, WRITTEN, WRITTEN, constraint);
     let started = Instant::now();
     let mut sequence = engine.submit(job).map_err(|error| error.to_string())?;
     sequence.next().await.map_err(|error| error.to_string())?;
@@ -158,9 +155,9 @@ async fn once(engine: &Engine, len: usize, round: usize) -> Result<(f64, f64), S
 /// Tokens per second that the model of a daemon without settings decodes: the median of some rounds.
 pub(super) async fn default_model_decode(rounds: usize) -> Result<f64, String> {
     let engine = load(&Layers { environment: true, ..Layers::default() })?;
-    let mut rates = Samples::default();
+    let (mut prompts, mut rates) = (Prompts::of(&engine), Samples::default());
     for round in 0..=rounds {
-        let (_, rate) = once(&engine, PROMPTS[0], round).await?;
+        let (_, rate) = once(&engine, prompts.text(PROMPTS[0])).await?;
         // The first round is not counted: buffers are made in it.
         if round > 0 {
             rates.push(rate);
@@ -176,10 +173,10 @@ pub(super) async fn tokens_after_cancel() -> Result<Samples, String> {
 
 #[allow(clippy::cast_precision_loss, reason = "some hundreds")]
 async fn stopped(engine: &Engine) -> Result<Samples, String> {
-    let mut samples = Samples::default();
+    let (mut prompts, mut samples) = (Prompts::of(engine), Samples::default());
     for round in 0..CANCELS {
         let (constraint, draws) = endless(engine);
-        let job = job(prompt(engine, PROMPTS[0], round), 4096, 4096, constraint);
+        let job = job(prompts.text(PROMPTS[0]), 4096, 4096, constraint);
         let mut sequence = engine.submit(job).map_err(|error| error.to_string())?;
         for _ in 0..=round {
             sequence.next().await.map_err(|error| error.to_string())?;

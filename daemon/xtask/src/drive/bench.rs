@@ -22,6 +22,7 @@ const BENCHES: &[&str] = &[
     "steer",
     "engine",
     "decode",
+    "load",
     "verdicts",
 ];
 /// The picture that `decode` draws.
@@ -140,7 +141,7 @@ fn part(bench: &Bench) -> Result<String> {
         "decode" => {
             Ok(format!("{}\n![Roofline]({})\n\n{}", table(bench), roofline(), remarks(bench)))
         }
-        _ => Ok(table(bench)),
+        _ => Ok(format!("{}{}", table(bench), notes(bench))),
     }
 }
 
@@ -160,10 +161,13 @@ fn remarks(bench: &Bench) -> String {
             let _ = writeln!(text, "* `{}`: {note}.", row.metric);
         }
     }
-    bench.notes.iter().for_each(|note| {
-        let _ = writeln!(text, "* {note}.");
-    });
-    text
+    text + &bench.notes.iter().map(|note| format!("* {note}.\n")).collect::<String>()
+}
+
+/// What was not measured, below the table.
+fn notes(bench: &Bench) -> String {
+    let notes: String = bench.notes.iter().map(|note| format!("* {note}.\n")).collect();
+    if notes.is_empty() { notes } else { format!("\n{notes}") }
 }
 
 fn table(bench: &Bench) -> String {

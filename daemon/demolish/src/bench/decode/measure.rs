@@ -1,13 +1,13 @@
 //! Ours and the peers on one shape, in turns.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
 use super::numbers::Float;
 use super::ours::Ours;
 use super::peers::{Best, Peers};
 use super::shapes::Shape;
-use super::{Extent, tell};
+use super::{Extent, passes, tell};
 use crate::bench::report::Samples;
 
 /// Tokens that are read at once where several are verified.
@@ -24,7 +24,7 @@ pub(super) struct Figures {
     pub(super) prefill: f64,
     /// Decoding eight sequences together.
     pub(super) batch: f64,
-    /// Reading some tokens at once.
+    /// Reading some tokens in one pass.
     pub(super) verify: Vec<(usize, f64)>,
     /// llama.cpp, where it is installed.
     pub(super) llama: Option<Llama>,
@@ -72,7 +72,8 @@ pub(super) async fn shape(
             llama_prefill.push(read);
         }
     }
-    let verify = verify(&mut ours, extent.rounds).await?;
+    drop(ours);
+    let verify = verify(checkpoint.mlx(Float::Bf16), shape.vocabulary, extent.rounds).await?;
     let llama = match best {
         None => None,
         Some((decode, prefill)) => {
@@ -84,7 +85,6 @@ pub(super) async fn shape(
             })
         }
     };
-    drop(ours);
     let mlx_lm = mlx_lm(shape, checkpoint, peers).await?;
     Ok(Figures {
         shape: shape.clone(),
@@ -112,16 +112,13 @@ async fn again(
     Ok((written, read.1))
 }
 
-async fn verify(ours: &mut Ours, rounds: usize) -> Result<Vec<(usize, f64)>, String> {
-    let mut rates = Vec::new();
-    for rows in VERIFIED {
-        let mut samples = Samples::default();
-        for _ in 0..rounds {
-            samples.push(ours.read(rows).await?);
-        }
-        rates.push((rows, samples.quantile(0.5)));
-    }
-    Ok(rates)
+async fn verify(
+    folder: PathBuf,
+    vocabulary: usize,
+    rounds: usize,
+) -> Result<Vec<(usize, f64)>, String> {
+    let measured = move || passes::rates(&folder, vocabulary, &VERIFIED, rounds);
+    tokio::task::spawn_blocking(measured).await.map_err(|error| error.to_string())?
 }
 
 /// mlx-lm at its best: fp32 scales are the fastest on the CPU, bf16 is what is published.

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use engine::{Class, Engine, Job, Limits, LoadOptions, Sampling, Sequence, Speculation, TokenId};
+use engine::{
+    Class, Constraint, Engine, Job, Limits, LoadOptions, Sampling, Sequence, Speculation, TokenId,
+};
 
 use crate::bench::engine::Chance;
 
@@ -16,6 +18,10 @@ const CONTEXT: usize = 4096;
 /// Bytes of caches that are kept after their jobs: no job goes on with another's.
 const KEPT: u64 = 1 << 28;
 
+/// As the daemon loads it, with a shorter context.
+pub(super) const OPTIONS: LoadOptions =
+    LoadOptions { context_max: Some(CONTEXT), kept_bytes_max: Some(KEPT), ..LoadOptions::AUTO };
+
 /// A loaded model.
 pub(super) struct Ours {
     engine: Engine,
@@ -27,27 +33,19 @@ pub(super) struct Ours {
 impl Ours {
     /// Loads it as the daemon would.
     pub(super) fn load(folder: &Path, vocabulary: usize) -> Result<Ours, String> {
-        let options = LoadOptions {
-            context_max: Some(CONTEXT),
-            kept_bytes_max: Some(KEPT),
-            ..LoadOptions::AUTO
-        };
-        Ok(Ours { engine: crate::model::load(folder, options)?, vocabulary, jobs: 0 })
+        Ok(Ours { engine: crate::model::load(folder, OPTIONS)?, vocabulary, jobs: 0 })
     }
 
-    /// Starts a job with a prompt of `read` random tokens. Tokens are drawn: a random model that always says the likeliest
-    /// soon says one token for ever, to which always the same experts are routed.
+    /// Starts a job with a prompt of `read` random tokens, which goes on with random tokens ([`Fed`]).
     fn submit(&mut self, read: usize, written: usize) -> Result<Sequence, String> {
         self.jobs += 1;
         let mut chance = Chance::of(self.jobs);
-        // The last token is the end of text.
-        let tokens = self.vocabulary as u64 - 1;
-        let token = |number: u64| TokenId::try_from(number % tokens).unwrap_or(0);
+        let vocabulary = self.vocabulary;
         let written = u32::try_from(written).unwrap_or(u32::MAX);
         let job = Job {
-            prompt: (0..read).map(|_| token(chance.next())).collect(),
-            constraint: None,
-            sampling: Sampling { temperature: 1.0, seed: self.jobs, ..Sampling::GREEDY },
+            prompt: (0..read).map(|_| any(&mut chance, vocabulary)).collect(),
+            constraint: Some(Box::new(Fed { chance, vocabulary })),
+            sampling: Sampling::GREEDY,
             limits: Limits { tokens_max: written, stop: Vec::new(), ahead_max: written },
             class: Class::Agent,
             soul: None,
@@ -94,6 +92,28 @@ impl Ours {
         let decoded = self.engine.stats().tokens_decoded - before;
         Ok(decoded as f64 / started.elapsed().as_secs_f64())
     }
+}
+
+/// Leaves one random token, the same work that llama-bench gives llama.cpp: it feeds random tokens and draws none. A random model
+/// that wrote the likeliest itself would soon write one token for ever, to which always the same experts are routed; and drawing from
+/// its flat logits looks at each of them, as from no trained model's.
+struct Fed {
+    chance: Chance,
+    vocabulary: usize,
+}
+
+impl Constraint for Fed {
+    fn apply(&mut self, _tape: &[TokenId], logits: &mut [f32]) {
+        let token = any(&mut self.chance, self.vocabulary);
+        if let Some(logit) = logits.get_mut(token as usize) {
+            *logit = f32::INFINITY;
+        }
+    }
+}
+
+/// Any token but the last, which is the end of text.
+pub(super) fn any(chance: &mut Chance, vocabulary: usize) -> TokenId {
+    TokenId::try_from(chance.next() % (vocabulary as u64 - 1)).unwrap_or(0)
 }
 
 /// Waits for a token; `false`: it was the last.

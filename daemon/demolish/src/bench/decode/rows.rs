@@ -35,7 +35,8 @@ pub(super) fn shape(figures: &Figures, machine: Machine) -> Vec<Row> {
     let work = Work::of(&figures.shape, 1, Float::Bf16);
     let share = work.bytes * figures.decode / machine.read;
     let mut rows = vec![
-        row("decode_tokens_per_s", figures.decode, "tokens/s"),
+        row("decode_tokens_per_s", figures.decode, "tokens/s")
+            .noted("random tokens are fed and none is drawn, as llama-bench does it; likewise in the batch of 8"),
         row("prefill_512_tokens_per_s", figures.prefill, "tokens/s"),
         row("batch8_tokens_per_s", figures.batch, "tokens/s"),
         row("decode_bandwidth_share", share, "share")
@@ -74,7 +75,8 @@ pub(super) fn shape(figures: &Figures, machine: Machine) -> Vec<Row> {
     for (count, rate) in &figures.verify {
         let theirs = figures.llama.iter().flat_map(|llama| &llama.verify);
         let theirs = theirs.filter(|(other, _)| other == count).map(|(_, rate)| *rate).next();
-        let row = row(&format!("read_{count}_tokens_per_s"), *rate, "tokens/s");
+        let row = row(&format!("read_{count}_tokens_per_s"), *rate, "tokens/s")
+            .noted("in one pass, up to the logits after the last token");
         rows.push(match theirs {
             Some(theirs) => row.against("llama.cpp", rate / theirs),
             None => row,

@@ -18,6 +18,8 @@ const OURS: &[&str] = &[
     "decode_tokens_per_s",
     "decode_bandwidth_share",
     "batch8_gain",
+    "read_2_tokens_per_s",
+    "read_16_tokens_per_s",
     "decode_tokens_per_s_dense",
     "decode_bandwidth_share_dense",
     "batch8_gain_dense",

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use engine::{Engine, LoadOptions};
 
-use super::{endless, job, once, prompt};
+use super::prompts::Prompts;
+use super::{endless, job, once};
 use crate::bench::report::{Report, Row, Samples};
 use crate::model;
 
@@ -27,13 +28,14 @@ pub(crate) async fn quick(dir: &Path, options: LoadOptions) -> Result<Report, St
     let engine = model::load(dir, options)?;
     let mut rows = vec![Row::new("load", started.elapsed().as_secs_f64() * 1e3, "ms")];
     let room = engine.info().context_fits.min(engine.info().context_max);
+    let mut prompts = Prompts::of(&engine);
     for len in PROMPTS {
         if len + 2 * WRITTEN as usize > room {
             continue; // Its context is too short.
         }
         let (mut read, mut write) = (Samples::default(), Samples::default());
         for round in 0..=ROUNDS {
-            let (prefill, decode) = once(&engine, len, round).await?;
+            let (prefill, decode) = once(&engine, prompts.random(len)).await?;
             // The first round is not counted: buffers are made in it.
             if round > 0 {
                 read.push(prefill);
@@ -44,9 +46,9 @@ pub(crate) async fn quick(dir: &Path, options: LoadOptions) -> Result<Report, St
         rows.push(Row::new(&format!("decode_after_{len}"), write.quantile(0.5), "tokens/s"));
     }
     let (mut one, mut four) = (Samples::default(), Samples::default());
-    for round in 0..ROUNDS {
-        one.push(together(&engine, 1, round).await?);
-        four.push(together(&engine, BATCH, round).await?);
+    for _ in 0..ROUNDS {
+        one.push(together(&engine, 1, &mut prompts).await?);
+        four.push(together(&engine, BATCH, &mut prompts).await?);
     }
     let (one, four) = (one.quantile(0.5), four.quantile(0.5));
     rows.push(
@@ -60,12 +62,11 @@ pub(crate) async fn quick(dir: &Path, options: LoadOptions) -> Result<Report, St
 
 /// Tokens per second that so many sequences write together.
 #[allow(clippy::cast_precision_loss, reason = "some hundreds")]
-async fn together(engine: &Engine, count: usize, round: usize) -> Result<f64, String> {
+async fn together(engine: &Engine, count: usize, prompts: &mut Prompts) -> Result<f64, String> {
     let said = |error: &dyn std::fmt::Display| error.to_string();
     let mut sequences = Vec::new();
     for index in 0..count {
-        let prompt = prompt(engine, 32 + index, round * BATCH + index);
-        let job = job(prompt, WRITTEN, WRITTEN, endless(engine).0);
+        let job = job(prompts.random(32 + index), WRITTEN, WRITTEN, endless(engine).0);
         sequences.push(engine.submit(job).map_err(|error| said(&error))?);
     }
     for sequence in &mut sequences {
