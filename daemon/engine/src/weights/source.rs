@@ -217,14 +217,17 @@ impl Fill<'_> {
                 self.has_nan.store(true, Ordering::Relaxed);
             }
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            if failure.is_some() {
-                *failed = failure;
-            }
+            // The first reason is told: what fails after a stop is not what went wrong.
+            keep_first(&mut failed, failure);
             if failed.is_some() {
                 return;
             }
         }
     }
+}
+
+fn keep_first(failed: &mut Option<Failure>, failure: Option<Failure>) {
+    *failed = failed.take().or(failure);
 }
 
 #[cfg(test)]

@@ -135,3 +135,13 @@ fn whoever_watches_sees_it_grow_and_may_stop_it() {
     );
     assert!(matches!(read(&mut source, "a").err(), Some(LoadError::Cancelled)));
 }
+
+#[test]
+fn a_stop_stays_one_whatever_fails_after_it() {
+    let mut failed = None;
+    keep_first(&mut failed, None);
+    assert!(failed.is_none());
+    keep_first(&mut failed, Some(Failure::Stopped));
+    keep_first(&mut failed, Some(Failure::System(io::ErrorKind::UnexpectedEof.into())));
+    assert!(matches!(failed, Some(Failure::Stopped)));
+}
