@@ -94,6 +94,10 @@ pub(super) fn grown(
     len: i32,
     end: i32,
 ) -> Result<Array, Exception> {
+    if old.is_none() && len > 0 {
+        // It was lent and not given back: zeros in its place would be other tokens.
+        return Err(Exception::custom("a cache holds fewer tokens than it should"));
+    }
     let kept = old.filter(|_| len > 0).map(|old| first(&old, len)).transpose()?;
     let room = (end + GROWTH - 1) / GROWTH * GROWTH - if kept.is_some() { len } else { 0 };
     let zeros = ops::zeros_dtype(&[1, heads, room, dim], dtype)?;

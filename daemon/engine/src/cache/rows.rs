@@ -197,6 +197,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_lent_and_not_given_back_is_missed() {
+        let mut lent = Rows::default();
+        let (_, own) = lent.lend(0, 3, (1, 1)).unwrap();
+        lent.give(own);
+        assert!(lent.lend(3, 1, (1, 1)).is_ok());
+        assert!(lent.lend(4, 1, (1, 1)).is_err());
+        assert!(lent.append(4, &rows(&[1.0])).is_err());
+        // Who begins anew misses nothing.
+        assert!(lent.append(0, &rows(&[1.0])).is_ok());
+    }
+
+    #[test]
     fn a_short_fork_of_a_long_sequence_does_not_copy_its_room() {
         let mut one = Rows::default();
         one.append(0, &rows(&[1.0; 9000])).unwrap();
