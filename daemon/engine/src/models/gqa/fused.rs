@@ -156,8 +156,12 @@ impl Fused {
             sequences.extend(self.sequence(part, inputs, cache, &tables, into));
         }
         append_and_attend_each(&mut sequences);
+        // The plan counts what attention holds or what the network does, whichever is more.
+        drop(sequences);
+        drop(tables);
         let mut h = vec![0.0; x.len()];
         kernels::matmul(&attended, count, &[self.output.map()], &mut [&mut h]);
+        drop(attended);
         sum(&mut h, &x);
         self.network.add(&h, count, into.f32());
     }
