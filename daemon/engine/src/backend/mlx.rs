@@ -115,7 +115,13 @@ pub(crate) fn load(
             let is_closed = line.lock().closed;
             if is_closed { ControlFlow::Break(()) } else { watch.tell(progress) }
         });
-        let drafter = small.map(|small| small.open(LoadWatch::nobody())).transpose()?;
+        // Nobody is told of the small one's bytes, but a stop counts for it too.
+        let line = shared.clone();
+        let stop = LoadWatch::new(move |_| {
+            let is_closed = line.lock().closed;
+            if is_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let drafter = small.map(|small| small.open(stop)).transpose()?;
         Ok((Opened { backend: admitted.open(watch)?, drafter }, facts, ()))
     };
     let (line, ()) = thread::start(open)?;
