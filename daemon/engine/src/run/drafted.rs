@@ -11,8 +11,9 @@ use crate::{
 /// What a sequence is fed in a pass.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Plan {
+    /// What the cache has not seen yet.
     pub(crate) tokens: Vec<TokenId>,
-    /// How many of them the tape ends with, or will if the draft is right; 0: it says nothing yet.
+    /// What is supposed to come behind them, and is fed with them.
     pub(crate) draft: Draft,
     /// The tape's last token is among them, and something is drawn.
     pub(crate) is_last: bool,
