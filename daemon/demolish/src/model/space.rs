@@ -19,7 +19,7 @@ pub(crate) fn check(dir: &Path, bytes: u64) -> Result<(), String> {
     Err(format!(
         "{}: {} MiB are needed, {} MiB are free; make room, or name a folder on another disk",
         dir.display(),
-        mib(bytes + SPARE_BYTES),
+        mib(bytes.saturating_add(SPARE_BYTES)),
         mib(free)
     ))
 }
@@ -37,7 +37,7 @@ mod tests {
     fn what_does_not_fit_is_refused_with_numbers() {
         let dir = std::env::temp_dir();
         assert_eq!(check(&dir, 1), Ok(()));
-        let refused = check(&dir, u64::MAX / 2).unwrap_err();
+        let refused = check(&dir, u64::MAX).unwrap_err();
         assert!(refused.contains("MiB are needed"), "{refused}");
     }
 }

@@ -71,7 +71,10 @@ impl Url {
 
     /// Where `location`, the word of a redirection, leads from here.
     pub(super) fn towards(&self, location: &str) -> Result<Url, String> {
-        if location.contains("://") {
+        let is_scheme = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        };
+        if location.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) {
             return Url::parse(location);
         }
         let scheme = if self.is_secure { "https" } else { "http" };
@@ -151,6 +154,7 @@ mod tests {
             ("//other.test/x", "https://other.test/x"),
             ("/x", "https://hub.test/x"),
             ("x", "https://hub.test/a/x"),
+            ("/x?next=https://other.test/y", "https://hub.test/x"),
         ] {
             assert_eq!(here.towards(location).unwrap().to_string(), expected);
         }
