@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Subcommand};
 use engine::{Compute, TokenId};
+use serde_json::json;
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, print_json};
 use crate::config::{self, Layers, read};
 use crate::model;
 
@@ -173,6 +174,26 @@ fn settings() -> config::Model {
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
+    let outcome = choose(args);
+    // Whoever reads objects is told in one, too; a pull's have a word for what happened.
+    match (&outcome, &args.what) {
+        (Err(failure), What::Pull(args)) if args.json => {
+            print_json(&json!({"event": "failed", "error": failure.message}));
+        }
+        (
+            Err(failure),
+            What::Info { json: true, .. }
+            | What::List { json: true }
+            | What::Verify { json: true, .. }
+            | What::Bench { json: true, .. }
+            | What::ServePath { json: true, .. },
+        ) => print_json(&json!({"error": failure.message})),
+        _ => {}
+    }
+    outcome
+}
+
+fn choose(args: &Args) -> Outcome {
     match &args.what {
         What::Info { remote: Some(url), json, .. } => remote::run(url, *json),
         What::Info { which, context, kv_bits, json, remote: None } => {

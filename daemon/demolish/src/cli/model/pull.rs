@@ -39,7 +39,7 @@ pub(super) struct Args {
     include: Vec<String>,
     /// Print objects, one on each line: listed, progress, file, done
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 fn repo(text: &str) -> Result<(String, String), String> {
