@@ -36,6 +36,12 @@ pub struct Faults {
     pub hides_sums: bool,
     /// The `ETag` changes with every answer.
     pub changes_etags: bool,
+    /// No answer has an `ETag`.
+    pub hides_etags: bool,
+    /// Ranges are given of whatever version there is.
+    pub ignores_versions: bool,
+    /// The listing says no commit, and files are asked for at the branch `main`.
+    pub hides_commit: bool,
     /// After so many bytes of a body nothing more is sent, and the connection stays.
     pub holds: Option<usize>,
 }
@@ -98,6 +104,11 @@ impl Hub {
         lock(&self.inner.files).insert(name.to_owned(), file);
     }
 
+    /// The repository does not have this file any longer.
+    pub fn lose(&self, name: &str) {
+        lock(&self.inner.files).remove(name);
+    }
+
     /// The heads of all requests so far, since the last call.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
@@ -125,9 +136,14 @@ impl Hub {
         }
         let repo = &self.inner.repo;
         if path.starts_with(&format!("/api/models/{repo}/revision/")) {
-            let body = self.listing(&commit, faults.hides_sums).to_string();
+            let mut listing = self.listing(&commit, faults.hides_sums);
+            if faults.hides_commit {
+                listing["sha"] = Value::Null;
+            }
+            let body = listing.to_string();
             return respond(stream, 200, "Content-Type: application/json\r\n", body.as_bytes());
         }
+        let commit = if faults.hides_commit { "main".to_owned() } else { commit };
         let resolved = path.strip_prefix(&format!("/{repo}/resolve/{commit}/"));
         let name = resolved.or(path.strip_prefix("/cdn/")).unwrap_or_default();
         let Some(file) = lock(&self.inner.files).get(name).cloned() else {
@@ -135,7 +151,10 @@ impl Hub {
         };
         match (&file.sha256, resolved) {
             (Some(sum), Some(name)) => {
-                let head = format!("Location: /cdn/{name}\r\nX-Linked-Etag: \"{sum}\"\r\n");
+                let mut head = format!("Location: /cdn/{name}\r\n");
+                if !faults.hides_etags {
+                    head += &format!("X-Linked-Etag: \"{sum}\"\r\n");
+                }
                 respond(stream, 302, &head, b"")
             }
             _ => self.send(stream, head, name, file, &faults),
@@ -173,7 +192,8 @@ impl Hub {
             let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name))?;
             Some(line.split_once(':')?.1.trim().to_owned())
         };
-        let is_same = header("if-range").is_none_or(|asked| asked == etag);
+        let is_same =
+            faults.ignores_versions || header("if-range").is_none_or(|asked| asked == etag);
         let range = header("range").filter(|_| is_same && !faults.ignores_ranges);
         let start = range.and_then(|range| {
             range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
@@ -189,7 +209,10 @@ impl Hub {
         {
             *byte ^= 1;
         }
-        let mut lines = format!("ETag: {etag}\r\nContent-Length: {}\r\n", body.len());
+        let mut lines = format!("Content-Length: {}\r\n", body.len());
+        if !faults.hides_etags {
+            lines += &format!("ETag: {etag}\r\n");
+        }
         let status = match start {
             Some(start) => {
                 lines += &format!("Content-Range: bytes {start}-{}/{total}\r\n", total - 1);

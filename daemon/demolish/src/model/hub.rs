@@ -11,6 +11,7 @@ mod listing;
 pub(crate) mod manifest;
 mod names;
 mod pull;
+mod remove;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "the tests write files")]
 mod tests;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub(crate) use address::Url;
 pub(crate) use checksum::sha256;
 pub(crate) use pull::{Note, Pull, Pulled, pull};
+pub(crate) use remove::remove;
 
 /// How long is waited for what.
 #[derive(Debug, Clone, Copy)]

@@ -10,8 +10,9 @@ use serde_json::json;
 use super::super::{Exit, Failure, Outcome, clock, print, print_json};
 use super::settings;
 use crate::env_vars;
+use crate::model;
+use crate::model::hub::{self, manifest};
 use crate::model::shelf::{self, Place};
-use crate::model::{self, hub::manifest};
 
 /// Prints the absolute path of a model that another server may be given.
 pub(super) fn serve_path(which: Option<&Path>, json: bool) -> Outcome {
@@ -58,8 +59,14 @@ pub(super) fn remove(asked: &Path, is_sure: bool) -> Outcome {
     if !is_sure && !confirmed(&format!("remove {name}{note}, {bytes}, {}?", dir.display()))? {
         return Err(Failure { exit: Exit::No, message: "nothing was removed".to_owned() });
     }
-    fs::remove_dir_all(&dir)
-        .map_err(|error| Failure::missing(format!("{}: {error}", dir.display())))?;
+    let left = hub::remove(&dir).map_err(Failure::missing)?;
+    if left > 0 {
+        print(&format!(
+            "{name} is removed; {} stays with {left} things that `demolish model pull` did not bring\n",
+            dir.display()
+        ));
+        return Ok(Exit::Done);
+    }
     if let Some(parent) = dir.parent()
         && env_vars::models_dir()
             .is_some_and(|models| parent.starts_with(&models) && parent != models)

@@ -15,6 +15,13 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
+    /// The sum in hexadecimal digits, of which its kind can be told.
+    pub(super) fn digits(&self) -> &str {
+        match self {
+            Expected::Sha256(digits) | Expected::GitBlob(digits) => digits,
+        }
+    }
+
     /// What an `ETag` of a hub means, if it means one of the two.
     pub(super) fn of_etag(etag: &str) -> Option<Expected> {
         let text = etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();

@@ -11,11 +11,14 @@ use hyper::header::{IF_RANGE, RANGE};
 use super::checksum::{Expected, Sums};
 use super::http::{Answer, Client};
 use super::listing::{Remote, refusal};
-use super::manifest::{Held, with_part};
+use super::manifest::{Held, Version, with_part};
 use super::{Trouble, Url};
 
 /// How often in a row nothing may come before a file is given up.
 const RETRIES_MAX: u32 = 5;
+/// What helps when a hub was given up.
+pub(super) const AGAIN: &str =
+    "look at the network and the hub, and give the same command again: what came is kept";
 
 /// What is to be brought.
 pub(super) struct Job<'j> {
@@ -23,12 +26,16 @@ pub(super) struct Job<'j> {
     pub(super) url: Url,
     pub(super) file: &'j Remote,
     pub(super) dir: &'j Path,
-    /// What the server called the version of which a part is there.
-    pub(super) etag: Option<String>,
+    /// The version of which a part is there.
+    pub(super) version: Version,
     /// Remembers it.
-    pub(super) keep_etag: &'j dyn Fn(&str),
+    pub(super) keep: &'j dyn Fn(&Version),
     /// Bytes that are there, of all files.
     pub(super) done: &'j AtomicU64,
+    /// How many of them are this file's.
+    pub(super) counted: u64,
+    /// The most that there ever were of this file.
+    pub(super) greatest: u64,
 }
 
 /// A file that is not whole yet.
@@ -45,20 +52,21 @@ impl Job<'_> {
     pub(super) async fn run(mut self) -> Result<Held, Trouble> {
         let (mut idle, mut wrong) = (0, 0);
         loop {
-            let before = self.done.load(Ordering::Relaxed);
+            let before = self.greatest;
             match self.attempt().await {
                 Err(Trouble::Wrong(why)) => {
                     wrong += 1;
                     if wrong > 1 {
                         return Err(Trouble::Wrong(why));
                     }
-                    self.etag = None;
+                    self.version = Version::default();
+                    self.greatest = 0;
                 }
                 Err(Trouble::Passing(why)) => {
-                    let came = self.done.load(Ordering::Relaxed) > before;
+                    let came = self.greatest > before;
                     idle = if came { 1 } else { idle + 1 };
                     if idle > RETRIES_MAX {
-                        return Err(Trouble::Away(format!("{why}; tried {idle} times")));
+                        return Err(Trouble::Away(format!("{why}; tried {idle} times; {AGAIN}")));
                     }
                     tracing::debug!(file = self.file.name, "tried again: {why}");
                     let pause = self.client.patience.pause * 2u32.pow(idle - 1);
@@ -72,7 +80,7 @@ impl Job<'_> {
     async fn attempt(&mut self) -> Result<Held, Trouble> {
         let path = self.dir.join(&self.file.name);
         let mut part = self.open(&path)?;
-        if part.len == 0 || self.file.bytes != Some(part.len) {
+        if part.len == 0 || self.bytes() != Some(part.len) {
             self.bring(&mut part).await?;
         }
         let Part { path: part_path, file, len, sums, expected } = part;
@@ -95,12 +103,12 @@ impl Job<'_> {
             }
         };
         fs::remove_file(&part_path).map_err(failed)?;
-        self.forget(len);
+        self.count(0);
         Err(Trouble::Wrong(wrong))
     }
 
     /// Opens what is there, and sums it up.
-    fn open(&self, path: &Path) -> Result<Part, Trouble> {
+    fn open(&mut self, path: &Path) -> Result<Part, Trouble> {
         let part_path = with_part(path);
         let open = || -> io::Result<Part> {
             if let Some(folder) = part_path.parent() {
@@ -109,10 +117,10 @@ impl Job<'_> {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);
             let mut file = options.open(&part_path)?;
-            let expected = self.file.expected.clone();
-            let mut sums = Sums::new(expected.as_ref(), self.file.bytes);
+            let expected = self.expected();
+            let mut sums = Sums::new(expected.as_ref(), self.bytes());
             // Without a name for the version, and without a checksum, nobody would know whether the rest belongs to it.
-            let is_known = expected.is_some() || self.etag.is_some();
+            let is_known = expected.is_some() || self.version.etag.is_some();
             let there = file.metadata()?.len();
             let mut len = 0;
             if !is_known || self.file.bytes.is_some_and(|bytes| there > bytes) {
@@ -131,7 +139,20 @@ impl Job<'_> {
             }
             Ok(Part { path: part_path.clone(), file, len, sums, expected })
         };
-        open().map_err(|error| of_disk(&part_path, &error))
+        let part = open().map_err(|error| of_disk(&part_path, &error))?;
+        self.count(part.len);
+        Ok(part)
+    }
+
+    /// The checksum of the listing, or else the one that came with the part that is there.
+    fn expected(&self) -> Option<Expected> {
+        let kept = || Expected::of_etag(self.version.sum.as_deref()?);
+        self.file.expected.clone().or_else(kept)
+    }
+
+    /// The length of the whole, from the same places.
+    fn bytes(&self) -> Option<u64> {
+        self.file.bytes.or(self.version.bytes)
     }
 
     /// Asks for what is missing, and writes it.
@@ -139,7 +160,7 @@ impl Job<'_> {
         let mut headers = Vec::new();
         if part.len > 0 {
             headers.push((RANGE, format!("bytes={}-", part.len)));
-            if let Some(etag) = &self.etag {
+            if let Some(etag) = &self.version.etag {
                 headers.push((IF_RANGE, etag.clone()));
             }
         }
@@ -154,7 +175,7 @@ impl Job<'_> {
         }
         let is_part = answer.status == StatusCode::PARTIAL_CONTENT;
         let begin = answer.header("content-range").and_then(start);
-        if is_part && begin != Some(part.len) {
+        if is_part && (begin != Some(part.len) || self.is_other(&answer)) {
             self.restart(part)?;
             return Err(Trouble::Passing(format!("{place}: another part came than was asked for")));
         }
@@ -163,19 +184,19 @@ impl Job<'_> {
             self.restart(part)?;
         }
         self.learn(&answer, part);
-        let total = len_of(&answer).map(|len| part.len + len);
+        let total = len_of(&answer).map(|len| part.len.saturating_add(len));
         let failed = |error: io::Error| of_disk(&part.path, &error);
         part.file.seek(SeekFrom::Start(part.len)).map_err(failed)?;
         while let Some(bytes) = answer.more().await? {
             part.file.write_all(&bytes).map_err(failed)?;
             part.sums.add(&bytes);
             part.len += bytes.len() as u64;
-            self.done.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.count(part.len);
             if self.file.bytes.is_some_and(|most| part.len > most) {
                 return Ok(()); // Too much already: what is sent is not what was listed.
             }
         }
-        match total.or(self.file.bytes) {
+        match total.or(self.bytes()) {
             Some(total) if part.len < total => Err(Trouble::Passing(format!("{place}: cut off"))),
             _ => Ok(()),
         }
@@ -183,33 +204,63 @@ impl Job<'_> {
 
     /// What the answer says of the file, where the listing did not.
     fn learn(&mut self, answer: &Answer, part: &mut Part) {
-        if let Some(etag) = answer.header("etag").filter(|etag| !etag.starts_with("W/")) {
-            if self.etag.as_deref() != Some(etag) {
-                (self.keep_etag)(etag);
+        let before = self.version.clone();
+        if let Some(etag) = strong_etag(answer) {
+            self.version.etag = Some(etag.to_owned());
+        }
+        if part.len == 0 {
+            self.version.bytes = self.file.bytes.or(len_of(answer));
+            if part.expected.is_none() {
+                let linked = answer.hub_header("x-linked-etag").or(answer.hub_header("etag"));
+                part.expected = linked.and_then(Expected::of_etag);
+                self.version.sum = part.expected.as_ref().map(|sum| sum.digits().to_owned());
             }
-            self.etag = Some(etag.to_owned());
+            part.sums = Sums::new(part.expected.as_ref(), self.version.bytes);
         }
-        if part.expected.is_none() && part.len == 0 {
-            let linked = answer.hub_header("x-linked-etag").or(answer.hub_header("etag"));
-            part.expected = linked.and_then(Expected::of_etag);
-            part.sums = Sums::new(part.expected.as_ref(), self.file.bytes.or(len_of(answer)));
+        if self.version != before {
+            (self.keep)(&self.version);
         }
+    }
+
+    /// Whether the rest that a server sends is of another version than the part that is there, although `If-Range` said which.
+    fn is_other(&self, answer: &Answer) -> bool {
+        let differ = |kept: Option<&str>, told: Option<&str>| {
+            kept.zip(told).is_some_and(|(kept, told)| kept != told)
+        };
+        let linked = answer.hub_header("x-linked-etag").and_then(Expected::of_etag);
+        let total = answer.header("content-range").and_then(whole);
+        differ(self.version.etag.as_deref(), strong_etag(answer))
+            || differ(self.version.sum.as_deref(), linked.as_ref().map(Expected::digits))
+            || self.bytes().zip(total).is_some_and(|(kept, told)| kept != told)
     }
 
     fn restart(&mut self, part: &mut Part) -> Result<(), Trouble> {
         part.file.set_len(0).map_err(|error| of_disk(&part.path, &error))?;
-        self.forget(part.len);
+        self.count(0);
         part.len = 0;
+        self.version = Version::default();
+        part.expected = self.file.expected.clone();
         part.sums = Sums::new(part.expected.as_ref(), self.file.bytes);
-        self.etag = None;
         Ok(())
     }
 
-    /// So many bytes are not there after all.
-    fn forget(&self, bytes: u64) {
-        let less = |done: u64| Some(done.saturating_sub(bytes));
-        let _ = self.done.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    /// So many bytes of this file are there now.
+    fn count(&mut self, len: u64) {
+        let change = |done: u64| Some(done.saturating_sub(self.counted).saturating_add(len));
+        let _ = self.done.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        self.counted = len;
+        self.greatest = self.greatest.max(len);
     }
+}
+
+/// What the server calls exactly these bytes.
+fn strong_etag(answer: &Answer) -> Option<&str> {
+    answer.header("etag").filter(|etag| !etag.starts_with("W/"))
+}
+
+/// The length of the whole, of which `bytes 5-9/10` is a part.
+fn whole(range: &str) -> Option<u64> {
+    range.rsplit_once('/')?.1.parse().ok()
 }
 
 /// Where `bytes 5-9/10` begins.

@@ -106,6 +106,10 @@ fn read(json: &Json, revision: &str, include: &[String]) -> Result<Listing, Stri
         files.iter().filter(|file| wanted.contains(&file.name.as_str())).cloned().collect();
     files.sort_by(|a, b| a.name.cmp(&b.name));
     files.dedup_by(|a, b| a.name == b.name);
+    let mut sizes = files.iter().filter_map(|file| file.bytes);
+    if sizes.try_fold(0_u64, u64::checked_add).is_none() {
+        return Err("the sizes of its files are more than there are bytes anywhere".to_owned());
+    }
     let commit = json["sha"].as_str().filter(|sha| is_word(sha)).unwrap_or(revision).to_owned();
     Ok(Listing { commit, files })
 }
@@ -174,5 +178,10 @@ mod tests {
         let pickles = json!({"siblings": [{"rfilename": "config.json"}, {"rfilename": "m.bin"}]});
         assert!(read(&pickles, "main", &[]).unwrap_err().contains("pickles"));
         assert!(read(&json!({}), "main", &[]).is_err());
+        let endless = json!({"siblings": [
+            {"rfilename": "config.json", "size": 2},
+            {"rfilename": "model.safetensors", "size": u64::MAX},
+        ]});
+        assert!(read(&endless, "main", &[]).unwrap_err().contains("sizes of its files"));
     }
 }

@@ -1,6 +1,6 @@
 //! What is kept beside the files of a model: what is being pulled, and in the end what was, with its checksums.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -51,10 +51,28 @@ pub(crate) struct Unfinished {
     pub(crate) from: String,
     /// How many bytes it is all together, as far as the hub said.
     pub(crate) bytes: u64,
+    /// The names of all files that it is.
+    #[serde(default)]
+    pub(crate) files: BTreeSet<String>,
+    /// What an earlier pull brought and this one does not have; removed in the end.
+    #[serde(default)]
+    pub(crate) obsolete: BTreeSet<String>,
     /// Checksums of the files that are there.
     pub(crate) done: BTreeMap<String, String>,
-    /// What the server called the versions of which parts are there.
-    pub(crate) etags: BTreeMap<String, String>,
+    /// The versions of which parts are there.
+    #[serde(default)]
+    pub(crate) versions: BTreeMap<String, Version>,
+}
+
+/// What is known of the version of a file of which a part is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Version {
+    /// What the server calls it.
+    pub(crate) etag: Option<String>,
+    /// Its checksum, where the hub told it on the way to the file and not in the listing.
+    pub(crate) sum: Option<String>,
+    /// Its length.
+    pub(crate) bytes: Option<u64>,
 }
 
 /// The manifest of a folder, if it has one that can be read.

@@ -1,7 +1,7 @@
 //! A whole model: what is listed is brought, several files at once, and the manifest is written last.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::checksum::Expected;
-use super::fetch::{Job, of_disk};
+use super::fetch::{AGAIN, Job, of_disk};
 use super::http::Client;
 use super::listing::{Listing, Remote, list};
 use super::manifest::{
-    self, Held, MANIFEST_FILE, Manifest, PULL_FILE, Unfinished, with_part, write,
+    self, Held, MANIFEST_FILE, Manifest, PULL_FILE, Unfinished, Version, with_part, write,
 };
-use super::{Patience, Token, Trouble, Url};
+use super::{Patience, Token, Trouble, Url, names};
 use crate::model::space;
 
 /// The most files that are brought at once.
@@ -73,7 +73,11 @@ pub(crate) async fn pull(pull: &Pull, told: &mut dyn FnMut(Note<'_>)) -> Result<
     space::check(&pull.dir, total.saturating_sub(there)).map_err(Trouble::Away)?;
     let (commit, files) = (listing.commit.as_str(), listing.files.len());
     told(Note::Listed { commit, files, bytes: total, there });
+    let obsolete = state.obsolete.clone();
     let manifest = bring(&client, pull, &listing, state, there, told).await?;
+    if pull.include.is_empty() {
+        clear(&pull.dir, &obsolete)?;
+    }
     let path = pull.dir.join(MANIFEST_FILE);
     write(&path, &manifest).map_err(|error| of_disk(&path, &error))?;
     let path = pull.dir.join(PULL_FILE);
@@ -88,7 +92,7 @@ async fn listed(client: &Client, pull: &Pull) -> Result<Listing, Trouble> {
             Err(Trouble::Passing(why)) => {
                 tried += 1;
                 if tried == LISTINGS_MAX {
-                    return Err(Trouble::Away(format!("{why}; tried {tried} times")));
+                    return Err(Trouble::Away(format!("{why}; tried {tried} times; {AGAIN}")));
                 }
                 tokio::time::sleep(pull.patience.pause * tried).await;
             }
@@ -103,7 +107,12 @@ fn whole(pull: &Pull, listing: &Listing) -> Option<Manifest> {
     let is_there = |file: &Remote| {
         let held = manifest.files.iter().find(|held| held.name == file.name);
         let len = |name: &str| fs::metadata(pull.dir.join(name)).ok().map(|meta| meta.len());
-        held.is_some_and(|held| len(&held.name) == Some(held.bytes))
+        // The name of the commit may be no more than that of a branch, which moves.
+        let is_listed = |held: &Held| {
+            file.bytes.is_none_or(|bytes| bytes == held.bytes)
+                && !matches!(&file.expected, Some(Expected::Sha256(sum)) if *sum != held.sha256)
+        };
+        held.is_some_and(|held| is_listed(held) && len(&held.name) == Some(held.bytes))
     };
     let is_same = manifest.repo == pull.repo && manifest.commit == listing.commit;
     let is_finished = manifest::unfinished(&pull.dir).is_none();
@@ -153,13 +162,18 @@ fn taken_over(
     for held in finished.into_iter().flat_map(|manifest| manifest.files) {
         done.insert(held.name, held.sha256);
     }
-    let mut etags = BTreeMap::new();
+    let (mut versions, mut obsolete) = (BTreeMap::new(), BTreeSet::new());
     if let Some(old) = old {
         done.extend(old.done);
-        etags = old.etags;
+        obsolete = old.obsolete;
+        obsolete.extend(old.files);
+        versions = old.versions;
     }
+    let files: BTreeSet<String> = listing.files.iter().map(|file| file.name.clone()).collect();
+    obsolete.extend(done.keys().cloned());
+    obsolete.retain(|name| !files.contains(name));
     if !is_same_commit {
-        etags.clear();
+        versions.clear();
         for file in &listing.files {
             absent(fs::remove_file(with_part(&pull.dir.join(&file.name))))?;
         }
@@ -178,9 +192,22 @@ fn taken_over(
         commit: listing.commit.clone(),
         from: pull.hub.to_string(),
         bytes: listing.files.iter().filter_map(|file| file.bytes).sum(),
+        files,
+        obsolete,
         done,
-        etags,
+        versions,
     })
+}
+
+/// Removes what an earlier pull brought and the hub no longer has: a shard too many would be loaded with the others.
+fn clear(dir: &Path, obsolete: &BTreeSet<String>) -> Result<(), Trouble> {
+    for name in obsolete.iter().filter(|name| names::trouble(name).is_none()) {
+        let path = dir.join(name);
+        for path in [with_part(&path), path] {
+            absent(fs::remove_file(&path)).map_err(|error| of_disk(&path, &error))?;
+        }
+    }
+    Ok(())
 }
 
 /// That a file was not there is no failure to remove it.
@@ -197,7 +224,8 @@ fn present(dir: &Path, file: &Remote, state: &Unfinished) -> u64 {
         return held.bytes;
     }
     let part = fs::metadata(with_part(&dir.join(&file.name))).map_or(0, |meta| meta.len());
-    let is_known = file.expected.is_some() || state.etags.contains_key(&file.name);
+    let is_known = file.expected.is_some()
+        || state.versions.get(&file.name).is_some_and(|version| version.etag.is_some());
     let fits = file.bytes.is_none_or(|bytes| part <= bytes);
     if is_known && fits { part } else { 0 }
 }
@@ -234,17 +262,19 @@ async fn bring(
     };
     let root = format!("/{}/resolve/{}", pull.repo, listing.commit);
     let fetch = |file: &Remote| {
-        let (file, etag) = (file.clone(), state.borrow().etags.get(&file.name).cloned());
+        let counted = present(&pull.dir, file, &state.borrow());
+        let (file, version) = (file.clone(), state.borrow().versions.get(&file.name).cloned());
         let url = client.hub().below(&format!("{root}/{}", file.name));
         let (save, done) = (&save, &done);
         async move {
-            let keep = |etag: &str| {
+            let keep = |version: &Version| {
                 save(&|state: &mut Unfinished| {
-                    state.etags.insert(file.name.clone(), etag.to_owned());
+                    state.versions.insert(file.name.clone(), version.clone());
                 });
             };
-            let file = &file;
-            Job { client, url, file, dir: &pull.dir, etag, keep_etag: &keep, done }.run().await
+            let (file, dir, keep) = (&file, pull.dir.as_path(), &keep);
+            let (version, greatest) = (version.unwrap_or_default(), counted);
+            Job { client, url, file, dir, version, keep, done, counted, greatest }.run().await
         }
     };
     let mut running =
@@ -255,7 +285,7 @@ async fn bring(
             next = running.next() => {
                 let Some(held) = next.transpose()? else { break };
                 save(&|state: &mut Unfinished| {
-                    state.etags.remove(&held.name);
+                    state.versions.remove(&held.name);
                     state.done.insert(held.name.clone(), held.sha256.clone());
                 });
                 told(Note::File { name: &held.name, bytes: held.bytes });

@@ -50,7 +50,7 @@ impl House {
         let patience = Patience {
             connect: Duration::from_secs(5),
             answer: Duration::from_secs(5),
-            stall: Duration::from_millis(300),
+            stall: Duration::from_secs(30),
             pause: Duration::from_millis(1),
         };
         let pull = Pull {
@@ -71,8 +71,12 @@ impl House {
 
     /// Pulls until both large files are there in part, waits for something else, and gives up.
     async fn pull_until_held(&self, meanwhile: impl Future<Output = ()>) {
+        self.pull_until_held_with(Faults::default(), meanwhile).await;
+    }
+
+    async fn pull_until_held_with(&self, faults: Faults, meanwhile: impl Future<Output = ()>) {
         const HELD: usize = 100_000;
-        self.hub.fail(Faults { holds: Some(HELD), ..Faults::default() });
+        self.hub.fail(Faults { holds: Some(HELD), ..faults });
         let held = tokio::sync::Notify::new();
         let mut request = self.pull.clone();
         request.patience.stall = Duration::from_secs(600);
@@ -216,7 +220,8 @@ async fn checksums_come_from_the_redirection_where_the_listing_has_none() {
 
 #[tokio::test]
 async fn a_server_that_hangs_is_asked_again_and_given_up_in_the_end() {
-    let house = House::new();
+    let mut house = House::new();
+    house.pull.patience.stall = Duration::from_millis(300);
     house.hub.fail(Faults { hangs: 1, ..Faults::default() });
     house.pull().await.unwrap();
     house.is_whole();
@@ -260,6 +265,89 @@ async fn another_commit_brings_what_changed_alone() {
     assert_eq!((pulled.was_there, pulled.manifest.commit.as_str()), (false, "beef"));
     assert_eq!(house.asked(), (1, 0));
     assert!(fs::read(house.pull.dir.join("model-00002-of-00002.safetensors")).unwrap() == big(7));
+}
+
+#[tokio::test]
+async fn a_part_keeps_the_checksum_that_it_came_with() {
+    let house = House::new();
+    let hides = Faults { hides_sums: true, ..Faults::default() };
+    house.pull_until_held_with(hides.clone(), async {}).await;
+    let wrong = Some(("model-00001-of-00002.safetensors".to_owned(), 1));
+    house.hub.fail(Faults { wrong, ..hides });
+    house.asked();
+    house.pull().await.unwrap();
+    house.is_whole();
+    assert_eq!(house.asked(), (3, 2), "the spoiled rest was noticed");
+}
+
+#[tokio::test]
+async fn the_rest_of_another_version_is_not_put_behind_a_part() {
+    let house = House::new();
+    house.hub.fail(Faults {
+        cut: Some((100_000, 1)),
+        changes_etags: true,
+        ignores_versions: true,
+        ..Faults::default()
+    });
+    house.pull().await.unwrap();
+    house.is_whole();
+    assert_eq!(house.asked(), (4, 1), "begun again after the range");
+}
+
+#[tokio::test]
+async fn a_file_that_never_grows_is_given_up() {
+    let house = House::new();
+    house.hub.fail(Faults {
+        cut: Some((100_000, 1000)),
+        hides_sums: true,
+        hides_etags: true,
+        ..Faults::default()
+    });
+    let Err(Trouble::Away(said)) = house.pull().await else { panic!("it was asked for again") };
+    assert!(said.contains("tried 6 times") && said.contains("give the same command"), "{said}");
+}
+
+#[tokio::test]
+async fn shards_that_the_hub_no_longer_has_go_away() {
+    let house = House::new();
+    house.pull().await.unwrap();
+    let old = house.pull.dir.join("model-00002-of-00002.safetensors");
+    fs::write(house.pull.dir.join("notes.txt"), "mine").unwrap();
+    house.hub.change("beef", "config.json", small("{} "));
+    house.hub.lose("model-00002-of-00002.safetensors");
+    house.pull().await.unwrap();
+    assert!(!old.exists() && house.pull.dir.join("notes.txt").exists());
+    assert_eq!(manifest(&house.pull.dir).unwrap().files.len(), 3);
+}
+
+#[tokio::test]
+async fn a_branch_that_moved_is_seen_without_a_commit() {
+    let house = House::new();
+    house.hub.fail(Faults { hides_commit: true, ..Faults::default() });
+    house.pull().await.unwrap();
+    assert!(house.pull().await.unwrap().was_there);
+    house.hub.change("beef", "model-00002-of-00002.safetensors", file(big(7)));
+    assert!(!house.pull().await.unwrap().was_there);
+    assert!(fs::read(house.pull.dir.join("model-00002-of-00002.safetensors")).unwrap() == big(7));
+}
+
+#[tokio::test]
+async fn what_the_user_put_beside_a_model_stays_when_it_is_removed() {
+    let house = House::new();
+    let held = async {
+        let refused = remove(&house.pull.dir).unwrap_err();
+        assert!(refused.contains("a pull writes into"), "{refused}");
+    };
+    house.pull_until_held(held).await;
+    let notes = house.pull.dir.join("notes.txt");
+    fs::write(&notes, "mine").unwrap();
+    assert_eq!(remove(&house.pull.dir), Ok(1));
+    assert!(notes.exists() && fs::read_dir(&house.pull.dir).unwrap().count() == 1);
+    fs::remove_file(&notes).unwrap();
+    house.hub.fail(Faults::default());
+    house.pull().await.unwrap();
+    assert_eq!(remove(&house.pull.dir), Ok(0));
+    assert!(!house.pull.dir.exists());
 }
 
 #[tokio::test]
