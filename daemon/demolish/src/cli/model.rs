@@ -175,7 +175,7 @@ fn settings() -> config::Model {
 
 pub(super) fn run(args: &Args) -> Outcome {
     let outcome = choose(args);
-    // Whoever reads objects is told in one, too; a pull's have a word for what happened.
+    // Whoever reads objects is told in one, too; a pull's have a word for what happened. A list has printed its own by then.
     match (&outcome, &args.what) {
         (Err(failure), What::Pull(args)) if args.json => {
             print_json(&json!({"event": "failed", "error": failure.message}));
@@ -183,7 +183,6 @@ pub(super) fn run(args: &Args) -> Outcome {
         (
             Err(failure),
             What::Info { json: true, .. }
-            | What::List { json: true }
             | What::Verify { json: true, .. }
             | What::Bench { json: true, .. }
             | What::ServePath { json: true, .. },
