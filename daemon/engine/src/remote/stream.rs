@@ -34,7 +34,8 @@ pub(crate) async fn patiently<T>(
             other => return other,
         };
         let pause = fault.retry_after().unwrap_or(wait);
-        if Instant::now() + pause > until {
+        // Compared as lengths: a server may ask for longer than a clock can count.
+        if pause > until.saturating_duration_since(Instant::now()) {
             return Err(fault);
         }
         sleep(pause).await;
