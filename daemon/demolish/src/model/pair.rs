@@ -56,7 +56,9 @@ impl Models {
     pub fn agent(&self) -> Option<&Model> {
         let settings = self.agent.settings();
         let has_own = settings.agent_path.is_some() || settings.remote_url.is_some();
-        has_own.then_some(&self.agent)
+        // The server that types is the agent's too: one engine, not two.
+        let is_shared = settings.remote_url.is_some() && settings.remote_typing;
+        (has_own && !is_shared).then_some(&self.agent)
     }
 
     /// The model for work of a class.
