@@ -117,7 +117,7 @@ impl Client {
     async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Fault> {
         let mut answer = self.begin(method, path, body).await?;
         let bytes = answer.rest(BODY_BYTES_MAX, self.first_token).await?;
-        serde_json::from_slice(&bytes).map_err(|_| Fault::garbage(String::from_utf8_lossy(&bytes)))
+        serde_json::from_slice(&bytes).map_err(|_| Fault::garbage(self.masked(&bytes)))
     }
 
     /// Sends a request, and waits until it is answered by more than an error.
@@ -202,15 +202,21 @@ impl Client {
         request.body(Full::new(bytes)).map_err(|error| Fault::Address(error.to_string()))
     }
 
+    /// A server's words without the key, which some repeat: before anything is cut off, so that no part of it stays.
+    fn masked(&self, bytes: &[u8]) -> String {
+        let text = String::from_utf8_lossy(bytes);
+        match &self.key {
+            Some(key) => text.replace(key.shown(), "…"),
+            None => text.into_owned(),
+        }
+    }
+
     /// What it says instead of answering.
     async fn refusal(&self, status: StatusCode, answer: &mut Answer) -> Fault {
         let after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let bytes = answer.rest(ERROR_BYTES_MAX, self.between_tokens).await.unwrap_or_default();
-        let mut said = said(&bytes);
-        if let Some(key) = &self.key {
-            said = said.replace(key.shown(), "…"); // Some repeat what they were shown.
-        }
+        let said = said(self.masked(&bytes).as_bytes());
         Fault::Status { code: status.as_u16(), said, retry_after }
     }
 }

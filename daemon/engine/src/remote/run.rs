@@ -227,6 +227,11 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the last request brought no word.
+    pub(super) fn said_nothing(&self) -> bool {
+        self.came == 0 && self.pending.is_empty() && self.fault.is_none()
+    }
+
     /// Nothing more comes, behind what is there already.
     pub(super) fn fail(&mut self, fault: Fault) {
         self.request = None;

@@ -400,7 +400,10 @@ impl Runner {
                 }
             }
             News::Over(Err(fault)) => run.fail(fault),
-            // It said no end: what it has is all that comes.
+            // It said no end: what it has is all that comes. To ask again for nothing would never end.
+            News::Over(Ok(())) if run.said_nothing() => {
+                run.fail(Fault::garbage("an answer without a word and without an end"));
+            }
             News::Over(Ok(())) => run.request = None,
         }
     }
