@@ -59,7 +59,8 @@ impl<'a> In<'a> {
         &self.view.shape[..self.view.axes as usize]
     }
 
-    /// Elements between neighbours along each axis; 1 along the last one, 0 where an axis is broadcast, never negative.
+    /// Elements between neighbours along each axis; 1 along the last one, 0 where an axis is broadcast, never negative. Along an
+    /// axis of one element it may be anything.
     pub fn strides(&self) -> &'a [i64] {
         &self.view.strides[..self.view.axes as usize]
     }
@@ -110,7 +111,8 @@ impl Out<'_> {
         &self.view.shape[..self.view.axes as usize]
     }
 
-    /// The elements: those of the input that it takes over, or else anything. Nothing if they are of another type.
+    /// The elements: those of the input that it takes over, or else whatever the memory held, which the work must write before it
+    /// reads it. Nothing if they are of another type.
     pub fn f32(&mut self) -> &mut [f32] {
         self.elements(Dtype::F32)
     }
@@ -131,7 +133,8 @@ impl Out<'_> {
             return &mut [];
         }
         // SAFETY: the buffer was allocated for so many elements of this size and is this operation's alone until it is done; any
-        // bits are a number of these types.
+        // bits are a number of these types. Memory that no input was taken over from comes from the allocator as it is: the work
+        // writes an element before it reads it, as the methods above demand.
         unsafe { slice::from_raw_parts_mut(self.view.data.cast(), len) }
     }
 }

@@ -6,9 +6,12 @@
     reason = "every array is evaluated and owned by the test"
 )]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ffi::{CStr, c_char, c_void},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use kernels::primitive::{Dtype, In, Out, Output, apply};
@@ -173,6 +176,32 @@ fn a_panic_makes_nan_and_the_next_operation_runs() {
     assert!(y[0].numbers().iter().all(|number| number.is_nan()));
     assert_eq!(add_one(&x).numbers(), [2.0, 3.0]);
 }
+
+#[test]
+fn a_result_of_a_failed_evaluation_fails_again_and_its_work_never_runs() {
+    unsafe extern "C" fn keep(message: *const c_char, _: *mut c_void) {
+        let message = unsafe { CStr::from_ptr(message) };
+        MESSAGES.lock().unwrap().push(message.to_string_lossy().into_owned());
+    }
+    unsafe { mlx_sys::mlx_set_error_handler(Some(keep), std::ptr::null_mut(), None) };
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
+    let x = Array::new(&[1.0, 2.0], &[2]);
+    // There is no memory for the second result.
+    let outputs = [output(&[2], Some(0)), output(&[1 << 30, 1 << 30], None)];
+    let y = run(&[&x], &outputs, move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    for (index, result) in [&y[0], &y[1], &y[0]].into_iter().enumerate() {
+        let status = unsafe { mlx_sys::mlx_array_eval(result.0) };
+        assert_ne!(status, 0, "evaluation {index}, {:?}", MESSAGES.lock().unwrap());
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+    let messages = MESSAGES.lock().unwrap();
+    assert!(messages[1].contains("its inputs are gone"), "{messages:?}");
+}
+
+static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 #[test]
 fn the_work_is_dropped_once_whatever_happens() {

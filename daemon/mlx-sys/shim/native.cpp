@@ -2,6 +2,7 @@
 // its stream, in the order of the graph, calls a function with the places of inputs and outputs.
 #include <array>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "mlx/backend/cpu/encoder.h"
@@ -15,7 +16,7 @@ extern "C" {
 
 enum { DEMOLISH_AXES_MAX = 5 };
 
-// An array as the function sees it: strides are in elements, and that of the last axis is 1.
+// An array as the function sees it: strides are in elements; that of the last axis is 1, unless it has one element alone.
 typedef struct {
   void* data;
   int64_t strides[DEMOLISH_AXES_MAX];
@@ -130,12 +131,25 @@ void Call::operator()() {
   work->run(work->work, views.data(), inputs, views.data() + inputs, views.size() - inputs);
 }
 
+// MLX's allocator of the CPU gives a buffer that is nowhere when the system gives it nothing.
+allocator::Buffer allocate(size_t bytes) {
+  auto buffer = allocator::malloc(bytes);
+  if (buffer.ptr() == nullptr) {
+    throw std::runtime_error("no memory for an operation of the daemon: the system gave none of " + std::to_string(bytes) + " bytes");
+  }
+  return buffer;
+}
+
 class Native : public Primitive {
  public:
-  Native(Stream stream, std::shared_ptr<Work> work, std::vector<int> reuse)
-      : Primitive(stream), work_(std::move(work)), reuse_(std::move(reuse)) {}
+  Native(Stream stream, std::shared_ptr<Work> work, std::vector<int> reuse, size_t inputs)
+      : Primitive(stream), work_(std::move(work)), reuse_(std::move(reuse)), inputs_(inputs) {}
 
   void eval_cpu(const std::vector<array>& inputs, std::vector<array>& outputs) override {
+    // The results of an evaluation that failed, for want of memory say, have lost them.
+    if (inputs.size() != inputs_) {
+      throw std::runtime_error("an operation of the daemon failed before, and its inputs are gone");
+    }
     drop_inputs_of_siblings(inputs, outputs);
     auto& encoder = cpu::get_command_encoder(stream());
     auto call = std::make_shared<Call>();
@@ -146,7 +160,7 @@ class Native : public Primitive {
       call->views.push_back(view(const_cast<array&>(input)));
       if (!has_dense_rows(input) && input.size() > 0) {
         array rows(input.shape(), input.dtype(), nullptr, {});
-        rows.set_data(allocator::malloc(rows.nbytes()));
+        rows.set_data(allocate(rows.nbytes()));
         call->copies.push_back({call->views.back(), rows.data<char>(), rows.itemsize()});
         call->views.back().data = rows.data<char>();
         lay_in_rows(call->views.back());
@@ -159,7 +173,7 @@ class Native : public Primitive {
       if (from >= 0 && can_take_over(inputs[from], output)) {
         output.copy_shared_buffer(inputs[from]);
       } else {
-        output.set_data(allocator::malloc(output.nbytes()));
+        output.set_data(allocate(output.nbytes()));
         if (from >= 0) {
           call->copies.push_back({call->views[from], output.data<char>(), output.itemsize()});
         }
@@ -196,6 +210,7 @@ class Native : public Primitive {
 
   std::shared_ptr<Work> work_;
   std::vector<int> reuse_;
+  size_t inputs_;
 };
 
 void check(const std::vector<array>& inputs, const std::vector<Shape>& shapes, const std::vector<Dtype>& dtypes, const std::vector<int>& reuse) {
@@ -240,7 +255,7 @@ extern "C" int demolish_native(mlx_array* results, const mlx_array* inputs, size
       reuse.push_back(output.reuse);
     }
     check(arrays, shapes, dtypes, reuse);
-    auto primitive = std::make_shared<Native>(mlx_stream_get_(stream), std::move(owned), std::move(reuse));
+    auto primitive = std::make_shared<Native>(mlx_stream_get_(stream), std::move(owned), std::move(reuse), arrays.size());
     if (output_count == 1) {
       results[0] = mlx_array_new_(array(std::move(shapes[0]), dtypes[0], std::move(primitive), std::move(arrays)));
       return 0;
@@ -250,7 +265,7 @@ extern "C" int demolish_native(mlx_array* results, const mlx_array* inputs, size
       results[index] = mlx_array_new_(std::move(made[index]));
     }
   } catch (std::exception& error) {
-    mlx_error(error.what());
+    mlx_error("%s", error.what());
     return 1;
   }
   return 0;
