@@ -6,6 +6,11 @@
 //! `n = 65536·h + 256·m + l`, each from -128 to 127; as `|n| <= 2^22`, `|h| <= 64`. Digits are exact: nothing is lost but what
 //! rounding to 22 bits loses, which is less than what a sum of the group's products in fp32 loses.
 //!
+//! So it is where the greatest `|x|` of a group is 2^-79 or more: of a smaller one, 22 bits minus one for each further halving are
+//! kept. At the other end `Σ n · 2^-e`, which is about the group's sum, and the steps below overflow as any sum in fp32 does: a group
+//! of finite numbers near 2^127 may give an infinity or a NaN where its products themselves would cancel. The sums are safe as long as
+//! `Σ |x|`, and `Σ (|s·u| + |b|)·|x|` over the row, stay below 2^127.
+//!
 //! For each group the sums `H = Σ u·h`, `M = Σ u·m`, `L = Σ u·l` are exact 32-bit integers: at most
 //! `128 columns · 255 · 128 < 2^22` in size, so that also `256·M + L < 2^30 + 2^22` is exact. In any instruction set they
 //! are the same, in whatever order they are added. Then, in fp32, each step rounded once, ties to even:

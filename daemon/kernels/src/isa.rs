@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::activation::Activation;
 use crate::layout::{LANES, Layout};
 use crate::matrix::Unsupported;
+use crate::simd::{self, Level};
 
 /// Tiles that one call of a kernel takes.
 pub(crate) const PANEL_TILES: usize = 8;
@@ -129,7 +130,7 @@ pub fn variant() -> Variant {
     current().variant
 }
 
-/// From now on uses this variant, or again the best one.
+/// From now on uses this variant, or again the best one, in products and in everything else: attention, norms, positions, delta nets.
 pub fn force(variant: Option<Variant>) -> Result<(), Unsupported> {
     let place = ALL.iter().position(|kernels| Some(kernels.variant) == variant);
     if let Some(variant) = variant
@@ -138,6 +139,11 @@ pub fn force(variant: Option<Variant>) -> Result<(), Unsupported> {
         return Err(Unsupported(format!("this processor has no {variant:?}")));
     }
     FORCED.store(place.map_or(0, |place| place + 1), Ordering::Relaxed);
+    simd::force(variant.map(|variant| match variant {
+        Variant::Portable => Level::Portable,
+        Variant::Avx2 => Level::Avx2,
+        Variant::Avx512 => Level::Avx512,
+    }));
     Ok(())
 }
 
@@ -190,4 +196,19 @@ pub(crate) fn digits(x: &[f32], group: usize, digits: &mut [i8], factors: &mut [
 pub(crate) fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
     // SAFETY: as in `multiply`; the function itself is safe code.
     unsafe { (current().gate)(activation, gate, up) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_that_is_forced_is_everybodys() {
+        for of in variants() {
+            force(Some(of)).unwrap();
+            assert_eq!((variant(), format!("{:?}", simd::level())), (of, format!("{of:?}")));
+        }
+        force(None).unwrap();
+        assert_eq!(Some(variant()), variants().last().copied());
+    }
 }

@@ -160,6 +160,12 @@ pub(crate) enum Level {
 /// 0: not looked at yet.
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 
+/// From now on uses this level, if the machine has it, or the best one below; without one, the best of all.
+pub(crate) fn force(level: Option<Level>) {
+    LEVEL.store(level.map_or(0, |level| (level as u8).min(best() as u8)), Ordering::Relaxed);
+}
+
+#[cfg(any(test, target_arch = "x86_64"))]
 pub(crate) fn level() -> Level {
     match LEVEL.load(Ordering::Relaxed) {
         1 => Level::Portable,
@@ -176,11 +182,9 @@ pub(crate) fn level() -> Level {
 fn best() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
-            return Level::Avx512;
-        }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return Level::Avx2;
+            let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq");
+            return if wide { Level::Avx512 } else { Level::Avx2 };
         }
     }
     Level::Portable

@@ -8,6 +8,7 @@ use crate::simd::{LANES, Simd, dispatch};
 /// Keys whose exponentials are taken against one maximum. Chunks begin at multiples of this, wherever a sequence is cut.
 pub(super) const CHUNK: usize = 512;
 /// So many bytes before they are needed, keys and values are asked for.
+#[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 4096;
 /// Values are mixed so many keys at a time, all their dimensions one after the other: memory is read in its order.
 const BLOCK_KEYS: usize = 16;
@@ -205,7 +206,7 @@ unsafe fn score<S: Simd, const R: usize, const F: bool>(
     }
 }
 
-/// Asks for what lies [`AHEAD`] of a vector, if `F`. The memory need not be there.
+/// Asks for what lies `AHEAD` of a vector, if `F`. The memory need not be there.
 #[inline(always)]
 fn ask_for<const F: bool>(from: *const f32) {
     #[cfg(target_arch = "x86_64")]

@@ -384,7 +384,7 @@ fn e8m0(bytes: __m512i) -> __m512 {
     _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(0.5))
 }
 
-/// Half of the values: their exponent is moved by 120 with a product, which makes subnormals normal on the way.
+/// Half of the values: their exponent is moved by 119 with a product, which makes subnormals normal on the way.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma")]
 fn e4m3(bytes: __m512i) -> __m512 {

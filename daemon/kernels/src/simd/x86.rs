@@ -125,10 +125,13 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(rest), mask, from.as_ptr()) }
     }
 
-    #[cfg(test)]
     #[inline(always)]
     fn store_part(self, to: &mut [f32], x: __m512) {
-        let mask = ((1u32 << to.len().min(LANES)) - 1) as __mmask16;
+        if to.len() >= LANES {
+            // SAFETY: as just compared. What a mask has written would reach the next load through the cache alone.
+            return unsafe { self.store(to.as_mut_ptr(), x) };
+        }
+        let mask = ((1u32 << to.len()) - 1) as __mmask16;
         // SAFETY: as above, and what the mask leaves out is not written.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask, x) }
     }

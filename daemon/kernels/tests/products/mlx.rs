@@ -2,6 +2,8 @@
 
 use kernels::{FloatType, Format, Map, Matrix, Source, force, matmul, variants};
 
+use crate::Forcing;
+
 const OUT: usize = 19;
 const INNER: usize = 128;
 const ROWS: usize = 3;
@@ -12,6 +14,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 
 #[test]
 fn products_are_those_of_mlx() {
+    let _forcing = Forcing::begin();
     let mut rest: &[u8] = include_bytes!("mlx.bin");
     let mut formats = Vec::new();
     while let Some((head, behind)) = rest.split_first_chunk::<32>() {
