@@ -229,7 +229,8 @@ impl<T> Shared<T> {
     /// The slice that this was made of is still borrowed for it, and nobody else reads or writes this part meanwhile.
     #[allow(clippy::mut_from_ref, reason = "the parts are disjoint, as the caller promises")]
     pub(crate) unsafe fn part(&self, start: usize, length: usize) -> &mut [T] {
-        assert!(start + length <= self.length, "a part ends beyond its slice");
+        let fits = start <= self.length && length <= self.length - start;
+        assert!(fits, "a part ends beyond its slice");
         // SAFETY: within the slice, as checked; alive and not aliased, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }
     }
@@ -257,6 +258,18 @@ mod tests {
         KEPT.with_borrow_mut(Vec::clear);
         drop(Scratch::<u8>::new(SCRATCH_BYTES_MAX + 1));
         assert_eq!(KEPT.with_borrow(Vec::len), 0);
+    }
+
+    #[test]
+    fn a_part_beyond_its_slice_is_refused_even_if_its_end_wraps() {
+        let mut numbers = [0_u8; 8];
+        let shared = Shared::new(&mut numbers);
+        // SAFETY: no part is used.
+        let is_refused = |start, length| unsafe {
+            std::panic::catch_unwind(|| shared.part(start, length).len()).is_err()
+        };
+        assert!(!is_refused(3, 5) && !is_refused(8, 0));
+        assert!(is_refused(4, 5) && is_refused(9, 0) && is_refused(usize::MAX, 2));
     }
 
     #[test]

@@ -103,7 +103,14 @@ impl DeltaNet<'_> {
     ) {
         let shape = self.shape;
         let (channels, width, heads) = (shape.channels(), shape.width(), shape.value_heads);
-        let count = tokens.qkv.len() / channels.max(1);
+        assert!(shape.kernel >= 1 && shape.value_dim >= 1 && shape.key_dim >= 1, "{shape:?}");
+        assert!(
+            shape.key_heads >= 1 && heads >= 1 && heads.is_multiple_of(shape.key_heads),
+            "{shape:?}"
+        );
+        assert!(self.norm.len() == shape.value_dim, "{} weights of a norm", self.norm.len());
+        assert!(self.a_log.len() == heads && self.dt_bias.len() == heads);
+        let count = tokens.qkv.len() / channels;
         assert!(tokens.qkv.len() == count * channels && tokens.z.len() == count * width);
         assert!(tokens.b.len() == count * heads && tokens.a.len() == count * heads);
         assert!(before.len() == (shape.kernel - 1) * channels && into.len() == count * width);

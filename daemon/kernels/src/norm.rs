@@ -9,11 +9,13 @@ use crate::{
 /// So many floats are one task.
 const FLOATS_TOGETHER: usize = 1 << 14;
 
-/// `y = x / sqrt(mean(x²) + eps) · weight` for each row of `width` floats. All rows have the same length, and `weight`, if there is one,
-/// has as many floats.
+/// `y = x / sqrt(mean(x²) + eps) · weight` for each row of `width` floats. `weight`, if there is one, has as many
+/// floats.
+///
+/// # Panics
+/// If `x` is not of whole rows, or the slices do not fit.
 pub fn rms_norm(x: &[f32], width: usize, weight: Option<&[f32]>, eps: f32, into: &mut [f32]) {
-    let width = width.max(1);
-    let rows = (x.len() / width).min(into.len() / width);
+    let rows = rows_of(&[x.len(), into.len()], width, weight);
     let places = Places::of(into);
     share_rows(rows, width, &|row| {
         // SAFETY: no other task has this row.
@@ -22,9 +24,19 @@ pub fn rms_norm(x: &[f32], width: usize, weight: Option<&[f32]>, eps: f32, into:
     });
 }
 
+/// How many rows slices of these lengths have.
+fn rows_of(lengths: &[usize], width: usize, weight: Option<&[f32]>) -> usize {
+    let width_of_weight = weight.map_or(width, <[f32]>::len);
+    assert_eq!(width_of_weight, width, "weights of a norm over rows of {width}");
+    let length = lengths[0];
+    assert!(lengths.iter().all(|other| *other == length), "norms of {lengths:?} floats");
+    assert!(length.is_multiple_of(width), "{length} floats in rows of {width}");
+    length / width.max(1)
+}
+
 /// Rows in parallel, if they are worth it.
 fn share_rows(rows: usize, width: usize, one: &(dyn Fn(usize) + Sync)) {
-    let together = (FLOATS_TOGETHER / width).max(1);
+    let together = (FLOATS_TOGETHER / width.max(1)).max(1);
     if rows <= together {
         return (0..rows).for_each(one);
     }
@@ -34,6 +46,9 @@ fn share_rows(rows: usize, width: usize, one: &(dyn Fn(usize) + Sync)) {
 }
 
 /// `x += more`, and the norm of the sum: a residual and what the next block begins with, in one pass.
+///
+/// # Panics
+/// If `x` is not of whole rows, or the slices do not fit.
 pub fn add_rms_norm(
     x: &mut [f32],
     more: &[f32],
@@ -42,8 +57,7 @@ pub fn add_rms_norm(
     eps: f32,
     into: &mut [f32],
 ) {
-    let width = width.max(1);
-    let rows = (x.len() / width).min(more.len() / width).min(into.len() / width);
+    let rows = rows_of(&[x.len(), more.len(), into.len()], width, weight);
     let (sums, places) = (Places::of(x), Places::of(into));
     share_rows(rows, width, &|row| {
         // SAFETY: no other task has this row.
@@ -144,6 +158,20 @@ mod tests {
     #[test]
     fn many_rows_are_shared_out() {
         check(40, 2000, 0.5, true);
+    }
+
+    #[test]
+    fn slices_that_do_not_fit_are_refused() {
+        let is_refused = |x: usize, width: usize, weight: usize, into: usize| {
+            let (x, weight, mut into) = (vec![1.0; x], vec![1.0; weight], vec![0.0; into]);
+            std::panic::catch_unwind(move || {
+                rms_norm(&x, width, Some(&weight), 1e-6, &mut into);
+            })
+            .is_err()
+        };
+        assert!(!is_refused(8, 4, 4, 8) && !is_refused(0, 4, 4, 0) && !is_refused(0, 0, 0, 0));
+        assert!(is_refused(9, 4, 4, 9) && is_refused(8, 4, 3, 8) && is_refused(8, 4, 4, 4));
+        assert!(is_refused(8, 0, 0, 8));
     }
 
     #[test]
