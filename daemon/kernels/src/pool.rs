@@ -146,8 +146,14 @@ impl Pool {
                 return;
             }
         }
+        let mut first = None;
         for task in 0..tasks {
-            work(task);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(task))) {
+                first.get_or_insert(panic);
+            }
+        }
+        if let Some(panic) = first {
+            resume_unwind(panic);
         }
     }
 }
@@ -370,8 +376,8 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_after_the_other_tasks_are_done() {
-        let pool = Pool::new(3);
-        for threads_apart in [false, true] {
+        for (threads, threads_apart) in [(1, false), (1, true), (3, false), (3, true)] {
+            let pool = Pool::new(threads);
             let count = AtomicU32::new(0);
             let result = catch_unwind(AssertUnwindSafe(|| {
                 pool.run(20, &|task| {
