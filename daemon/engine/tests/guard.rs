@@ -5,11 +5,12 @@
 mod checkpoint;
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
-    time::Duration,
 };
 
 use engine::{
@@ -151,33 +152,67 @@ async fn what_a_constraint_leaves_no_choice_about_is_drawn_though_it_began_a_loo
     assert_eq!(steps.last().unwrap().finish, Some(Finish::Collapse));
 }
 
-#[tokio::test]
-async fn a_caller_who_goes_back_before_it_knows_of_a_cut_is_told_afterwards() {
-    let log = Arc::new(Mutex::new(Vec::new()));
-    struct Noting(Arc<Mutex<Vec<usize>>>);
-    impl Constraint for Noting {
-        fn apply(&mut self, _tape: &[TokenId], _logits: &mut [f32]) {}
-        fn rewound(&mut self, len: usize) {
-            self.0.lock().unwrap().push(len);
+/// Has the engine stop before the draws at these lengths of the tape, one after the other, until its caller says so.
+struct Stops {
+    left: VecDeque<usize>,
+    arrived: mpsc::Sender<usize>,
+    go_on: mpsc::Receiver<()>,
+}
+
+impl Constraint for Stops {
+    fn apply(&mut self, tape: &[TokenId], _logits: &mut [f32]) {
+        if self.left.front() == Some(&tape.len()) {
+            self.left.pop_front();
+            let _ = self.arrived.send(tape.len());
+            let _ = self.go_on.recv();
         }
     }
-    let engine = Engine::scripted(stuck("well, something else"));
-    let mut job = job(&engine, Class::Agent);
-    job.limits.ahead_max = 1000;
-    job.constraint = Some(Box::new(Noting(log.clone())));
-    let mut sequence = engine.submit(job).unwrap();
-    for _ in 0..60 {
-        sequence.next().await.unwrap();
-    }
-    while log.lock().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let fork = sequence.fork(vec![engine::Fork::default()]);
-    sequence.rewind(sequence.mark_at(40));
-    for mut sequence in fork.unwrap().into_iter().chain([sequence]) {
-        let step = sequence.next().await.unwrap().unwrap();
-        assert_eq!((step.position, step.rewound_to), (8, Some(8)));
-        assert_eq!(step.token, u32::from(b'w'));
+}
+
+/// Before the draw that completes the loop, which the guard then takes back to 8 tokens.
+const COMPLETES: usize = 191;
+/// Before a draw of what is said instead.
+const SAYS_OTHERWISE: usize = 20;
+/// Before the draw of its end.
+const ENDS: usize = 28;
+
+#[tokio::test]
+async fn a_caller_who_goes_back_before_it_knows_of_a_cut_is_told_afterwards() {
+    // Before the cut, between the cut and the end, and after the end.
+    for (stops, is_over) in [
+        (&[COMPLETES][..], false),
+        (&[COMPLETES, SAYS_OTHERWISE], false),
+        (&[COMPLETES, ENDS], true),
+    ] {
+        let engine = Engine::scripted(stuck("well, something else"));
+        let (go, go_on) = mpsc::channel();
+        let (arrived, arrivals) = mpsc::channel();
+        let mut job = job(&engine, Class::Agent);
+        job.limits.ahead_max = 1000;
+        job.constraint = Some(Box::new(Stops { left: stops.to_vec().into(), arrived, go_on }));
+        let mut sequence = engine.submit(job).unwrap();
+        for position in 0..60 {
+            assert_eq!(sequence.next().await.unwrap().unwrap().position, position);
+        }
+        for (index, &stop) in stops.iter().enumerate() {
+            if index > 0 {
+                go.send(()).unwrap();
+            }
+            assert_eq!(arrivals.recv(), Ok(stop));
+        }
+        if is_over {
+            go.send(()).unwrap();
+            // Answered only when the end has been told.
+            engine.logits(engine.tokenizer().encode_prompt("?")).await.unwrap();
+        }
+        let fork = sequence.fork(vec![engine::Fork::default()]);
+        sequence.rewind(sequence.mark_at(40));
+        drop(go);
+        for mut sequence in fork.unwrap().into_iter().chain([sequence]) {
+            let step = sequence.next().await.unwrap().unwrap();
+            assert_eq!((step.position, step.rewound_to), (8, Some(8)), "{stops:?}");
+            assert_eq!(step.token, u32::from(b'w'), "{stops:?}");
+        }
     }
 }
 
