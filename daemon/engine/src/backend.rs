@@ -87,9 +87,10 @@ pub(crate) trait Backend {
         meanwhile: &mut dyn FnMut(),
     ) -> Result<Vec<Vec<f32>>, EngineError>;
 
-    /// The most tokens to feed at once after `seen` ones, so that a more urgent job waits for one such pass at most. It depends on the
-    /// model and on `seen` alone: results must not depend on how busy the machine is.
-    fn chunk_len_max(&self, seen: usize) -> usize;
+    /// The most tokens to feed at once after `seen` ones with the adapter `soul`, so that a more urgent job waits for one such pass at
+    /// most. It depends on the model, the processor, `seen` and whether there is an adapter: results must not depend on how busy the
+    /// machine is.
+    fn chunk_len_max(&self, soul: Option<SoulId>, seen: usize) -> usize;
 
     /// Whether the model drafts itself ([`Backend::guess`]).
     fn has_guesses(&self) -> bool {

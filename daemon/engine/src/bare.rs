@@ -60,7 +60,7 @@ impl Bare {
         let mut rows = Vec::new();
         let mut rest = tokens;
         while !rest.is_empty() {
-            let len = rest.len().min(self.backend.chunk_len_max(self.tokens.len()));
+            let len = rest.len().min(self.backend.chunk_len_max(self.soul, self.tokens.len()));
             rows.extend(self.pass(&rest[..len], wanted)?);
             self.tokens.extend(&rest[..len]);
             rest = &rest[len..];
@@ -79,7 +79,7 @@ impl Bare {
         self.tokens.truncate(len);
         let kept = self.backend.len(&self.cache);
         let again = self.tokens[kept..].to_vec();
-        for chunk in again.chunks(self.backend.chunk_len_max(kept)) {
+        for chunk in again.chunks(self.backend.chunk_len_max(self.soul, kept)) {
             self.pass(chunk, Rows::None)?;
         }
         Ok(again.len())

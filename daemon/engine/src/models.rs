@@ -19,7 +19,7 @@ use crate::{
     cache::{Cache, LayerCache},
     config::{Family, ModelConfig},
     nn::{Builder, Built, Embedding, Floats, Linear, NormedMap, Result},
-    ops::slice,
+    ops::{on_gpu, slice},
 };
 use mtp::Mtp;
 
@@ -64,13 +64,43 @@ pub(crate) struct PairBytes {
     pub(crate) exact: u64,
     /// In an order for any number of tokens.
     pub(crate) uniform: u64,
+    /// Where matrices lie in the tiles of our own kernels.
+    pub(crate) tiles: u64,
+    /// The same while an adapter is worn: then some layers are MLX's operations again.
+    pub(crate) worn: u64,
 }
 
 impl PairBytes {
-    /// In the order that goes with `floats`.
-    pub(crate) fn of(self, floats: Floats) -> u64 {
-        if floats == Floats::Stored { self.exact } else { self.uniform }
+    /// The same in every order.
+    pub(crate) fn always(bytes: u64) -> PairBytes {
+        PairBytes { exact: bytes, uniform: bytes, tiles: bytes, worn: bytes }
     }
+
+    /// In the order that goes with `floats`.
+    pub(crate) fn of(self, floats: Floats, is_worn: bool) -> u64 {
+        match floats {
+            Floats::Stored => self.exact,
+            Floats::Tiles if is_worn => self.worn,
+            Floats::Tiles => self.tiles,
+            Floats::Uniform | Floats::Single | Floats::Dense => self.uniform,
+        }
+    }
+
+    /// What is enough for either.
+    fn or(self, other: PairBytes) -> PairBytes {
+        PairBytes {
+            exact: self.exact.max(other.exact),
+            uniform: self.uniform.max(other.uniform),
+            tiles: self.tiles.max(other.tiles),
+            worn: self.worn.max(other.worn),
+        }
+    }
+}
+
+/// What MLX's own attention makes of a pair where it is made of several operations: a score for each head, and what the softmax makes
+/// of it. On a GPU it is one kernel, which keeps none of that.
+fn unfused(heads: i32) -> u64 {
+    if on_gpu() { 0 } else { 2 * heads as u64 * size_of::<f32>() as u64 }
 }
 
 /// Asks for all parts of the model that `config` describes.
@@ -276,11 +306,7 @@ impl<B: Block> Model for Decoder<B> {
     }
 
     fn pair_bytes(&self) -> PairBytes {
-        let layers = self.layers.iter().map(Block::pair_bytes);
-        layers.fold(PairBytes::default(), |most, layer| PairBytes {
-            exact: most.exact.max(layer.exact),
-            uniform: most.uniform.max(layer.uniform),
-        })
+        self.layers.iter().map(Block::pair_bytes).fold(PairBytes::default(), PairBytes::or)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

@@ -73,7 +73,7 @@ impl Question {
         let start = *fed;
         let read = match &mut self.kind {
             Kind::Logits { logits, .. } => {
-                let end = self.prompt.len().min(start + backend.chunk_len_max(start));
+                let end = self.prompt.len().min(start + backend.chunk_len_max(self.soul, start));
                 let is_last = end == self.prompt.len();
                 let rows = if is_last { Rows::Last } else { Rows::None };
                 let row = alone(backend, self.soul, state, &self.prompt[start..end], rows);
@@ -94,7 +94,7 @@ impl Question {
                     let turn = scored.map(|_| if is_last { Turn::Answered } else { Turn::More });
                     return (turn, scored_len);
                 }
-                let end = prefix.min(start + backend.chunk_len_max(start));
+                let end = prefix.min(start + backend.chunk_len_max(None, start));
                 let row = alone(backend, None, state, &self.prompt[start..end], Rows::None);
                 (row.map(|_| Turn::More), end)
             }
@@ -161,7 +161,7 @@ fn score_chunk<B: Backend>(
         return Ok(0);
     };
     let start = row.len();
-    let end = continuation.len().min(start + backend.chunk_len_max(prompt.len() - 1 + start));
+    let end = continuation.len().min(start + backend.chunk_len_max(None, prompt.len() - 1 + start));
     if start < end {
         // Token i is judged by the logits after token i - 1, the first one by those after the prompt.
         let before = prompt[prompt.len() - 1..].iter().chain(continuation).copied();

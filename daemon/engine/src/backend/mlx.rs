@@ -68,7 +68,6 @@ struct Admitted {
     plan: MemoryPlan,
     mode: ModePlan,
     floats: Floats,
-    chunk: Chunk,
     options: LoadOptions,
     /// What it was promised; goes with the weights.
     reservation: Reservation,
@@ -166,7 +165,11 @@ impl Directory {
     }
 
     fn needs(&self, options: LoadOptions) -> Needs<'_> {
-        Needs::new(&self.config, &self.cost, self.pair_bytes, options, is_cpu())
+        self.needs_of(self.pair_bytes, options)
+    }
+
+    fn needs_of(&self, pair_bytes: PairBytes, options: LoadOptions) -> Needs<'_> {
+        Needs::new(&self.config, &self.cost, pair_bytes, options, is_cpu())
     }
 
     /// Finds room for it, or says why there is none.
@@ -181,8 +184,7 @@ impl Directory {
                 Err(needs.refusal(&plan, floats))
             }
         })?;
-        let chunk = needs.chunk(floats);
-        Ok(Admitted { directory: self, plan, mode, floats, chunk, options, reservation })
+        Ok(Admitted { directory: self, plan, mode, floats, options, reservation })
     }
 
     fn info(&self, mode: &ModePlan, options: LoadOptions) -> ModelInfo {
@@ -213,7 +215,7 @@ impl Directory {
 impl Admitted {
     /// Loads the weights, on the thread that will run them.
     fn open(self, watch: LoadWatch) -> Result<Mlx, LoadError> {
-        let Admitted { directory, plan, floats, chunk, options, reservation, .. } = self;
+        let Admitted { directory, plan, floats, options, reservation, .. } = self;
         let failed = |error: Exception| LoadError::Backend(error.what().to_owned());
         let kept = if is_cpu() { MLX_CACHE_BYTES_MAX } else { MLX_CACHE_BYTES_GPU_MAX };
         mlx_rs::memory::set_cache_limit(kept).map_err(failed)?;
@@ -231,8 +233,22 @@ impl Admitted {
         // The packed forms of widened weights.
         mlx_rs::memory::clear_cache().map_err(failed)?;
         tracing::debug!(limit = plan.limit, available = plan.available, "the model was admitted");
+        // By what the layers have become: where one is not all in our kernels, MLX's own attention makes scores.
+        let needs = directory.needs_of(model.pair_bytes(), options);
+        let (chunk, worn) = (needs.chunk(floats), needs.worn(floats));
         let (pressure, leftovers) = (Pressure::new(), Leftovers);
-        Ok(Mlx { model, stream, chunk, floats, souls, options, pressure, reservation, leftovers })
+        Ok(Mlx {
+            model,
+            stream,
+            chunk,
+            floats,
+            souls,
+            options,
+            worn,
+            pressure,
+            reservation,
+            leftovers,
+        })
     }
 }
 

@@ -310,7 +310,7 @@ impl Backend for Scripted {
         Ok(rows)
     }
 
-    fn chunk_len_max(&self, _seen: usize) -> usize {
+    fn chunk_len_max(&self, _soul: Option<SoulId>, _seen: usize) -> usize {
         CHUNK_LEN_MAX
     }
 

@@ -17,8 +17,6 @@ pub(crate) struct Footprint {
     pub(crate) windows: Vec<(u64, u64)>,
     /// Bytes that a sequence takes at most however long it is, with all places that it can come back to, whatever the arithmetic.
     pub(crate) state: u64,
-    /// Scores that one layer computes at once for each pair of a token of the pass and a token seen.
-    pub(crate) scores: u64,
     /// What one layer computes anew at once for every token seen, in mlx-lm's order of operations.
     pub(crate) unfolded: u64,
     /// What one layer computes at once for each token of the pass.
@@ -81,7 +79,6 @@ impl ModelConfig {
                 Footprint {
                     windows: windows.map(ring).collect(),
                     state: if self.mtp { mtp::bytes_max(hidden) } else { 0 },
-                    scores: 2 * gqa.heads as u64,
                     wide: stream + inner.unwrap_or(0).max(attention as u64),
                     ..of_keys(self.kv, full, heads, dim)
                 }
@@ -113,7 +110,6 @@ impl ModelConfig {
                 let attended = 3 * (attention.heads + heads) * dim;
                 Footprint {
                     state: recurrent_bytes_max(gdn.bytes_per_checkpoint()),
-                    scores: 2 * attention.heads as u64,
                     wide: stream + inner.max().unwrap_or(0).max(scanned.max(attended) as u64),
                     ..of_keys(self.kv, gdn.count(Mixer::Attention), heads, dim)
                 }
@@ -123,7 +119,6 @@ impl ModelConfig {
                 Footprint {
                     per_token: family.bytes_per_token(self.kv) / number,
                     state: compressed_bytes_max(model.bytes_per_place(self.context_max)),
-                    scores: family.scores(),
                     wide: 8 * stream,
                     ..Footprint::default()
                 }
@@ -135,19 +130,5 @@ impl ModelConfig {
     pub(crate) fn footprint_packed(&self) -> Option<Footprint> {
         let packing = self.family.kv_packing(8).ok().filter(|_| self.kv.is_none())?;
         Some(ModelConfig { kv: Some(packing), ..self.clone() }.footprint())
-    }
-}
-
-impl Family {
-    /// Scores of a pair of tokens in one layer, and what the softmax makes of them.
-    fn scores(&self) -> u64 {
-        let heads = match self {
-            Family::Gqa(gqa) => gqa.heads,
-            // The model says it itself.
-            Family::Mla(_) => 0,
-            Family::Gdn(gdn) => gdn.attention.heads,
-            Family::DeepseekV41(model) => model.heads,
-        };
-        2 * heads as u64
     }
 }

@@ -79,16 +79,10 @@ impl<'m> Needs<'m> {
     ) -> Needs<'m> {
         let own = config.context_max as u64;
         let asked = options.context_max.map(|asked| (asked as u64).min(own));
-        let footprint = config.footprint();
-        // What the model does not count is what MLX's own attention makes where it has no fused kernel.
-        let unfused = if on_cpu { footprint.scores * size_of::<f32>() as u64 } else { 0 };
         Needs {
             cost,
-            footprint,
-            pair_bytes: PairBytes {
-                exact: pair_bytes.exact.max(unfused),
-                uniform: pair_bytes.uniform.max(unfused),
-            },
+            footprint: config.footprint(),
+            pair_bytes,
             footprint_packed: config.footprint_packed(),
             vocabulary: config.vocabulary as u64,
             context: asked.unwrap_or(own),
@@ -99,7 +93,7 @@ impl<'m> Needs<'m> {
 
     /// The rule for passes in an arithmetic.
     pub(crate) fn chunk(&self, floats: Floats) -> Chunk {
-        Chunk::new(self.cost, self.pair_bytes.of(floats), floats, self.on_cpu)
+        Chunk::new(self.cost, self.pair_bytes, floats, self.on_cpu)
     }
 
     /// Bytes of the weights once loaded.
@@ -125,13 +119,23 @@ impl<'m> Needs<'m> {
         self.footprint.bytes(tokens.next_multiple_of(GROWTH_TOKENS), self.width(floats))
     }
 
-    /// Bytes of what a pass that ends at `tokens` computes on its way.
+    /// Bytes of what a pass that ends at `tokens` computes on its way, if no adapter is worn.
     fn scratch(&self, floats: Floats, tokens: u64) -> u64 {
-        let len = self.chunk(floats).len_max(tokens).min(tokens);
+        self.scratch_of(floats, tokens, false)
+    }
+
+    /// What a pass with an adapter takes beyond that, in a context of which every load is promised room.
+    pub(crate) fn worn(&self, floats: Floats) -> u64 {
+        let scratch = |is_worn| self.scratch_of(floats, self.least, is_worn);
+        scratch(true).saturating_sub(scratch(false))
+    }
+
+    fn scratch_of(&self, floats: Floats, tokens: u64, is_worn: bool) -> u64 {
+        let len = self.chunk(floats).len_max(tokens, is_worn).min(tokens);
         let Footprint { unfolded, wide, .. } = self.footprint;
         let unfolded = if floats == Floats::Stored { unfolded } else { 0 };
         let numbers = tokens * unfolded + len * wide + self.vocabulary;
-        len * tokens * self.pair_bytes.of(floats) + numbers * size_of::<f32>() as u64
+        len * tokens * self.pair_bytes.of(floats, is_worn) + numbers * size_of::<f32>() as u64
     }
 
     /// Everything for a sequence of `tokens`.

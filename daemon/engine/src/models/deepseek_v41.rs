@@ -14,7 +14,7 @@ mod turn;
 
 use mlx_rs::{Array, Dtype, fast::rms_norm, ops};
 
-use super::{Model, Sequences};
+use super::{Model, PairBytes, Sequences, unfused};
 use crate::{
     cache::{Cache, Compressed, LayerCache},
     config::{ModelConfig, deepseek_v41::DeepseekV41},
@@ -86,6 +86,11 @@ impl Model for Decoder {
         }
         sequences.advance();
         collapse(&streams, &mix)
+    }
+
+    fn pair_bytes(&self) -> PairBytes {
+        let heads = self.layers.iter().map(|layer| layer.attention.heads()).max();
+        PairBytes::always(unfused(heads.unwrap_or(0)))
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

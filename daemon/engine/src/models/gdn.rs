@@ -11,7 +11,7 @@ use std::{rc::Rc, sync::Arc};
 
 use mlx_rs::{Array, fast::rms_norm, ops::sigmoid};
 
-use super::{Block, Decoder, Seen, Sequences};
+use super::{Block, Decoder, PairBytes, Seen, Sequences, unfused};
 use crate::{
     cache::{LayerCache, Recurrent},
     config::{Gdn, KvPacking, Mixer as Kind, ModelConfig},
@@ -204,6 +204,14 @@ impl Block for Layer {
             Mixer::Attention(attention) => LayerCache::of_keys(attention.shape.kv),
             Mixer::Delta(_) => LayerCache::Recurrent(Recurrent::new(self.checkpoint)),
         }
+    }
+
+    fn pair_bytes(&self) -> PairBytes {
+        let Mixer::Attention(attention) = &self.mixer else { return PairBytes::default() };
+        let scores = unfused(attention.shape.heads);
+        // Our own kernel attends whether or not an adapter is worn.
+        let tiles = if attention.shape.kv.is_none() { 0 } else { scores };
+        PairBytes { tiles, worn: tiles, ..PairBytes::always(scores) }
     }
 
     fn forward(

@@ -10,7 +10,7 @@ use std::{rc::Rc, sync::Arc};
 
 use mlx_rs::{Array, fast::rms_norm};
 
-use super::{Block, Decoder, Seen, Sequences, gpt_oss, minimax};
+use super::{Block, Decoder, PairBytes, Seen, Sequences, gpt_oss, minimax, unfused};
 use crate::{
     cache::{LayerCache, Ring},
     config::{self, Gqa, KeyNorm, KvPacking, Mixtures, ModelConfig},
@@ -33,6 +33,8 @@ struct Shape {
     kv: Option<KvPacking>,
     /// Windows are seen in the order of mlx-lm.
     is_turned: bool,
+    /// Matrices lie in the tiles of our own kernels.
+    in_tiles: bool,
 }
 
 pub(crate) struct Layer {
@@ -67,6 +69,7 @@ pub(crate) fn build(
         key_norm: gqa.key_norm,
         kv: config.kv,
         is_turned: !builder.is_uniform(),
+        in_tiles: builder.in_tiles(),
     });
     Decoder::build(config, builder, gqa.layers.len(), |index, builder| {
         Layer::build(config.hidden, gqa, index, &shape, builder)
@@ -165,6 +168,15 @@ impl Block for Layer {
             Some(window) => LayerCache::Ring(Ring::new(window, self.shape.is_turned)),
             None => LayerCache::of_keys(self.shape.kv),
         }
+    }
+
+    fn pair_bytes(&self) -> PairBytes {
+        let scores = unfused(self.shape.heads);
+        // Known once the weights are there, expected before.
+        let is_fused = self.fused.is_some() || !self.shape.in_tiles;
+        let is_lent = self.window.is_some() || self.shape.kv.is_none();
+        let tiles = if is_fused && is_lent { 0 } else { scores };
+        PairBytes { tiles, ..PairBytes::always(scores) }
     }
 
     fn forward(

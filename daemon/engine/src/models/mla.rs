@@ -39,6 +39,8 @@ struct Shape {
     is_uniform: bool,
     /// Our own kernels attend, to rows of latents and rotated keys: no layer chooses tokens.
     is_joined: bool,
+    /// Some layers choose tokens.
+    is_indexed: bool,
 }
 
 pub(crate) struct Layer {
@@ -100,6 +102,7 @@ pub(crate) fn build(
         rope: Rope::new(&mla.rope),
         is_uniform: builder.is_uniform(),
         is_joined: builder.in_tiles() && mla.indexer.is_none(),
+        is_indexed: mla.indexer.is_some(),
     });
     let indexed = mla.indexer.as_ref().map(|indexer| (indexer, Rc::new(Rope::new(&indexer.rope))));
     Decoder::build(config, builder, mla.layers.len(), |index, builder| {
@@ -211,7 +214,14 @@ impl Block for Layer {
         let found = self.indexer.as_ref().map_or(0, |indexer| 2 * indexer.heads() as u64);
         // In our order, attention looks at chosen tokens alone, however many there are.
         let uniform = if self.attention == Attention::Whole { scores } else { found };
-        PairBytes { exact: 4 * (scores + found), uniform: 4 * uniform }
+        // Our own kernel makes none, whether or not an adapter is worn.
+        let tiles = if self.shape.is_indexed { uniform } else { 0 };
+        PairBytes {
+            exact: 4 * (scores + found),
+            uniform: 4 * uniform,
+            tiles: 4 * tiles,
+            worn: 4 * tiles,
+        }
     }
 
     fn forward(

@@ -189,6 +189,8 @@ pub(crate) struct Souls {
     sites: BTreeMap<String, Rc<Site>>,
     /// With its share of memory.
     mounted: BTreeMap<SoulId, Reservation>,
+    /// The share of the passes that wear one, as long as there is any.
+    passes: Option<Reservation>,
     next: u32,
 }
 
@@ -213,12 +215,13 @@ impl Souls {
         is_there
     }
 
-    /// Mounts the adapter of a directory: all of it, or nothing.
+    /// Mounts the adapter of a directory: all of it, or nothing. A pass that wears one takes `worn` bytes more than others.
     pub(crate) fn mount(
         &mut self,
         dir: &Path,
         floats: Floats,
         options: LoadOptions,
+        worn: u64,
     ) -> std::result::Result<SoulId, MountError> {
         let Adapter { path, rank, scale, pairs } = Adapter::open(dir)?;
         let wrong = |reason: String| MountError { path: path.clone(), reason };
@@ -232,7 +235,11 @@ impl Souls {
             })?;
             site.check([a, b], rank).map_err(wrong)?;
         }
-        let share = share(pairs.values().flatten(), options).map_err(wrong)?;
+        let passes = match self.passes {
+            None if worn > 0 => Some(share(worn, options).map_err(wrong)?),
+            _ => None,
+        };
+        let share = share(bytes(pairs.values().flatten()), options).map_err(wrong)?;
         let mut made = Vec::with_capacity(pairs.len());
         let computed = |error: mlx_rs::error::Exception| wrong(error.what().to_owned());
         let arrays = Array::load_safetensors(&path).map_err(|error| wrong(error.to_string()))?;
@@ -258,6 +265,7 @@ impl Souls {
             site.overlays.borrow_mut().insert(soul, overlay);
         }
         self.mounted.insert(soul, share);
+        self.passes = self.passes.take().or(passes);
         Ok(soul)
     }
 
@@ -266,18 +274,22 @@ impl Souls {
         for site in self.sites.values() {
             site.overlays.borrow_mut().remove(&soul);
         }
-        self.mounted.remove(&soul).is_some()
+        let was_there = self.mounted.remove(&soul).is_some();
+        if self.mounted.is_empty() {
+            self.passes = None;
+        }
+        was_there
     }
 }
 
-/// Promises memory to matrices of these shapes, or says why there is none. Each number is counted as fp32, which is the most that
-/// becomes of it.
-fn share<'s>(
-    shapes: impl Iterator<Item = &'s Vec<usize>>,
-    options: LoadOptions,
-) -> std::result::Result<Reservation, String> {
+/// Bytes of matrices of these shapes. Each number is counted as fp32, which is the most that becomes of it.
+fn bytes<'s>(shapes: impl Iterator<Item = &'s Vec<usize>>) -> u64 {
     let numbers: usize = shapes.map(|shape| shape.iter().product::<usize>()).sum();
-    let bytes = (numbers * size_of::<f32>()) as u64;
+    (numbers * size_of::<f32>()) as u64
+}
+
+/// Promises memory, or says why there is none.
+fn share(bytes: u64, options: LoadOptions) -> std::result::Result<Reservation, String> {
     let (share, ()) = admit(|promised| {
         let room = Room::now(options, promised);
         match room.bytes {

@@ -74,7 +74,7 @@ impl<B: Backend> Drafter<B> {
         }
         let fed = self.backend.len(&own.state);
         own.tokens.truncate(fed);
-        let end = tokens.len().min(fed + self.backend.chunk_len_max(fed));
+        let end = tokens.len().min(fed + self.backend.chunk_len_max(None, fed));
         let is_behind = end < tokens.len();
         let rows = if is_behind { Rows::None } else { Rows::Last };
         let mut logits = self.feed(&mut own, &tokens[fed..end], rows)?;

@@ -132,7 +132,7 @@ impl<B: Backend> Runner<B> {
         let fed = run.fed;
         let (turn, tokens) = match &mut run.work {
             Work::Decode(decode) => {
-                let end = decode.read_len().min(fed + self.backend.chunk_len_max(fed));
+                let end = decode.read_len().min(fed + self.backend.chunk_len_max(run.soul, fed));
                 let chunk: Vec<TokenId> = decode.slice(fed, end);
                 if chunk.is_empty() {
                     return; // A kept cache had it all: it writes in the next tick.

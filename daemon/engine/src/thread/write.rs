@@ -108,7 +108,7 @@ impl<B: Backend> Runner<B> {
             else {
                 continue;
             };
-            let rows_max = self.backend.chunk_len_max(*fed);
+            let rows_max = self.backend.chunk_len_max(*soul, *fed);
             let guesses = self.backend.has_guesses().then_some(Source::Mtp);
             let model = self.drafter.as_ref().map(|_| Source::Model).or(guesses);
             let is_alone = batch.len() == 1;

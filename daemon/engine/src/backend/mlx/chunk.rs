@@ -1,6 +1,6 @@
 //! How many tokens one pass reads.
 
-use crate::{nn::Floats, weights::check::Cost};
+use crate::{models::PairBytes, nn::Floats, weights::check::Cost};
 
 /// The bounds of a prefill pass, in tokens. Within them a pass multiplies as often as below, so that an urgent job waits for some
 /// tens of milliseconds at most. The length depends on the model and the position alone: results must not depend on how busy the
@@ -35,11 +35,13 @@ pub(crate) struct Chunk {
     len_max: u64,
     /// Bytes for each pair of a token of the pass and a token seen.
     pub(super) pair_bytes: u64,
+    /// The same while an adapter is worn.
+    pub(super) worn_bytes: u64,
     pair_bytes_max: u64,
 }
 
 impl Chunk {
-    pub(crate) fn new(cost: &Cost, pair_bytes: u64, floats: Floats, on_cpu: bool) -> Chunk {
+    pub(crate) fn new(cost: &Cost, pair_bytes: PairBytes, floats: Floats, on_cpu: bool) -> Chunk {
         let work = match floats {
             Floats::Dense => CHUNK_WORK_FAST,
             Floats::Tiles => CHUNK_WORK_TILES,
@@ -59,12 +61,14 @@ impl Chunk {
         };
         let takes_time = on_cpu && !is_exact;
         let pair_bytes_max = if takes_time { PAIR_BYTES_CPU_MAX } else { PAIR_BYTES_MAX };
-        Chunk { len_max, pair_bytes, pair_bytes_max }
+        let [pair_bytes, worn_bytes] = [false, true].map(|is_worn| pair_bytes.of(floats, is_worn));
+        Chunk { len_max, pair_bytes, worn_bytes, pair_bytes_max }
     }
 
-    /// The most tokens of a pass that goes on after `seen`.
-    pub(crate) fn len_max(&self, seen: u64) -> u64 {
-        let pairs = |bytes: u64| bytes / self.pair_bytes.max(1) / (seen + self.len_max).max(1);
+    /// The most tokens of a pass that goes on after `seen`, and wears an adapter or not.
+    pub(crate) fn len_max(&self, seen: u64, is_worn: bool) -> u64 {
+        let pair_bytes = if is_worn { self.worn_bytes } else { self.pair_bytes };
+        let pairs = |bytes: u64| bytes / pair_bytes.max(1) / (seen + self.len_max).max(1);
         // Passes are not made shorter for the sake of time than this; memory has the last word.
         let quick = pairs(self.pair_bytes_max).max(*CHUNK_LEN.start());
         self.len_max.min(quick).min(pairs(PAIR_BYTES_MAX).max(1))
@@ -78,7 +82,9 @@ mod tests {
     #[test]
     fn a_comparison_cuts_prompts_where_mlx_lm_does() {
         let cost = Cost { parameters_active: 1 << 30, ..Cost::default() };
-        let len = |floats, on_cpu| Chunk::new(&cost, 48, floats, on_cpu).len_max(0);
+        let len = |floats, on_cpu| {
+            Chunk::new(&cost, PairBytes::always(48), floats, on_cpu).len_max(0, false)
+        };
         assert_eq!(len(Floats::Stored, true), 2048);
         assert_eq!(len(Floats::Single, true), 16);
     }
@@ -87,7 +93,7 @@ mod tests {
     fn a_gpu_reads_more_at_once_the_smaller_the_model_is() {
         let len = |active| {
             let cost = Cost { parameters_active: active, ..Cost::default() };
-            Chunk::new(&cost, 48, Floats::Uniform, false).len_max(0)
+            Chunk::new(&cost, PairBytes::always(48), Floats::Uniform, false).len_max(0, false)
         };
         let lens = [1 << 20, 500_000_000, 1 << 30, 3_000_000_000, 40_000_000_000].map(len);
         assert_eq!(lens, [2048, 960, 448, 256, 256]);
@@ -96,21 +102,28 @@ mod tests {
     #[test]
     fn passes_get_shorter_where_scores_would_not_fit() {
         let cost = Cost { parameters_active: 1 << 40, ..Cost::default() };
-        let chunk = |pair: u64| Chunk::new(&cost, pair, Floats::Dense, false);
+        let chunk = |pair: u64| Chunk::new(&cost, PairBytes::always(pair), Floats::Dense, false);
         // 64 heads and an indexer of 32.
         let pair = 4 * (3 * 64 + 2 * 32);
-        assert_eq!(chunk(pair).len_max(0), 256);
-        assert_eq!(chunk(0).len_max(1 << 20), 256, "whatever does not grow with the context");
-        let lens: Vec<u64> = (10..20).map(|log| chunk(pair).len_max(1 << log)).collect();
+        assert_eq!(chunk(pair).len_max(0, false), 256);
+        assert_eq!(
+            chunk(0).len_max(1 << 20, false),
+            256,
+            "whatever does not grow with the context"
+        );
+        let lens: Vec<u64> = (10..20).map(|log| chunk(pair).len_max(1 << log, false)).collect();
         assert!(lens.is_sorted_by(|a, b| a >= b) && lens[4] < 256, "{lens:?}");
         for (log, &len) in (10..).zip(&lens) {
             let bytes = pair * len * ((1 << log) + len);
             assert!(bytes <= PAIR_BYTES_MAX, "{len} after 2^{log}: {bytes}");
         }
         // Also where that is less than whatever is quick, up to a single token, which there has to be.
-        let far = [1 << 20, 1 << 24].map(|seen| chunk(pair).len_max(seen));
+        let far = [1 << 20, 1 << 24].map(|seen| chunk(pair).len_max(seen, false));
         assert!((1..16).contains(&far[0]) && far[1] == 1, "{far:?}");
-        let far = |on_cpu: bool| Chunk::new(&cost, pair, Floats::Dense, on_cpu).len_max(1 << 13);
+        let far = |on_cpu: bool| {
+            Chunk::new(&cost, PairBytes::always(pair), Floats::Dense, on_cpu)
+                .len_max(1 << 13, false)
+        };
         assert!(far(true) < far(false), "where they take time, passes get shorter sooner");
     }
 }

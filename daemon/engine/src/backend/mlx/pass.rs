@@ -37,6 +37,8 @@ pub(crate) struct Mlx {
     pub(super) souls: Souls,
     /// What souls may take, too.
     pub(super) options: LoadOptions,
+    /// Bytes that a pass takes beyond its own where a soul is worn.
+    pub(super) worn: u64,
     pub(super) pressure: Pressure,
     /// Its share of memory.
     #[allow(dead_code, reason = "held until the weights go")]
@@ -201,12 +203,12 @@ impl Backend for Mlx {
         guessed.map_err(failed)
     }
 
-    fn chunk_len_max(&self, seen: usize) -> usize {
-        self.chunk.len_max(seen as u64) as usize
+    fn chunk_len_max(&self, soul: Option<SoulId>, seen: usize) -> usize {
+        self.chunk.len_max(seen as u64, soul.is_some()) as usize
     }
 
     fn mount(&mut self, dir: &Path) -> Result<SoulId, MountError> {
-        with_stream(&self.stream, || self.souls.mount(dir, self.floats, self.options))
+        with_stream(&self.stream, || self.souls.mount(dir, self.floats, self.options, self.worn))
     }
 
     fn unmount(&mut self, soul: SoulId) -> bool {

@@ -36,13 +36,12 @@ fn room(free: u64, allowed: Option<u64>, promised: u64, held: u64) -> Room {
 
 /// A model of 8 GiB in 4 bits, 32 GiB in fp32, whose context takes 1 MiB for every token that it computes in fp32.
 fn needs(cost: &Cost, context: u64, least: u64) -> Needs<'_> {
-    let footprint =
-        Footprint { per_token: 256 << 10, scores: 64, wide: 1 << 16, ..Footprint::default() };
+    let footprint = Footprint { per_token: 256 << 10, wide: 1 << 16, ..Footprint::default() };
     Needs {
         cost,
         footprint,
         footprint_packed: None,
-        pair_bytes: PairBytes { exact: 256, uniform: 256 },
+        pair_bytes: PairBytes::always(256),
         vocabulary: 1000,
         context,
         least,
@@ -108,8 +107,8 @@ fn what_only_one_order_of_operations_makes_is_counted_there_alone() {
     let cost = cost();
     let mut needs = needs(&cost, 1 << 17, 1 << 10);
     needs.on_cpu = false;
-    needs.pair_bytes = PairBytes { exact: 1 << 12, uniform: 1 << 6 };
-    let len = |floats| needs.chunk(floats).len_max(1 << 14);
+    needs.pair_bytes = PairBytes { exact: 1 << 12, ..PairBytes::always(1 << 6) };
+    let len = |floats| needs.chunk(floats).len_max(1 << 14, false);
     assert!(len(Floats::Stored) < len(Floats::Uniform));
     let scratch = |unfolded, floats| {
         let footprint = Footprint { unfolded, ..needs.footprint.clone() };

@@ -101,6 +101,10 @@ impl Attention {
         self.eps
     }
 
+    pub(super) fn heads(&self) -> i32 {
+        self.heads
+    }
+
     /// `x` is `[1, sum, hidden]`.
     pub(super) fn forward(
         &self,
