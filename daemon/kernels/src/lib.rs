@@ -30,6 +30,7 @@ pub mod delta;
 pub mod norm;
 pub mod rope;
 mod simd;
+pub mod softmax;
 pub mod roof;
 
 pub use activation::Activation;

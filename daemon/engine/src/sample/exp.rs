@@ -1,6 +1,8 @@
 //! Exponentials of a whole row, in plain Rust that the compiler turns into vector instructions: a vocabulary has 150,000 entries, and
 //! the mathematical library takes one at a time.
 
+use kernels::softmax::power_sums;
+
 /// Numbers that are summed side by side, so that the order of the sums is fixed and the lanes are free.
 const LANES: usize = 16;
 /// Numbers after which the lanes are added up in double precision.
@@ -22,28 +24,7 @@ pub(super) fn sums(row: &[f32]) -> Option<Sums> {
     if !max.is_finite() {
         return None;
     }
-    let (mut total, mut weighted) = (0.0f64, 0.0f64);
-    for block in row.chunks(BLOCK) {
-        let mut totals = [0.0f32; LANES];
-        let mut weights = [0.0f32; LANES];
-        let mut lanes = block.chunks_exact(LANES);
-        for numbers in &mut lanes {
-            for lane in 0..LANES {
-                let x = (numbers[lane] - max).max(LEAST);
-                let e = exp(x);
-                totals[lane] += e;
-                weights[lane] += e * x;
-            }
-        }
-        for (lane, &number) in lanes.remainder().iter().enumerate() {
-            let x = (number - max).max(LEAST);
-            let e = exp(x);
-            totals[lane] += e;
-            weights[lane] += e * x;
-        }
-        total += totals.iter().map(|&sum| f64::from(sum)).sum::<f64>();
-        weighted += weights.iter().map(|&sum| f64::from(sum)).sum::<f64>();
-    }
+    let [total, weighted] = power_sums(row, max);
     Some(Sums { max, total, weighted })
 }
 
