@@ -32,6 +32,9 @@ pub mod rope;
 mod simd;
 pub mod softmax;
 pub mod roof;
+#[cfg(test)]
+#[path = "../tests/products/emulated.rs"]
+mod emulated;
 
 pub use activation::Activation;
 pub use isa::{Variant, force, variant, variants};

@@ -17,6 +17,10 @@ mod refusals;
 mod mlx;
 #[path = "products/experts.rs"]
 mod experts;
+#[path = "products/emulated.rs"]
+mod emulated;
+
+use kernels::variants;
 
 /// `force` is the whole process's: a test that uses it holds this, and gives the best variant back when it is done or fails.
 struct Forcing(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
@@ -34,7 +38,13 @@ impl Drop for Forcing {
     }
 }
 
-/// How many random cases a test makes.
+/// How many random cases a test makes; on an emulated processor half of the fast run's.
 fn cases(fast: u64, slow: u64) -> u64 {
-    if std::env::var_os("DEMOLISH_SLOW").is_some_and(|value| value == "1") { slow } else { fast }
+    if emulated::is_emulated() {
+        fast.div_ceil(2)
+    } else if std::env::var_os("DEMOLISH_SLOW").is_some_and(|value| value == "1") {
+        slow
+    } else {
+        fast
+    }
 }

@@ -262,6 +262,7 @@ const LINUX: &[Step] = &[
     RUFF,
     TYPESCRIPT_LS,
     ORACLE,
+    EMULATOR,
     CUDA,
     LLAMA_SYSTEM,
     LLAMA,
@@ -423,6 +424,18 @@ const ORACLE: Step = Step {
         says: "0.32.0",
     }),
     remedy: PIP_REMEDY,
+};
+
+/// What runs the kernels' tests on processors without the newer instructions.
+const EMULATOR: Step = Step {
+    name: "emulator",
+    what: "an emulator of x86-64 processors (apt-get)",
+    version: "of this release",
+    purposes: &[Purpose::Slow],
+    action: Action::Apt(&["qemu-user"]),
+    links: &[],
+    probe: None,
+    remedy: "run the printed apt-get line as root",
 };
 
 /// The libraries lie beside it in one folder, where its own search path expects them. The driver is the system's.
