@@ -8,6 +8,7 @@ use crate::{
     line::{Ask, Ticket},
     run::Turn,
     sample::log_sum_exp,
+    thread::PASS_ROWS_MAX,
 };
 
 /// A question in progress.
@@ -161,7 +162,8 @@ fn score_chunk<B: Backend>(
         return Ok(0);
     };
     let start = row.len();
-    let end = continuation.len().min(start + backend.chunk_len_max(None, prompt.len() - 1 + start));
+    let rows_max = backend.chunk_len_max(None, prompt.len() - 1 + start).min(PASS_ROWS_MAX);
+    let end = continuation.len().min(start + rows_max);
     if start < end {
         // Token i is judged by the logits after token i - 1, the first one by those after the prompt.
         let before = prompt[prompt.len() - 1..].iter().chain(continuation).copied();

@@ -21,6 +21,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use self::disk::Disk;
+pub(crate) use self::write::PASS_ROWS_MAX;
 use crate::{
     backend::Backend,
     ending,

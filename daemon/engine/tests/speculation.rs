@@ -4,7 +4,7 @@
 #[path = "support/jobs.rs"]
 mod jobs;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use engine::{
     Constraint, DRAFT_SOURCES, Engine, Fork, Guard, Job, Penalty, Sampling, Script, Sequence,
@@ -290,6 +290,40 @@ async fn forced_tokens_share_a_pass_also_without_speculation() {
     assert_eq!(steps, expected, "also what the model thought of them");
     assert!(passes < 5, "{passes}");
     assert_eq!(engine.stats().accepted[index("forced")], 39);
+}
+
+#[tokio::test]
+async fn the_rows_of_a_pass_are_shared_by_its_sequences() {
+    const JOBS: usize = 16;
+    // The first pass ends when all of them are there.
+    let gate = Arc::new(Mutex::new(()));
+    let passes = gate.clone();
+    let script = Script::new().rule(move |seen| {
+        drop(passes.lock());
+        repeating(seen)
+    });
+    let rows = script.rows();
+    let engine = Engine::scripted(script);
+    let text = engine.tokenizer().encode(&TEXT[..60]);
+    let submit = || {
+        let mut job = job(&engine, ":", 60);
+        job.constraint = Some(Box::new(Only(text.clone())));
+        job.limits.ahead_max = 64;
+        engine.submit(job).unwrap()
+    };
+    let held = gate.lock().unwrap();
+    let mut sequences: Vec<Sequence> = (0..JOBS).map(|_| submit()).collect();
+    drop(held);
+    let mut told = Vec::new();
+    for sequence in &mut sequences {
+        told.push(rest(sequence).await);
+    }
+    assert!(engine.stats().batch_len_max > 1);
+    let most = rows.load(Ordering::SeqCst);
+    assert!(most <= 64, "{most} rows in a pass");
+    let alone = rest(&mut submit()).await;
+    assert!(rows.load(Ordering::SeqCst) >= 60, "one sequence has them for itself");
+    assert!(told.iter().all(|steps| *steps == alone));
 }
 
 #[tokio::test]

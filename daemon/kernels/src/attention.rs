@@ -116,6 +116,12 @@ pub fn append_and_attend(
     give_scratch(queries);
 }
 
+/// The most floats that wait to be put together in one call, of few tokens the last of which sees `len`.
+pub fn waiting_floats_max(heads: usize, value_dim: usize, len: usize) -> usize {
+    let floats = SPLIT_TOKENS_MAX * heads * len.div_ceil(CHUNK) * (2 + padded(value_dim));
+    floats.min(SPLIT_FLOATS_MAX)
+}
+
 /// One of several sequences.
 #[derive(Debug)]
 pub struct Sequence<'a> {

@@ -31,7 +31,7 @@ use crate::{
     tokenizer::Tokenizer,
     weights::{Place, Shards, Source, check::Cost},
 };
-pub(crate) use chunk::Chunk;
+pub(crate) use chunk::{Chunk, Effort, Processor};
 use pass::Leftovers;
 pub(crate) use pass::Mlx;
 

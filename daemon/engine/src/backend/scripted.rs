@@ -38,9 +38,11 @@ pub struct Script {
     rule: Option<Rule>,
     delay: Duration,
     panic_after: Option<usize>,
+    fail_after: Option<usize>,
     shortage: Arc<AtomicU64>,
     rigid: bool,
     fed: Arc<AtomicUsize>,
+    rows: Arc<AtomicUsize>,
     busy: Arc<AtomicU64>,
     speculation: Speculation,
     drafter: Option<Box<Script>>,
@@ -61,6 +63,8 @@ impl Default for Script {
             rule: None,
             delay: Duration::ZERO,
             panic_after: None,
+            fail_after: None,
+            rows: Arc::default(),
             shortage: Arc::default(),
             rigid: false,
             fed: Arc::default(),
@@ -113,6 +117,12 @@ impl Script {
         self
     }
 
+    /// Every pass fails from its token number `tokens` on.
+    pub fn fail_after(mut self, tokens: usize) -> Self {
+        self.fail_after = Some(tokens);
+        self
+    }
+
     /// The number of bytes that the system is said to be short of memory when the engine looks the next time; a test sets it while the
     /// model runs.
     pub fn shortage(&self) -> Arc<AtomicU64> {
@@ -140,6 +150,11 @@ impl Script {
     pub fn drafter(mut self, drafter: Script) -> Self {
         self.drafter = Some(Box::new(drafter));
         self
+    }
+
+    /// The most tokens that one pass was fed, while it runs.
+    pub fn rows(&self) -> Arc<AtomicUsize> {
+        self.rows.clone()
     }
 
     /// Counts the tokens that the model is fed, while it runs.
@@ -302,6 +317,10 @@ impl Backend for Scripted {
         std::thread::sleep(self.script.delay);
         let tokens = feeds.iter().map(|feed| feed.tokens.len()).sum();
         let fed = self.script.fed.fetch_add(tokens, Ordering::SeqCst) + tokens;
+        self.script.rows.fetch_max(tokens, Ordering::SeqCst);
+        if self.script.fail_after.is_some_and(|limit| fed >= limit) {
+            return Err(EngineError::Backend("the script says so".to_owned()));
+        }
         if let Some(limit) = self.script.panic_after {
             assert!(fed < limit, "the script says so");
         }

@@ -21,6 +21,11 @@ pub(crate) struct Footprint {
     pub(crate) unfolded: u64,
     /// What one layer computes at once for each token of the pass.
     pub(crate) wide: u64,
+    /// Multiplications of attention for each pair of a token of the pass and a token seen, in all layers that look at all, where our own
+    /// kernels attend.
+    pub(crate) attended: u64,
+    /// Heads of such a layer, and numbers of a value.
+    pub(crate) attends: (usize, usize),
 }
 
 impl Footprint {
@@ -80,6 +85,8 @@ impl ModelConfig {
                     windows: windows.map(ring).collect(),
                     state: if self.mtp { mtp::bytes_max(hidden) } else { 0 },
                     wide: stream + inner.unwrap_or(0).max(attention as u64),
+                    attended: self.attended(full, gqa.heads, 2 * dim),
+                    attends: self.attends(gqa.heads, dim),
                     ..of_keys(self.kv, full, heads, dim)
                 }
             }
@@ -90,12 +97,16 @@ impl ModelConfig {
                 // What each token gathers of those that an indexer chose for it, and its scores of them.
                 let entry = (mla.latent + mla.rope.dims).max(3 * mla.heads) + 3 * mla.heads;
                 let chosen = mla.indexer.as_ref().map_or(0, |indexer| indexer.kept * entry);
+                // Where tokens are chosen, MLX attends.
+                let whole = if mla.indexer.is_none() { mla.layers.len() } else { 0 };
                 Footprint {
                     per_token: mla.bytes_per_token() / size_of::<f32>() as u64,
                     // mlx-lm unfolds latents to keys and values where it reads more than one token.
                     unfolded: (mla.heads * head) as u64,
                     wide: stream
                         + inner.max().unwrap_or(0).max((2 * mla.heads * head + chosen) as u64),
+                    attended: self.attended(whole, mla.heads, 2 * mla.latent + mla.rope.dims),
+                    attends: if whole > 0 { self.attends(mla.heads, mla.latent) } else { (0, 0) },
                     ..Footprint::default()
                 }
             }
@@ -108,10 +119,13 @@ impl ModelConfig {
                 let each = 3 * (delta.key_dim + delta.value_dim) + 4 * BLOCK_LEN as usize;
                 let scanned = 4 * delta.conv_width() + delta.value_heads * each;
                 let attended = 3 * (attention.heads + heads) * dim;
+                let full = gdn.count(Mixer::Attention);
                 Footprint {
                     state: recurrent_bytes_max(gdn.bytes_per_checkpoint()),
                     wide: stream + inner.max().unwrap_or(0).max(scanned.max(attended) as u64),
-                    ..of_keys(self.kv, gdn.count(Mixer::Attention), heads, dim)
+                    attended: self.attended(full, attention.heads, 2 * dim),
+                    attends: self.attends(attention.heads, dim),
+                    ..of_keys(self.kv, full, heads, dim)
                 }
             }
             family @ Family::DeepseekV41(model) => {
@@ -124,6 +138,16 @@ impl ModelConfig {
                 }
             }
         }
+    }
+
+    /// As [`Footprint::attended`], of so many layers with a key and a value of `dims` together. MLX attends to what is packed.
+    fn attended(&self, layers: usize, heads: usize, dims: usize) -> u64 {
+        if self.kv.is_some() { 0 } else { (layers * heads * dims) as u64 }
+    }
+
+    /// As [`Footprint::attends`].
+    fn attends(&self, heads: usize, value_dim: usize) -> (usize, usize) {
+        if self.kv.is_some() { (0, 0) } else { (heads, value_dim) }
     }
 
     /// The same with keys and values in 8 bits, where they can be packed and are not.

@@ -1,16 +1,19 @@
 //! The plan of a load: what each arithmetic would take, which one is chosen, and whether it fits.
 
+use kernels::attention::waiting_floats_max;
+
 use super::{
     MemoryPlan, ModePlan,
     advice::{self, Situation},
     system::{Machine, active_memory, machine},
 };
 use crate::{
-    backend::mlx::Chunk,
+    backend::mlx::{Chunk, Effort, Processor},
     config::{Footprint, ModelConfig},
     info::{Compute, LoadError, LoadOptions},
     models::PairBytes,
     nn::Floats,
+    thread::PASS_ROWS_MAX,
     weights::check::Cost,
 };
 
@@ -93,7 +96,9 @@ impl<'m> Needs<'m> {
 
     /// The rule for passes in an arithmetic.
     pub(crate) fn chunk(&self, floats: Floats) -> Chunk {
-        Chunk::new(self.cost, self.pair_bytes, floats, self.on_cpu)
+        let Needs { cost, pair_bytes, .. } = *self;
+        let effort = Effort { cost, pair_bytes, attended: self.footprint.attended };
+        Chunk::new(effort, floats, self.on_cpu.then(Processor::here))
     }
 
     /// Bytes of the weights once loaded.
@@ -119,7 +124,8 @@ impl<'m> Needs<'m> {
         self.footprint.bytes(tokens.next_multiple_of(GROWTH_TOKENS), self.width(floats))
     }
 
-    /// Bytes of what a pass that ends at `tokens` computes on its way, if no adapter is worn.
+    /// Bytes of what a pass that ends at `tokens` computes on its way, if no adapter is worn: of one that reads, or of one that writes and
+    /// gets logits for every row.
     fn scratch(&self, floats: Floats, tokens: u64) -> u64 {
         self.scratch_of(floats, tokens, false)
     }
@@ -132,10 +138,24 @@ impl<'m> Needs<'m> {
 
     fn scratch_of(&self, floats: Floats, tokens: u64, is_worn: bool) -> u64 {
         let len = self.chunk(floats).len_max(tokens, is_worn).min(tokens);
+        let rows = len.min(PASS_ROWS_MAX as u64);
+        let number = size_of::<f32>() as u64;
         let Footprint { unfolded, wide, .. } = self.footprint;
-        let unfolded = if floats == Floats::Stored { unfolded } else { 0 };
-        let numbers = tokens * unfolded + len * wide + self.vocabulary;
-        len * tokens * self.pair_bytes.of(floats, is_worn) + numbers * size_of::<f32>() as u64
+        let unfolded = if floats == Floats::Stored { tokens * unfolded } else { 0 };
+        let each = tokens * self.pair_bytes.of(floats, is_worn) + wide * number;
+        // Logits are there as they were computed, and as they are handed on.
+        let logits = 2 * self.vocabulary * number;
+        let writes = rows * (each + logits) + self.waiting(floats, tokens);
+        unfolded * number + writes.max(len * each)
+    }
+
+    /// Bytes of what our own attention of few tokens puts together in the end.
+    fn waiting(&self, floats: Floats, tokens: u64) -> u64 {
+        if floats != Floats::Tiles {
+            return 0;
+        }
+        let (heads, value_dim) = self.footprint.attends;
+        (waiting_floats_max(heads, value_dim, tokens as usize) * size_of::<f32>()) as u64
     }
 
     /// Everything for a sequence of `tokens`.

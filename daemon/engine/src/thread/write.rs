@@ -17,6 +17,11 @@ use crate::{
     thread::Facts,
 };
 
+/// The most rows that the sequences of a pass that writes have together: their last tokens, what is supposed to come behind them, and
+/// what has to be fed again. Each row may get logits of the whole vocabulary, and a more urgent job waits for all of them. Each sequence
+/// has a row in any case.
+pub(crate) const PASS_ROWS_MAX: usize = 64;
+
 /// A run in a batch, in its parts.
 struct Writer<'a, S> {
     index: usize,
@@ -102,13 +107,15 @@ impl<B: Backend> Runner<B> {
     fn plans(&mut self, batch: &[usize]) -> (Vec<(usize, Plan)>, Duration) {
         let mut drafting = Duration::ZERO;
         let mut plans = Vec::with_capacity(batch.len());
-        for &index in batch {
+        let mut rows_left = PASS_ROWS_MAX;
+        for (place, &index) in batch.iter().enumerate() {
             let run = &mut self.runs[index];
             let Run { work: Work::Decode(decode), fed, room, follower, state, soul, .. } = run
             else {
                 continue;
             };
-            let rows_max = self.backend.chunk_len_max(*soul, *fed);
+            let share = (rows_left / (batch.len() - place)).max(1);
+            let rows_max = self.backend.chunk_len_max(*soul, *fed).min(share);
             let guesses = self.backend.has_guesses().then_some(Source::Mtp);
             let model = self.drafter.as_ref().map(|_| Source::Model).or(guesses);
             let is_alone = batch.len() == 1;
@@ -137,6 +144,7 @@ impl<B: Backend> Runner<B> {
                     decode.learn_drafting(each, &mut self.experience);
                 }
             }
+            rows_left = rows_left.saturating_sub(plan.tokens.len() + plan.draft.tokens.len());
             plans.push((index, plan));
         }
         (plans, drafting)

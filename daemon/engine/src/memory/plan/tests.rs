@@ -119,6 +119,26 @@ fn what_only_one_order_of_operations_makes_is_counted_there_alone() {
 }
 
 #[test]
+fn logits_of_a_pass_that_writes_and_what_attention_puts_together_are_counted() {
+    let cost = cost();
+    let few = needs(&cost, 1 << 17, 1 << 10);
+    let scratch = |needs: &Needs<'_>, floats| needs.scratch(floats, 1 << 13);
+    let rows = few.chunk(Floats::Tiles).len_max(1 << 13, false).min(PASS_ROWS_MAX as u64);
+    let many = Needs { vocabulary: 1_000_000, ..needs(&cost, 1 << 17, 1 << 10) };
+    // What is there once more, as it is handed on.
+    let logits = rows * 2 * 1_000_000 * 4;
+    let all = scratch(&many, Floats::Tiles);
+    assert!(all > logits && all < logits + scratch(&few, Floats::Tiles), "{all}");
+    let footprint = Footprint { attends: (64, 128), ..many.footprint.clone() };
+    let attending = Needs { footprint, ..many };
+    // 8 tokens, 16 ranges of keys, 128 numbers and two more.
+    assert_eq!(scratch(&attending, Floats::Tiles) - all, 8 * 64 * 16 * 130 * 4);
+    // No more than the kernel's own bound, however far it sees.
+    assert_eq!(attending.waiting(Floats::Tiles, 1 << 20), 64 << 20);
+    assert_eq!(attending.waiting(Floats::Stored, 1 << 20), 0);
+}
+
+#[test]
 fn windows_and_states_do_not_grow_with_the_context() {
     let footprint = Footprint {
         per_token: 10,
