@@ -162,6 +162,8 @@ pub(crate) struct Speculator {
     mode: Speculation,
     lookup: Lookup,
     control: Control,
+    /// What drafts by computing has failed.
+    is_deserted: bool,
 }
 
 impl Speculator {
@@ -177,6 +179,7 @@ impl Speculator {
             mode,
             lookup: Lookup::new(prompt, lists, texts),
             control: Control::new(experience),
+            is_deserted: false,
         };
         (mode != Speculation::Off).then(|| Box::new(speculator()))
     }
@@ -184,7 +187,7 @@ impl Speculator {
     /// For another line of the same prompt.
     pub(crate) fn fork(&self) -> Box<Speculator> {
         let (lookup, control) = (self.lookup.fork(), self.control.fork());
-        Box::new(Speculator { mode: self.mode, lookup, control })
+        Box::new(Speculator { lookup, control, ..*self })
     }
 
     /// Does some of what can be done while the machine computes.
@@ -222,7 +225,7 @@ impl Speculator {
         // The model itself goes on from what it made of the last token: nothing may lie between.
         let is_next =
             |source: &Source| *source == Source::Model || certain == 0 && reach.pending == 1;
-        let model = reach.model.filter(|_| reach.is_alone).filter(is_next);
+        let model = reach.model.filter(|_| reach.is_alone && !self.is_deserted).filter(is_next);
         let model = model.map(|source| Offer {
             guess: Guess { source, depth: 0 },
             len: len.min(model::MODEL_DRAFT_LEN_MAX),
@@ -247,6 +250,12 @@ impl Speculator {
     /// Learns from a pass that no other sequence shared.
     pub(crate) fn learn(&mut self, outcome: Outcome, experience: &mut Experience) {
         self.control.learn(outcome, experience);
+    }
+
+    /// What was asked for a draft has failed after so many seconds. It is not asked again, here or for lines that are forked from here.
+    pub(crate) fn fails(&mut self, choice: Choice, seconds: f64, experience: &mut Experience) {
+        self.is_deserted = true;
+        self.control.fails(choice, seconds, experience);
     }
 
     /// Learns what a token of the draft model takes.

@@ -327,6 +327,29 @@ async fn the_rows_of_a_pass_are_shared_by_its_sequences() {
 }
 
 #[tokio::test]
+async fn a_draft_model_that_fails_is_not_asked_again() {
+    const WORKS_FOR: usize = 30;
+    let drafter = reciting(TEXT).fail_after(WORKS_FOR);
+    let asked = drafter.fed();
+    let engine = Engine::scripted(reciting(TEXT).drafter(drafter).speculation(Speculation::Always));
+    let plain = Engine::scripted(reciting(TEXT));
+    for _ in 0..3 {
+        let before = asked.load(Ordering::SeqCst);
+        let job_of = |engine: &Engine| {
+            let mut job = job(engine, "a plan:", 200);
+            job.limits.ahead_max = 64;
+            engine.submit(job).unwrap()
+        };
+        let expected = rest(&mut job_of(&plain)).await;
+        assert_eq!(rest(&mut job_of(&engine)).await, expected);
+        assert!(expected.len() > 2 * WORKS_FOR);
+        // What worked, and one pass that failed.
+        let fed = asked.load(Ordering::SeqCst) - before;
+        assert!(fed <= WORKS_FOR + 64, "{fed}");
+    }
+}
+
+#[tokio::test]
 async fn a_constraint_that_forces_nonsense_is_asked_row_by_row() {
     struct Nonsense;
     impl Constraint for Nonsense {

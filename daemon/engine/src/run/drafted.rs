@@ -157,6 +157,18 @@ impl Decode {
         }
     }
 
+    /// What was asked for this draft has failed after so many seconds: it is not asked again.
+    pub(crate) fn fails_to_draft(
+        &mut self,
+        draft: &Draft,
+        seconds: f64,
+        experience: &mut Experience,
+    ) {
+        if let (Some(speculator), Some(choice)) = (&mut self.speculator, draft.choice) {
+            speculator.fails(choice, seconds, experience);
+        }
+    }
+
     /// Its cache could not be cut to where its draft went wrong.
     pub(crate) fn refeeds(&mut self) {
         if let Some(speculator) = &mut self.speculator {

@@ -221,12 +221,29 @@ impl Control {
             experience.spare = (experience.spare + self.balance - BALANCE_MAX).min(SPARE_MAX);
             self.balance = BALANCE_MAX;
         }
+        self.note(choice, kept, experience);
+    }
+
+    /// Of a draft, `kept` tokens were right.
+    fn note(&mut self, choice: Choice, kept: usize, experience: &mut Experience) {
         let Guess { source, depth } = choice.guess;
         self.yields[source as usize][depth].learn(choice.len, kept);
         experience.yields[source as usize][depth].learn(choice.len, kept);
         let probe = &mut self.probes[source as usize][depth];
         let wait = if kept > 0 { PROBE_PATIENCE } else { probe.wait * 2 };
         *probe = Probe { wait: wait.min(PROBE_PATIENCE_MAX), passed: 0 };
+    }
+
+    /// Learns that what was asked for a draft has failed, after so many seconds: as a draft of which nothing was right.
+    pub(crate) fn fails(&mut self, choice: Choice, seconds: f64, experience: &mut Experience) {
+        self.note(choice, 0, experience);
+        if let Some(plain) = self.plain_seconds() {
+            // As of a pass that was held up: no more than it was expected to lose, and the half of it.
+            let offer = Offer { guess: choice.guess, len: choice.len };
+            let risk = drafting(&offer, choice.len, experience);
+            self.balance -= (seconds / plain).min(1.5 * risk + 0.1);
+            self.borrow(experience);
+        }
     }
 
     /// Pays from the spare what it has lost beyond what it had.

@@ -124,6 +124,7 @@ impl<B: Backend> Runner<B> {
             let mut plan = decode.plan(*fed, rows_max, *room, reach, facts, experience);
             if let Some((source, len)) = plan.draft.asks() {
                 let (tokens, draws) = decode.draws(&plan.draft);
+                let asked = Instant::now();
                 let said = match (source, &mut self.drafter, state, tokens.last()) {
                     (Source::Model, Some(drafter), ..) => {
                         drafter.draft(follower, tokens, len, draws)
@@ -134,7 +135,12 @@ impl<B: Backend> Runner<B> {
                     _ => Ok(Said::default()),
                 };
                 let said = said.unwrap_or_else(|error| {
-                    tracing::warn!("the draft model says nothing: {error}");
+                    tracing::warn!(
+                        "what drafts has failed, and is not asked again by this job: {error}"
+                    );
+                    *follower = None;
+                    let seconds = asked.elapsed().as_secs_f64();
+                    decode.fails_to_draft(&plan.draft, seconds, &mut self.experience);
                     Said::default()
                 });
                 plan.draft.take_from_model(&said.tokens, facts.vocabulary);

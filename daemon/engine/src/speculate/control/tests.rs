@@ -144,3 +144,20 @@ proptest! {
         prop_assert!(gain >= 0.97, "{}", gain);
     }
 }
+
+#[test]
+fn a_model_that_fails_is_paid_for_and_trusted_less() {
+    let mut experience = Experience::default();
+    let mut control = Control::new(&experience);
+    let plain = Outcome { rows: 1, seconds: 1e-2, draft: None, forced: 0, tokens: 1 };
+    (0..40).for_each(|_| control.learn(plain, &mut experience));
+    let guess = Guess { source: Source::Model, depth: 0 };
+    let (balance, chance) = (control.balance, control.record(guess).chance());
+    let before = Control::new(&experience).record(guess).chance();
+    // It hung for a minute: that is counted as no more than a draft may cost.
+    control.fails(Choice { guess, len: 8 }, 60.0, &mut experience);
+    let paid = balance - control.balance;
+    assert!(paid > 0.0 && paid < 8.0, "{paid}");
+    assert!(control.record(guess).chance() < chance);
+    assert!(Control::new(&experience).record(guess).chance() < before, "the next job knows it");
+}
