@@ -26,6 +26,21 @@ struct Kind {
     is_code: bool,
     /// Brackets that it opens, less those that it closes.
     depth: i8,
+    /// Its braces, and what it has outside of them.
+    braces: Braces,
+}
+
+/// The braces of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Braces {
+    /// Those that it opens, less those that it closes.
+    depth: i8,
+    /// The least that this comes to within it, 0 at most.
+    dip: i8,
+    /// Commas as far out as that.
+    commas: u8,
+    /// It has more than braces, commas and blanks as far out as that.
+    speaks: bool,
 }
 
 /// A repeated passage, by what it is made of.
@@ -33,7 +48,7 @@ struct Kind {
 pub(super) enum Material {
     /// Text or code.
     Words,
-    /// A list of equals: one element of it, or a line of several.
+    /// A list of equals: one element or record of it, or a line of several.
     List,
     /// One long word: base64, a word of one letter.
     Blob,
@@ -51,6 +66,8 @@ const LIST_TIMES: usize = 4;
 const LIST_LEN_MIN: usize = 8;
 /// Longer passages are no elements of lists.
 const ELEMENT_LEN_MAX: usize = 24;
+/// Longer passages are no records: one of JSON with two fields, on lines of their own, has 34 tokens in a small vocabulary.
+const RECORD_LEN_MAX: usize = 64;
 
 impl TokenKinds {
     /// From the bytes of each token of a vocabulary.
@@ -84,7 +101,9 @@ impl TokenKinds {
         if unit.len() > 1 && !kinds.any(|kind| kind.is_broken || kind.is_long) {
             return Material::Blob;
         }
-        if unit.len() <= ELEMENT_LEN_MAX && self.is_element(unit) {
+        if unit.len() <= ELEMENT_LEN_MAX && self.is_element(unit)
+            || unit.len() <= RECORD_LEN_MAX && self.is_record(unit)
+        {
             return Material::List;
         }
         let mut distinct = unit.to_vec();
@@ -111,6 +130,27 @@ impl TokenKinds {
             && depths.iter().any(|(_, kind)| kind.is_code)
             && depths.iter().filter(|(_, kind)| kind.is_line).count() <= 1
     }
+
+    /// Whether a passage is one record in braces and the comma after it, on however many lines and wherever it begins: a generated
+    /// grammar says `{"type": "PATTERN", "value": "[0-9]"},` once for every digit.
+    fn is_record(&self, unit: &[TokenId]) -> bool {
+        let mut depth = 0i32;
+        let (mut outer, mut commas, mut speaks) = (i32::MAX, 0, false);
+        for Braces { depth: change, dip, commas: more, speaks: says } in
+            unit.iter().map(|&token| self.get(token).braces)
+        {
+            let level = depth + i32::from(dip);
+            if level < outer {
+                (outer, commas, speaks) = (level, 0, false);
+            }
+            if level == outer {
+                commas += u32::from(more);
+                speaks |= says;
+            }
+            depth += i32::from(change);
+        }
+        depth == 0 && commas == 1 && !speaks
+    }
 }
 
 impl Kind {
@@ -124,6 +164,7 @@ impl Kind {
         is_line: false,
         is_code: false,
         depth: 0,
+        braces: Braces { depth: 0, dip: 0, commas: 0, speaks: true },
     };
 
     fn of(bytes: &[u8]) -> Kind {
@@ -153,7 +194,29 @@ impl Kind {
             ')' | ']' | '}' | '>' => depth.saturating_sub(1),
             _ => depth,
         });
-        Kind { is_word, is_datum, is_broken, is_long, is_comma, is_line, is_code, depth }
+        let braces = Braces::of(text);
+        Kind { is_word, is_datum, is_broken, is_long, is_comma, is_line, is_code, depth, braces }
+    }
+}
+
+impl Braces {
+    fn of(text: &str) -> Braces {
+        let mut all = Braces::default();
+        for sign in text.chars() {
+            match sign {
+                '{' => all.depth = all.depth.saturating_add(1),
+                '}' => {
+                    all.depth = all.depth.saturating_sub(1);
+                    if all.depth < all.dip {
+                        all = Braces { depth: all.depth, dip: all.depth, ..Braces::default() };
+                    }
+                }
+                _ if all.depth > all.dip => {}
+                ',' => all.commas = all.commas.saturating_add(1),
+                sign => all.speaks |= !sign.is_whitespace(),
+            }
+        }
+        all
     }
 }
 
@@ -184,6 +247,13 @@ mod tests {
         assert_eq!(material(&["default", "(),", " T", "::"]), Material::List);
         assert_eq!(material(&["unwrap", "(a", ", ", "b).", " T"]), Material::Words);
         assert_eq!(material(&[" the", " value", ","]), Material::Words);
+        let record = ["type", "\":", " \"", "[A", "\"", "\n", "},\n", "{\n", "\""];
+        assert_eq!(material(&record), Material::List);
+        assert_eq!(material(&["\"xyz", "\": ", "1", "},{"]), Material::List);
+        assert_eq!(material(&["\"xyz", "\": ", "1", "}"]), Material::Words, "closed, not opened");
+        assert_eq!(material(&["{\"xyz", "\": ", "1", "}\n"]), Material::Words, "no comma");
+        assert_eq!(material(&["{\"xyz", "\"},", "{\"z", "\"},"]), Material::Words, "no equals");
+        assert_eq!(material(&["if", " {", "go", "(b", ",", " c);", "}\n"]), Material::Words);
         let row = ["T", "::default", "(), "].repeat(8);
         assert_eq!(material(&[&row[..], &["\n"]].concat()), Material::List);
     }

@@ -43,6 +43,30 @@ fn the_repository_itself_is_honest_and_planted_loops_are_found() {
     assert_eq!(rows[0].holds, Some(true), "{:?}", rows[0]);
 }
 
+/// A grammar as generators write it: a token of ten digits is ten equal records on lines of their own, far within others.
+fn grammar() -> String {
+    let digit = serde_json::json!({ "type": "PATTERN", "value": "[0-9a-fA-F]" });
+    let mut rule = serde_json::json!({ "type": "SEQ", "members": vec![digit; 10] });
+    for around in ["CHOICE", "SEQ", "CHOICE", "TOKEN"] {
+        let prefix = serde_json::json!({ "type": "STRING", "value": format!("\\{around}") });
+        rule = serde_json::json!({ "type": around, "members": [prefix, rule] });
+    }
+    let grammar = serde_json::json!({ "name": "digits", "rules": { "escape": rule } });
+    serde_json::to_string_pretty(&grammar).unwrap()
+}
+
+#[test]
+fn equal_records_of_a_list_are_honest_and_the_same_line_without_end_is_not() {
+    let tokenizer = tokenizer();
+    let kinds = kinds(&tokenizer);
+    let text = grammar();
+    assert_eq!(first(&kinds, &tokenizer.encode(&text)), None, "{text}");
+    let line = "            return Some(\"PATTERN\", value);\n";
+    assert!(first(&kinds, &tokenizer.encode(&line.repeat(40))).is_some());
+    let record = "  {\n    \"type\": \"PATTERN\"\n  },\n";
+    assert!(first(&kinds, &tokenizer.encode(&record.repeat(200))).is_some());
+}
+
 /// The numbers of the benchmark, without the model's own loops.
 #[test]
 #[allow(clippy::print_stderr, reason = "the runner shows it")]
