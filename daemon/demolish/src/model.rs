@@ -31,6 +31,9 @@ pub use place::{find, find_for, load, load_watched, places};
 pub use source::Source;
 pub(crate) use source::server;
 
+/// How long a server that could not be had is left alone before whoever needs it asks it again.
+const SERVER_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// A model of this process. Cloning is cheap; all clones share the one model.
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -39,6 +42,8 @@ pub struct Model {
     state: Arc<watch::Sender<State>>,
     /// When it was last seen in use.
     used: Arc<Mutex<Instant>>,
+    /// When a server was last asked in vain, which may be up again.
+    refused: Arc<Mutex<Option<Instant>>>,
 }
 
 /// How far the model is.
@@ -92,6 +97,7 @@ impl Model {
             settings: Arc::new(Mutex::new(settings)),
             state: Arc::new(watch::Sender::new(state)),
             used: Arc::new(Mutex::new(Instant::now())),
+            refused: Arc::default(),
         }
     }
 
@@ -148,9 +154,17 @@ impl Model {
     /// How long it may still be unused before it is unloaded; `None`: it is not loaded, or stays.
     #[must_use]
     pub fn leaves_in(&self) -> Option<Duration> {
-        let patience = idle(&self.settings())?;
-        matches!(&*self.state.borrow(), State::Ready(_))
-            .then(|| patience.saturating_sub(self.last_used().elapsed()))
+        match &*self.state.borrow() {
+            State::Ready(ready) => idle(&self.settings(), ready)
+                .map(|patience| patience.saturating_sub(self.last_used().elapsed())),
+            _ => None,
+        }
+    }
+
+    /// Whether it failed because of a server, long enough ago to ask that again.
+    fn may_ask_again(&self) -> bool {
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.is_some_and(|at| at.elapsed() >= SERVER_AGAIN_AFTER)
     }
 
     fn last_used(&self) -> Instant {
@@ -173,13 +187,17 @@ impl Model {
         }
     }
 
-    /// Starts loading unless that has happened. Needs a tokio runtime; returns at once.
+    /// Starts loading unless that has happened; a server that could not be had is asked again after a while. Needs a tokio
+    /// runtime; returns at once.
     pub fn want(&self) {
         let mut found = None;
+        let mut before = None;
         self.state.send_if_modified(|state| {
-            if !matches!(state, State::Idle) {
-                return false;
-            }
+            before = match state {
+                State::Idle => None,
+                State::Failed(reason) if self.may_ask_again() => Some(reason.clone()),
+                _ => return false,
+            };
             *state = match Source::find(&self.settings(), self.role) {
                 Ok(source) => {
                     let place = source.place();
@@ -214,7 +232,15 @@ impl Model {
                     let _in = runtime.enter();
                     model.settle(Ready { engine, took });
                 }
-                Err(reason) => drop(model.state.send_replace(failed(reason))),
+                Err(reason) => {
+                    let is_server = matches!(source, Source::Server(_));
+                    let at = is_server.then(Instant::now);
+                    *model.refused.lock().unwrap_or_else(PoisonError::into_inner) = at;
+                    let is_known = before.is_some_and(|before| *before == *reason);
+                    let state =
+                        if is_known { State::Failed(reason.into()) } else { failed(reason) };
+                    model.state.send_replace(state);
+                }
             }
         });
     }
@@ -222,8 +248,9 @@ impl Model {
     /// It is there, and goes when nobody uses it any more.
     fn settle(&self, ready: Ready) {
         self.touch();
+        let patience = idle(&self.settings(), &ready);
         self.state.send_replace(State::Ready(ready));
-        if let Some(patience) = idle(&self.settings()) {
+        if let Some(patience) = patience {
             let model = self.clone();
             tokio::spawn(async move { model.unload_unused(patience).await });
         }
@@ -303,15 +330,16 @@ fn advance(state: &mut State, now: LoadProgress) -> bool {
     differs
 }
 
-/// The one place where a failure is logged, because it happens once.
+/// The one place where a failure is logged: once, however often a server is asked again.
 fn failed(reason: String) -> State {
     tracing::warn!("{reason}");
     State::Failed(reason.into())
 }
 
-/// How long a model may be unused; `None`: it stays.
-fn idle(settings: &config::Model) -> Option<Duration> {
+/// How long a model may be unused; `None`: it stays. A server's takes no memory here, and finding out again what it can do costs.
+fn idle(settings: &config::Model, ready: &Ready) -> Option<Duration> {
     const MINUTE_S: u64 = 60;
     let minutes = u64::from(settings.idle_unload_min);
-    (minutes > 0).then(|| Duration::from_secs(minutes * MINUTE_S))
+    let is_here = ready.engine.info().remote.is_none();
+    (minutes > 0 && is_here).then(|| Duration::from_secs(minutes * MINUTE_S))
 }

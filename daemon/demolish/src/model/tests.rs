@@ -1,6 +1,8 @@
 //! Models that come, go and fail.
 
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use engine::{Class, LoadPhase, Script};
 
@@ -144,6 +146,11 @@ async fn a_server_runs_the_agents_model_and_typing_stays_here() {
         |settings: &config::Model, role| Source::find(settings, role).map(|found| found.place());
     assert_eq!(place(&server, Role::Agent), Ok(PathBuf::from("http://127.0.0.1:1")));
     assert_eq!(place(&server, Role::Typing), Ok(std::env::temp_dir()));
+    let open = config::Model {
+        remote_url: Some("http://me:secret@127.0.0.1:1/v1?key=secret".to_owned()),
+        ..server.clone()
+    };
+    assert_eq!(place(&open, Role::Agent), Ok(PathBuf::from("http://127.0.0.1:1/v1")));
     let typing = config::Model { remote_typing: true, ..server.clone() };
     assert_eq!(place(&typing, Role::Typing), Ok(PathBuf::from("http://127.0.0.1:1")));
     let off = config::Model { enabled: false, ..typing };
@@ -153,6 +160,56 @@ async fn a_server_runs_the_agents_model_and_typing_stays_here() {
     let said = agent.engine().await.err().expect("nobody listens there");
     assert!(said.contains("http://127.0.0.1:1: no connection"), "{said}");
     assert!(matches!(models.typing().state(), State::Idle), "nobody has asked for it");
+}
+
+/// As little of an OpenAI-compatible server as is taken for one, which hangs up until it is up; and how often it was called.
+fn server_that_comes_up() -> (String, Arc<AtomicUsize>, Arc<AtomicBool>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (calls, is_up) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (called, up) = (calls.clone(), is_up.clone());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            called.fetch_add(1, Ordering::SeqCst);
+            let mut bytes = [0; 1 << 16];
+            let len = stream.read(&mut bytes).unwrap();
+            if !up.load(Ordering::SeqCst) {
+                continue;
+            }
+            let text = if bytes[..len].starts_with(b"GET /v1/models ") {
+                "{\"data\": [{\"id\": \"some\", \"owned_by\": \"somebody\"}]}"
+            } else {
+                "{\"choices\": [{\"text\": \"word\", \"finish_reason\": \"stop\"}]}"
+            };
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+            let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    (url, calls, is_up)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_down_is_asked_again_after_a_while_and_then_stays() {
+    let (url, calls, is_up) = server_that_comes_up();
+    let settings =
+        config::Model { remote_url: Some(url), idle_unload_min: 10, ..config::Model::default() };
+    let model = Model::new(&settings, Role::Agent);
+    let said = model.engine().await.err().expect("it hangs up");
+    assert!(said.contains("without an answer"), "{said}");
+    let called = calls.load(Ordering::SeqCst);
+    assert_eq!(model.engine().await.err(), Some(said.clone()));
+    assert_eq!(calls.load(Ordering::SeqCst), called, "it is left alone for a while");
+    tokio::time::advance(SERVER_AGAIN_AFTER).await;
+    assert_eq!(model.engine().await.err(), Some(said));
+    assert!(calls.load(Ordering::SeqCst) > called);
+    is_up.store(true, Ordering::SeqCst);
+    tokio::time::advance(SERVER_AGAIN_AFTER).await;
+    assert!(model.engine().await.expect("it is up").info().remote.is_some());
+    assert_eq!(model.leaves_in(), None, "it takes no memory");
+    tokio::time::sleep(Duration::from_secs(100_000)).await;
+    assert!(matches!(model.state(), State::Ready(_)));
 }
 
 #[test]
