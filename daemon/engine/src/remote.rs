@@ -42,8 +42,7 @@ pub(crate) fn start(
     context_max: Option<usize>,
 ) -> Result<(Line, ModelInfo, Arc<Tokenizer>), LoadError> {
     let open = async move || {
-        let found = probe::probe(&options).await;
-        let (server, context) = found.map_err(|fault| fault.at(&options.url))?;
+        let (server, context) = probe::probe(&options).await?;
         let context = context_max.map_or(context, |wanted| wanted.min(context));
         let tokenizer = server.lexicon.tokenizer.clone();
         let facts = Facts::of(&tokenizer, context, server.vocabulary, Speculation::Off);
@@ -56,7 +55,7 @@ pub(crate) fn start(
 
 fn info(server: &server::Server, context: usize) -> ModelInfo {
     ModelInfo {
-        name: server.model.rsplit('/').next().unwrap_or_default().to_owned(),
+        name: server.client.quoted(server.model.rsplit('/').next().unwrap_or_default()),
         path: PathBuf::new(),
         architecture: "remote".to_owned(),
         parameters: 0,

@@ -40,6 +40,10 @@ async fn every_fault_is_told_with_address_and_remedy_and_a_rewind_asks_again() {
     let cases = [
         (Trouble::Hangs, 0, "no answer for 0.15 s; look at the server's log"),
         (Trouble::HangsAfter(0), 0, "no first token for 0.15 s"),
+        (Trouble::Chats(0), 0, "no first token for 0.15 s"),
+        (Trouble::Ends(3, "abort"), 3, "it ended its answer before all was said (abort)"),
+        (Trouble::Ends(0, "content_filter"), 0, "(content_filter); look at the server's log"),
+        (Trouble::Sends("data: [DONE]\n\n"), 0, "(it does not say why)"),
         (Trouble::HangsAfter(3), 3, "no token for 0.15 s; look at the server's log"),
         (
             Trouble::DropsAfter(4),
@@ -178,15 +182,45 @@ fn a_key_is_shown_to_the_server_and_to_nobody_else() {
     assert!(!told.contains("sk-wrong"), "{told}");
     let told = connect(fake.options()).err().expect("there is no key");
     assert!(told.contains("it wants a key"), "{told}");
+    // Behind so much that a part of it would be cut off.
+    let long: &str = format!("<p>{} Bearer sk-right-one</p>", "x".repeat(280)).leak();
+    fake.trouble(Some(Trouble::Says(200, long)));
+    let told = connect(with("sk-right-one")).err().expect("it answers no JSON");
+    assert!(told.contains("xx") && !told.contains("sk-"), "{told}");
     assert_eq!(Key::new("two\nlines"), None);
     assert_eq!(Key::new("  sk-blanks-around \n"), Key::new("sk-blanks-around"));
+}
+
+#[tokio::test]
+async fn a_key_that_a_stream_repeats_is_told_nobody() {
+    let fake = Fake::with(Kind::Vllm, letters(), false, Some("sk-right-one"));
+    let key = Key::new("sk-right-one");
+    let engine = connect(RemoteOptions { key, ..fake.options() }).expect("the key fits");
+    let long = "x".repeat(290);
+    let streams = [
+        format!("data: {{\"error\": {{\"message\": \"{long} sk-right-one\"}}}}\n\n"),
+        format!("data: {{\"text\": \"{long} sk-right-one\"}}\n\n"),
+        format!("data: {long} sk-right-one\n\n"),
+        format!("error: {long} sk-right-one\n\n"),
+        format!("{long} sk-right-one\n\n"),
+        format!("who: {long} sk-right-one\n\n"),
+    ];
+    for stream in streams {
+        fake.trouble(Some(Trouble::Sends(stream.leak())));
+        let mut sequence = engine.submit(job(&engine, "x", 3)).expect("there is room");
+        let (_, told) = fault(&mut sequence).await;
+        assert!(told.contains("xxx") && !told.contains("sk-"), "{told}");
+    }
 }
 
 #[test]
 fn an_address_that_is_none_is_told() {
     let told = |url: &str| connect(RemoteOptions::at(url)).err().expect("it is none");
-    for url in ["ftp://host", "host:8080", "", "http://", "http://me:secret@host:1"] {
+    let secrets =
+        ["http://me:secret@host:1", "http://host:1/v1?key=secret", "ftp://me:secret@host"];
+    for url in ["ftp://host", "host:8080", "", "http://"].into_iter().chain(secrets) {
         let told = told(url);
+        assert!(!told.contains("secret"), "{told}");
         assert!(told.contains("the address of a server is like http://host:8080"), "{told}");
     }
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("the loopback can be bound");

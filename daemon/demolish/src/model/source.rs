@@ -41,7 +41,7 @@ impl Source {
     pub fn place(&self) -> PathBuf {
         match self {
             Source::Directory(dir) => dir.clone(),
-            Source::Server(options) => PathBuf::from(&options.url),
+            Source::Server(options) => PathBuf::from(options.address()),
         }
     }
 

@@ -10,7 +10,7 @@ pub(crate) const EVENT_BYTES_MAX: usize = 4 << 20;
 pub(crate) enum Said {
     /// The data of an event.
     Data(String),
-    /// A comment. One that differs from the last tells of progress.
+    /// A comment.
     Comment(String),
 }
 

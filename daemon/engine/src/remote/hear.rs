@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{
-    fault::{Fault, clipped},
-    kind::Kind,
-};
+use super::{fault::Fault, kind::Kind};
 use crate::job::TokenId;
+
+/// The most of the likeliest tokens that are taken in of those that a server lists at one place.
+const TOP_LEN_MAX: usize = crate::sampling::TOP_LEN_MAX as usize + 1;
+
+/// What is told of an answer that ends and does not say why.
+pub(crate) const NO_REASON: &str = "it does not say why";
 
 /// Some text of an answer: a token of the server's, or as many as it would not tell apart.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,6 +22,14 @@ pub(crate) struct Piece {
     pub(crate) logprob: Option<f32>,
     /// The likeliest tokens at its place.
     pub(crate) top: Vec<Likely>,
+}
+
+impl Piece {
+    /// Its bytes from `len` on: no token of the server's any more, and what could have stood there is not known.
+    pub(crate) fn without(mut self, len: usize) -> Piece {
+        self.bytes.drain(..len.min(self.bytes.len()));
+        Piece { id: None, top: Vec::new(), ..self }
+    }
 }
 
 /// A token that could have stood there.
@@ -33,8 +44,8 @@ pub(crate) struct Likely {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Heard {
     Piece(Piece),
-    /// It is still reading the prompt.
-    Alive,
+    /// So many tokens of the prompt it has read.
+    Read(usize),
     /// How many tokens the prompt had, and how many of them were not computed again.
     Usage {
         prompt: usize,
@@ -50,7 +61,7 @@ pub(crate) enum Heard {
 pub(crate) fn hear(kind: Kind, said: &Value) -> Result<Vec<Heard>, Fault> {
     if let Some(error) = said.get("error").filter(|error| !error.is_null()) {
         let message = error["message"].as_str().or(error.as_str());
-        let said = message.map_or_else(|| clipped(&error.to_string()), clipped);
+        let said = message.map_or_else(|| error.to_string(), str::to_owned);
         let code = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
         return Err(Fault::Status { code, said, retry_after: None::<Duration> });
     }
@@ -63,12 +74,12 @@ pub(crate) fn hear(kind: Kind, said: &Value) -> Result<Vec<Heard>, Fault> {
 fn llama_cpp(said: &Value) -> Result<Vec<Heard>, Fault> {
     if let Some(progress) = said.get("prompt_progress") {
         let number = |name: &str| progress[name].as_u64().map(|number| number as usize);
-        return Ok(vec![match (number("total"), number("processed")) {
-            (Some(prompt), Some(read)) if prompt == read => {
-                Heard::Usage { prompt, cached: number("cache") }
-            }
-            _ => Heard::Alive,
-        }]);
+        let Some(read) = number("processed") else { return Ok(Vec::new()) };
+        let mut heard = vec![Heard::Read(read)];
+        if number("total") == Some(read) {
+            heard.push(Heard::Usage { prompt: read, cached: number("cache") });
+        }
+        return Ok(heard);
     }
     let Some(content) = said["content"].as_str() else {
         return Err(Fault::garbage(said));
@@ -82,9 +93,21 @@ fn llama_cpp(said: &Value) -> Result<Vec<Heard>, Fault> {
             let cached = said["timings"]["cache_n"].as_u64().map(|cached| cached as usize);
             heard.push(Heard::Usage { prompt: prompt as usize, cached });
         }
-        heard.push(if said["stop_type"] == "limit" { Heard::Full } else { Heard::Stopped });
+        heard.push(end_of_llama_cpp(said)?);
     }
     Ok(heard)
+}
+
+/// Why it ended: in one word, or of older ones in three flags.
+fn end_of_llama_cpp(said: &Value) -> Result<Heard, Fault> {
+    match said["stop_type"].as_str() {
+        Some("limit") => Ok(Heard::Full),
+        Some("eos" | "word") => Ok(Heard::Stopped),
+        Some(other) => Err(Fault::Ended(other.to_owned())),
+        None if said["stopped_limit"] == true => Ok(Heard::Full),
+        None if said["stopped_eos"] == true || said["stopped_word"] == true => Ok(Heard::Stopped),
+        None => Err(Fault::Ended(NO_REASON.to_owned())),
+    }
 }
 
 fn completions(said: &Value) -> Result<Vec<Heard>, Fault> {
@@ -101,9 +124,10 @@ fn completions(said: &Value) -> Result<Vec<Heard>, Fault> {
         };
         heard.extend(pieces(text, &tokens(&choice["token_ids"]), probabilities));
         match choice["finish_reason"].as_str() {
+            None | Some("") => {}
             Some("length") => heard.push(Heard::Full),
-            Some(_) => heard.push(Heard::Stopped),
-            None => {}
+            Some("stop") => heard.push(Heard::Stopped),
+            Some(other) => return Err(Fault::Ended(other.to_owned())),
         }
     }
     if let Some(prompt) = said["usage"]["prompt_tokens"].as_u64() {
@@ -163,14 +187,14 @@ fn pieces(text: &str, ids: &[TokenId], probabilities: Vec<Piece>) -> Vec<Heard> 
 /// `{"token", "bytes", "id", "logprob", "top_logprobs": […]}`.
 fn described(row: &Value) -> Piece {
     let likely = |row: &Value| {
-        let logprob = row["logprob"].as_f64()? as f32;
+        let logprob = logprob(&row["logprob"])?;
         Some(Likely { id: token(&row["id"]), bytes: bytes(row), logprob })
     };
     Piece {
         id: token(&row["id"]),
         bytes: bytes(row),
-        logprob: row["logprob"].as_f64().map(|logprob| logprob as f32),
-        top: list(&row["top_logprobs"]).filter_map(likely).collect(),
+        logprob: logprob(&row["logprob"]),
+        top: list(&row["top_logprobs"]).filter_map(likely).take(TOP_LEN_MAX).collect(),
     }
 }
 
@@ -179,18 +203,25 @@ fn columns(logprobs: &Value) -> Vec<Piece> {
     let piece = |(index, name): (usize, &Value)| Piece {
         id: None,
         bytes: name.as_str().unwrap_or_default().as_bytes().to_vec(),
-        logprob: logprobs["token_logprobs"][index].as_f64().map(|logprob| logprob as f32),
+        logprob: logprob(&logprobs["token_logprobs"][index]),
         top: logprobs["top_logprobs"][index]
             .as_object()
             .into_iter()
             .flatten()
             .filter_map(|(name, logprob)| {
-                let logprob = logprob.as_f64()? as f32;
+                let logprob = self::logprob(logprob)?;
                 Some(Likely { id: None, bytes: name.as_bytes().to_vec(), logprob })
             })
+            .take(TOP_LEN_MAX)
             .collect(),
     };
     list(&logprobs["tokens"]).enumerate().map(piece).collect()
+}
+
+/// The logarithm of a probability; none is greater than that of certainty, whatever a server says.
+fn logprob(value: &Value) -> Option<f32> {
+    let logprob = value.as_f64()? as f32;
+    logprob.is_finite().then_some(logprob.min(0.0))
 }
 
 fn bytes(row: &Value) -> Vec<u8> {
@@ -210,4 +241,59 @@ fn token(value: &Value) -> Option<TokenId> {
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_an_end_that_the_model_meant_is_one() {
+        let completion = |reason: &str| {
+            hear(Kind::Vllm, &json!({"choices": [{"text": "", "finish_reason": reason}]}))
+        };
+        assert_eq!(completion("stop"), Ok(vec![Heard::Stopped]));
+        assert_eq!(completion("length"), Ok(vec![Heard::Full]));
+        assert_eq!(completion(""), Ok(Vec::new()));
+        for reason in ["abort", "content_filter", "tool_calls"] {
+            assert_eq!(completion(reason), Err(Fault::Ended(reason.to_owned())));
+        }
+        let llama = |mut said: Value| {
+            (said["content"], said["stop"]) = (json!(""), json!(true));
+            hear(Kind::LlamaCpp, &said)
+        };
+        for (said, end) in [
+            (json!({"stop_type": "eos"}), Heard::Stopped),
+            (json!({"stop_type": "word"}), Heard::Stopped),
+            (json!({"stop_type": "limit"}), Heard::Full),
+            (json!({"stopped_eos": true}), Heard::Stopped),
+            (json!({"stopped_limit": true}), Heard::Full),
+        ] {
+            assert_eq!(llama(said), Ok(vec![end]));
+        }
+        assert_eq!(llama(json!({"stop_type": "none"})), Err(Fault::Ended("none".to_owned())));
+        assert_eq!(llama(json!({})), Err(Fault::Ended(NO_REASON.to_owned())));
+    }
+
+    #[test]
+    fn no_probability_is_greater_than_one_and_no_list_is_endless() {
+        let likely = json!({"id": 1, "token": "a", "logprob": 1e300});
+        let row =
+            json!({"id": 1, "token": "a", "logprob": 7.5, "top_logprobs": vec![likely; 1000]});
+        assert_eq!((described(&row).logprob, described(&row).top.len()), (Some(0.0), 0));
+        let likely = json!({"id": 1, "token": "a", "logprob": -1.0});
+        let row = json!({"top_logprobs": vec![likely; 1000]});
+        assert_eq!(described(&row).top.len(), TOP_LEN_MAX);
+    }
+
+    #[test]
+    fn the_rest_of_a_piece_is_no_token_of_the_servers() {
+        let likely = Likely { id: Some(7), bytes: b"x".to_vec(), logprob: -1.0 };
+        let whole =
+            Piece { id: Some(7), bytes: "☃a".into(), logprob: Some(-0.5), top: vec![likely] };
+        let rest = Piece { bytes: vec![0x83, b'a'], logprob: Some(-0.5), ..Piece::default() };
+        assert_eq!(whole.without(2), rest);
+    }
 }

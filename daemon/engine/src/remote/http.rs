@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{
     TlsConnector,
@@ -81,7 +81,7 @@ impl Client {
             _ => return Err(wrong("it begins with neither http:// nor https://")),
         };
         let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
-        if authority.as_str().contains('@') {
+        if authority.as_str().contains('@') || uri.query().is_some() {
             return Err(wrong("a key has no place in an address"));
         }
         let path = uri.path().trim_end_matches('/');
@@ -117,7 +117,7 @@ impl Client {
     async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Fault> {
         let mut answer = self.begin(method, path, body).await?;
         let bytes = answer.rest(BODY_BYTES_MAX, self.first_token).await?;
-        serde_json::from_slice(&bytes).map_err(|_| Fault::garbage(self.masked(&bytes)))
+        serde_json::from_slice(&bytes).map_err(|_| Fault::garbage(String::from_utf8_lossy(&bytes)))
     }
 
     /// Sends a request, and waits until it is answered by more than an error.
@@ -202,13 +202,18 @@ impl Client {
         request.body(Full::new(bytes)).map_err(|error| Fault::Address(error.to_string()))
     }
 
-    /// A server's words without the key, which some repeat: before anything is cut off, so that no part of it stays.
-    fn masked(&self, bytes: &[u8]) -> String {
-        let text = String::from_utf8_lossy(bytes);
-        match &self.key {
-            Some(key) => text.replace(key.shown(), "…"),
-            None => text.into_owned(),
-        }
+    /// A fault as people are told it: one sentence with the address and a remedy, and without the key.
+    pub(crate) fn told(&self, fault: &Fault) -> String {
+        fault.at(&self.url, |text| self.masked(text))
+    }
+
+    /// A server's words as people are told them: without the key, in one line and not too long.
+    pub(crate) fn quoted(&self, text: &str) -> String {
+        clipped(&self.masked(text))
+    }
+
+    fn masked(&self, text: &str) -> String {
+        self.key.as_ref().map_or_else(|| text.to_owned(), |key| key.masked(text))
     }
 
     /// What it says instead of answering.
@@ -216,7 +221,7 @@ impl Client {
         let after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let bytes = answer.rest(ERROR_BYTES_MAX, self.between_tokens).await.unwrap_or_default();
-        let said = said(self.masked(&bytes).as_bytes());
+        let said = said(&bytes);
         Fault::Status { code: status.as_u16(), said, retry_after }
     }
 }
@@ -238,9 +243,11 @@ impl Answer {
 
     async fn rest(&mut self, bytes_max: usize, patience: Duration) -> Result<Vec<u8>, Fault> {
         let mut bytes = Vec::new();
+        // For all of it: one that trickles would otherwise be waited for as long as it likes.
+        let until = Instant::now() + patience;
         loop {
             let late = Fault::Silent { waiting_for: "end of the answer", patience };
-            let piece = timeout(patience, self.next()).await.map_err(|_| late)?;
+            let piece = timeout_at(until, self.next()).await.map_err(|_| late)?;
             let Some(piece) = piece.map_err(|error| fault_of(&error, bytes.len().min(1)))? else {
                 return Ok(bytes);
             };
@@ -258,7 +265,7 @@ pub(crate) fn fault_of(error: &hyper::Error, after: usize) -> Fault {
         return Fault::garbage(error);
     }
     if after == 0 && error.is_incomplete_message() {
-        return Fault::Unreachable("the server closed the connection without an answer".to_owned());
+        return Fault::HungUp;
     }
     Fault::Dropped { after }
 }
@@ -277,9 +284,9 @@ fn trust() -> Result<ClientConfig, Fault> {
 fn said(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let Ok(json) = serde_json::from_slice::<Value>(bytes) else {
-        return clipped(&text);
+        return text.into_owned();
     };
     let places = ["/error/message", "/error", "/message", "/detail"];
     let found = places.iter().find_map(|place| json.pointer(place)?.as_str());
-    clipped(found.unwrap_or(&text))
+    found.unwrap_or(&text).to_owned()
 }

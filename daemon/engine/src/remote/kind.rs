@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use super::{fault::Fault, http::Client};
 
+/// The longest prompt plus answer that a server is believed to take.
+const CONTEXT_MAX: usize = 1 << 24;
+
 /// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -61,7 +64,7 @@ pub(crate) async fn greet(client: &Client, wanted: Option<&str>) -> Result<Greet
                 let ids: Vec<&str> = rows.iter().filter_map(|row| row["id"].as_str()).collect();
                 return Err(Fault::Lacks(format!(
                     "it serves no model {wanted:?}, but {}; correct `model.remote_model`",
-                    ids.join(", ")
+                    client.quoted(&ids.join(", "))
                 )));
             }
             found
@@ -92,6 +95,7 @@ pub(crate) async fn greet(client: &Client, wanted: Option<&str>) -> Result<Greet
     } else if row.get("owned_by").is_none() && is_mlx_lm(client, &row).await {
         greeting.kind = Kind::MlxLm;
     }
+    greeting.context = greeting.context.map(|context| context.min(CONTEXT_MAX));
     Ok(greeting)
 }
 

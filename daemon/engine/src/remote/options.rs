@@ -61,6 +61,16 @@ impl Key {
     pub(super) fn shown(&self) -> &str {
         &self.0
     }
+
+    /// A text without the key, which some servers repeat: as it is, and as JSON writes it.
+    pub(super) fn masked(&self, text: &str) -> String {
+        let escaped = serde_json::Value::from(self.0.as_str()).to_string();
+        let escaped = &escaped[1..escaped.len() - 1];
+        let slashes = escaped.replace('/', "\\/");
+        [slashes.as_str(), escaped, &self.0]
+            .into_iter()
+            .fold(text.to_owned(), |text, form| text.replace(form, "…"))
+    }
 }
 
 impl std::fmt::Debug for Key {
@@ -70,6 +80,26 @@ impl std::fmt::Debug for Key {
 }
 
 impl RemoteOptions {
+    /// The address as people may see it: without what may be a secret, which is everything before an `@` and behind a `?`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let text = self.url.trim();
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.chars().all(char::is_alphanumeric) => {
+                (format!("{scheme}://"), rest)
+            }
+            _ => (String::new(), text),
+        };
+        let (place, behind) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+        let place = match place.rsplit_once('@') {
+            Some((_, place)) => place,
+            // Whose it is cannot be said.
+            None if behind.contains('@') => "…",
+            None => place,
+        };
+        format!("{scheme}{place}")
+    }
+
     /// The server at `url`, everything else as usual.
     pub fn at(url: &str) -> RemoteOptions {
         RemoteOptions {
@@ -82,5 +112,29 @@ impl RemoteOptions {
             between_tokens: TOKEN_PATIENCE,
             loading: LOADING_PATIENCE,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        let shown = |url: &str| RemoteOptions::at(url).address();
+        assert_eq!(shown(" http://host:8080/v1 "), "http://host:8080/v1");
+        assert_eq!(shown("http://me:secret@host:1/v1?key=secret#x"), "http://host:1/v1");
+        assert_eq!(shown("me:secret@host"), "host");
+        assert_eq!(shown("http://me:se/cret@host"), "http://host");
+        assert_eq!(shown("http://me:se?cret@host"), "http://…");
+        assert_eq!(shown("secret@http://host"), "http://host");
+        assert_eq!(shown("me:secret://x@host"), "host");
+        assert_eq!(shown(""), "");
+    }
+
+    #[test]
+    fn a_key_is_masked_however_it_is_written() {
+        let key = Key::new("a/b\"c").expect("a header carries it");
+        assert_eq!(key.masked("1 a/b\"c 2 a/b\\\"c 3 a\\/b\\\"c"), "1 … 2 … 3 …");
     }
 }

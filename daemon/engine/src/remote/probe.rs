@@ -37,9 +37,15 @@ const LONG: usize = 6;
 /// How far the probability of a token may differ from what it was when it was drawn.
 const SCORE_TOLERANCE: f32 = 0.05;
 
-/// Asks the server what it is and what it can do.
-pub(super) async fn probe(options: &RemoteOptions) -> Result<(Server, usize), Fault> {
-    let client = Client::new(options)?;
+/// Asks the server what it is and what it can do; otherwise one sentence says why that cannot be known.
+pub(super) async fn probe(options: &RemoteOptions) -> Result<(Server, usize), String> {
+    let client =
+        Client::new(options).map_err(|fault| fault.at(&options.address(), str::to_owned))?;
+    let client = Arc::new(client);
+    found(client.clone(), options).await.map_err(|fault| client.told(&fault))
+}
+
+async fn found(client: Arc<Client>, options: &RemoteOptions) -> Result<(Server, usize), Fault> {
     let wanted = options.model.as_deref();
     let greeting = patiently(&client, async || greet(&client, wanted).await).await?;
     let (tokenizer, words) = tokenizer(options, &client, &greeting).await?;
@@ -48,7 +54,7 @@ pub(super) async fn probe(options: &RemoteOptions) -> Result<(Server, usize), Fa
     let blank = Capabilities {
         url: client.url.clone(),
         server: greeting.kind.name().to_owned(),
-        version: greeting.version.clone(),
+        version: greeting.version.as_deref().map(|version| client.quoted(version)),
         words,
         prompts: Prompts::Text,
         logprobs: 0,
@@ -64,8 +70,16 @@ pub(super) async fn probe(options: &RemoteOptions) -> Result<(Server, usize), Fa
     };
     let lexicon = Lexicon::new(tokenizer, false, Prompts::Text);
     let Greeting { kind, model, .. } = greeting;
-    let mut server =
-        Server { client, kind, model, lexicon, capabilities: blank, vocabulary, top_len_max: 0 };
+    let mut server = Server {
+        client,
+        kind,
+        model,
+        lexicon,
+        capabilities: blank,
+        vocabulary,
+        top_len_max: 0,
+        streams: true,
+    };
     server.probe_words().await?;
     server.probe_draws().await?;
     server.probe_stream().await?;
@@ -110,6 +124,14 @@ fn ends(dir: &Path) -> Result<Vec<TokenId>, crate::info::LoadError> {
         ends.extend(listed.filter_map(|id| TokenId::try_from(id.as_u64()?).ok()));
     }
     Ok(ends)
+}
+
+/// Whether it can: what it refuses it cannot, and what else goes wrong says nothing of that.
+fn able(tried: Result<bool, Fault>) -> Result<bool, Fault> {
+    match tried {
+        Err(fault) if fault.is_refusal() => Ok(false),
+        tried => tried,
+    }
 }
 
 /// What an answer to a probe came to.
@@ -173,7 +195,7 @@ impl Server {
                 }
                 Ok(())
             }
-            Err(Fault::Status { .. } | Fault::Unreachable(_) | Fault::Garbage(_)) => Ok(()),
+            Err(fault) if fault.is_refusal() => Ok(()),
             Err(fault) => Err(fault),
         }
     }
@@ -196,7 +218,7 @@ impl Server {
                 });
                 Ok(tokens)
             }
-            Err(Fault::Status { .. }) => Ok(None),
+            Err(fault) if fault.is_refusal() => Ok(None),
             Err(fault) => Err(fault),
         }
     }
@@ -207,7 +229,7 @@ impl Server {
         let listing = Ask { top_len: self.kind.top_len_max(), ..plain.clone() };
         let said = match self.answered(&listing).await {
             Ok(said) => said,
-            Err(Fault::Status { .. }) => self.answered(&plain).await?,
+            Err(fault) if fault.is_refusal() => self.answered(&plain).await?,
             Err(fault) => return Err(fault),
         };
         let listed = said.pieces.iter().map(|piece| piece.top.len()).max().unwrap_or(0);
@@ -218,19 +240,22 @@ impl Server {
             let ask = Ask { sampling: warm.clone(), seed, ..plain.clone() };
             self.answered(&ask).await.map(|said| said.text())
         };
-        let (first, again, other) = (drawn(11).await?, drawn(11).await?, drawn(12).await?);
-        self.capabilities.seed = first == again && first != other;
+        let seeds = async {
+            let (first, again, other) = (drawn(11).await?, drawn(11).await?, drawn(12).await?);
+            Ok(first == again && first != other)
+        };
+        self.capabilities.seed = able(seeds.await)?;
         self.capabilities.stop = self.probe_stop(&plain, &said.text()).await?;
         if self.lexicon.is_shared
             && let Some(first) = said.pieces.first()
             && let Some(token) = self.lexicon.drawn(first)?.first().map(|drawn| drawn.token)
         {
             let banned = Ask { bias: vec![(token, f32::NEG_INFINITY)], tokens_max: 1, ..plain };
-            self.capabilities.logit_bias = match self.answered(&banned).await {
-                Ok(other) => other.pieces.first().is_some_and(|piece| piece.bytes != first.bytes),
-                Err(Fault::Status { .. }) => false,
-                Err(fault) => return Err(fault),
-            };
+            let other = self
+                .answered(&banned)
+                .await
+                .map(|other| other.pieces.first().is_some_and(|piece| piece.bytes != first.bytes));
+            self.capabilities.logit_bias = able(other)?;
         }
         Ok(())
     }
@@ -244,11 +269,7 @@ impl Server {
             return Ok(false);
         };
         let ask = Ask { stop: vec![stop.to_string()], ..plain.clone() };
-        match self.answered(&ask).await {
-            Ok(stopped) => Ok(!stopped.text().contains(*stop)),
-            Err(Fault::Status { .. }) => Ok(false),
-            Err(fault) => Err(fault),
-        }
+        able(self.answered(&ask).await.map(|stopped| !stopped.text().contains(*stop)))
     }
 
     async fn probe_stream(&mut self) -> Result<(), Fault> {
@@ -258,8 +279,9 @@ impl Server {
             parts += usize::from(heard.iter().any(|heard| matches!(heard, Heard::Piece(_))));
             true
         };
-        stream(&self.client, self.kind, &self.body(&ask), tell).await?;
-        self.capabilities.streaming = parts > 1;
+        let streamed = stream(&self.client, self.kind, &self.body(&ask), tell).await;
+        self.streams = able(streamed.map(|()| true))?;
+        self.capabilities.streaming = self.streams && parts > 1;
         Ok(())
     }
 
@@ -270,8 +292,15 @@ impl Server {
             Prompt::Tokens(tokens) => Prompt::Tokens(tokens.repeat(LONG)),
         };
         let ask = Ask::greedy(prompt, 1);
-        self.answered(&ask).await?;
-        self.capabilities.prefix_reused = self.answered(&ask).await?.cached;
+        let twice = async {
+            self.answered(&ask).await?;
+            self.answered(&ask).await
+        };
+        match twice.await {
+            Ok(again) => self.capabilities.prefix_reused = again.cached,
+            Err(fault) if fault.is_refusal() => {}
+            Err(fault) => return Err(fault),
+        }
         Ok(())
     }
 
@@ -314,9 +343,15 @@ impl Server {
                     row.works &= kept;
                     row.lied |= !kept;
                 }
-                Err(Fault::Status { said, code, .. }) => {
+                Err(ref fault @ Fault::Status { ref said, code, .. }) if fault.is_refusal() => {
                     row.works = false;
+                    let said = self.client.quoted(said);
                     row.refusal = Some(format!("{code} {said}").trim_end().to_owned());
+                    break;
+                }
+                Err(fault) if fault.is_refusal() => {
+                    row.works = false;
+                    row.refusal = Some(self.client.quoted(&fault.to_string()));
                     break;
                 }
                 Err(fault) => return Err(fault),

@@ -29,6 +29,12 @@ const REDRAWS_MAX: u32 = 12;
 const CONSTRAINED_TOP_LEN: u32 = 20;
 /// What a token's probability is taken for that the server does not tell: neither sure nor improbable.
 const UNKNOWN_LOGPROB: f32 = -1.0;
+/// An answer that brings nothing.
+pub(super) const NOTHING: &str = "answers without a word and without an end";
+/// How many answers in a row may bring no token.
+const EMPTY_MAX: u32 = 4;
+/// How many tokens are asked for at a time where answers do not stream.
+const WHOLE_LEN_MAX: usize = 64;
 /// How much warmer each redraw is, where a refused token cannot be left out.
 const REDRAW_TEMPERATURE: f32 = 0.25;
 
@@ -42,6 +48,16 @@ pub(super) struct Run {
     pub(super) request: Option<Request>,
     /// Pieces of the last request.
     came: usize,
+    /// How many it was asked for.
+    asked: usize,
+    /// How many tokens the tape has room for behind what it had when the request was sent.
+    left: usize,
+    /// Answers in a row that brought no token.
+    empty: u32,
+    /// The server ended the text, and there is no token that says so.
+    ended: bool,
+    /// The constraint wants the text to go on nevertheless.
+    goes_on: bool,
     /// Tokens that were refused at this place.
     refused: Vec<TokenId>,
     redraws: u32,
@@ -86,6 +102,11 @@ impl Run {
             pending: VecDeque::new(),
             request: None,
             came: 0,
+            asked: 0,
+            left: 0,
+            empty: 0,
+            ended: false,
+            goes_on: false,
             refused: Vec::new(),
             redraws: 0,
             skip: Vec::new(),
@@ -111,7 +132,12 @@ impl Run {
 
     /// Whether it has to ask the server before anything can be said.
     pub(super) fn wants_request(&self) -> bool {
-        self.room > 0 && self.request.is_none() && self.pending.is_empty() && self.fault.is_none()
+        self.room > 0 && self.request.is_none() && !self.has_news()
+    }
+
+    /// Whether there is anything that can be said.
+    fn has_news(&self) -> bool {
+        !self.pending.is_empty() || self.fault.is_some() || self.ended
     }
 
     /// Forgets what is not on the tape: the text goes on from there.
@@ -119,14 +145,20 @@ impl Run {
         self.request = None;
         self.pending.clear();
         self.fault = None;
+        self.ended = false;
         self.came = 0;
     }
 
     /// The tape was cut, or is to be gone on with in another way.
     pub(super) fn steered(&mut self) {
         self.interrupt();
+        self.agreed();
+    }
+
+    /// Nothing of what was refused before matters any more.
+    fn agreed(&mut self) {
         self.refused.clear();
-        self.redraws = 0;
+        (self.redraws, self.empty, self.goes_on) = (0, 0, false);
     }
 
     /// What to ask the server for.
@@ -137,24 +169,29 @@ impl Run {
         let tape_len = self.decode.tape_len();
         let left = (self.decode.limits.tokens_max as usize).saturating_sub(tape_len);
         let left = left.min(facts.context_max.saturating_sub(tokens.len())).max(1);
+        self.left = left;
+        let left = if server.streams { left } else { left.min(WHOLE_LEN_MAX) };
         let sampling = self.decode.sampling();
         let is_redraw = self.redraws > 0;
-        let is_listed = is_redraw || server.kind.lists_in_streams();
+        let is_listed = is_redraw || !server.streams || server.kind.lists_in_streams();
         let least = if self.decode.is_constrained() { CONSTRAINED_TOP_LEN } else { 0 };
         let top_len = sampling.top_len.max(least) as usize;
         let mut ask = Ask {
             prompt,
             // A token that is left out is left out of the whole answer, so it is one token long.
-            tokens_max: if is_redraw { server.kind.redraw_len() } else { left },
+            // Several may make one character.
+            tokens_max: if is_redraw { server.kind.redraw_len() } else { left }
+                + self.empty as usize,
             sampling: sampling.clone(),
             seed: self.decode.request_seed(self.redraws),
             top_len: if is_listed { top_len.min(server.top_len_max) } else { 0 },
             stop: server.stops(&self.decode.limits.stop),
             bias: Vec::new(),
             grammar: self.decode.grammar().and_then(|grammar| server.grammar(&grammar)),
-            streams: !is_redraw,
-            is_endless: false,
+            streams: server.streams && !is_redraw,
+            is_endless: self.goes_on || self.refused.iter().any(|token| facts.eos.contains(token)),
         };
+        self.asked = ask.tokens_max;
         if is_redraw && server.takes_bias() {
             ask.bias = self.refused.iter().map(|&token| (token, f32::NEG_INFINITY)).collect();
         } else if is_redraw {
@@ -177,6 +214,12 @@ impl Run {
                 self.came += 1;
                 if let Err(fault) = self.hear_piece(piece, server) {
                     self.fail(fault);
+                } else if self.pending.len() >= self.left {
+                    // Nobody would take more.
+                    self.pending.truncate(self.left);
+                    self.request = None;
+                } else if self.came > self.asked {
+                    self.answered(Fault::garbage(NOTHING));
                 }
             }
             Heard::Stopped => {
@@ -192,18 +235,15 @@ impl Run {
                             self.pending.push_back(end);
                         }
                     }
-                    None => self.fault = Some(Fault::Lacks(String::new())),
+                    None => self.ended = true,
                 }
             }
             Heard::Full => {
-                self.request = None;
-                if self.came == 0 {
-                    self.fail(Fault::Lacks(
-                        "it has no room for another token; give the server a longer context (`model.context_max` must not be more)".to_owned(),
-                    ));
-                }
+                self.answered(Fault::Lacks(
+                    "it has no room for another token; give the server a longer context (`model.context_max` must not be more)".to_owned(),
+                ));
             }
-            Heard::Alive | Heard::Usage { .. } => {}
+            Heard::Read(_) | Heard::Usage { .. } => {}
         }
     }
 
@@ -216,7 +256,7 @@ impl Run {
                 ));
             }
             self.skip.drain(..common);
-            piece.bytes.drain(..common);
+            piece = piece.without(common);
             if piece.bytes.is_empty() {
                 return Ok(());
             }
@@ -227,9 +267,16 @@ impl Run {
         Ok(())
     }
 
-    /// Whether the last request brought no word.
-    pub(super) fn said_nothing(&self) -> bool {
-        self.came == 0 && self.pending.is_empty() && self.fault.is_none()
+    /// The request is answered. Where that brought no token and no end (half a character, say), more is asked for: not for ever.
+    pub(super) fn answered(&mut self, otherwise: Fault) {
+        self.request = None;
+        if self.has_news() {
+            return;
+        }
+        self.empty += 1;
+        if self.empty > EMPTY_MAX {
+            self.fail(otherwise);
+        }
     }
 
     /// Nothing more comes, behind what is there already.
@@ -243,11 +290,8 @@ impl Run {
         let mut outcomes = Vec::new();
         while outcomes.len() < self.room {
             let Some(drawn) = self.pending.front().cloned() else {
-                if let Some(fault) = self.fault.take() {
-                    outcomes.push(match fault {
-                        Fault::Lacks(why) if why.is_empty() => Outcome::Ended,
-                        fault => Outcome::Failed(EngineError::Remote(fault.at(&server.client.url))),
-                    });
+                if let Some(outcome) = self.end(server, facts) {
+                    outcomes.push(outcome);
                     self.room = outcomes.len();
                 }
                 break;
@@ -273,6 +317,25 @@ impl Run {
         }
         self.room -= outcomes.len();
         outcomes
+    }
+
+    /// How it ends, if it does.
+    fn end(&mut self, server: &Server, facts: &Facts) -> Option<Outcome> {
+        if let Some(fault) = self.fault.take() {
+            return Some(Outcome::Failed(EngineError::Remote(server.client.told(&fault))));
+        }
+        if !std::mem::take(&mut self.ended) {
+            return None;
+        }
+        match self.decode.may_end(facts) {
+            Ok(true) => Some(Outcome::Ended),
+            Ok(false) => {
+                self.goes_on = true;
+                let asked = self.ask_again(self.decode.tape_len());
+                asked.err().map(Outcome::Failed)
+            }
+            Err(error) => Some(Outcome::Failed(error)),
+        }
     }
 
     /// One token; `None`: it was refused, and is asked for again.
@@ -302,7 +365,10 @@ impl Run {
             }
             let mut logits = vec![f32::NEG_INFINITY; vocabulary];
             for &(token, logprob) in row {
-                logits[token as usize] = logprob;
+                // A configuration may name an end that the tokenizer does not have.
+                if let Some(logit) = logits.get_mut(token as usize) {
+                    *logit = logprob;
+                }
             }
             turn = self.decode.judge(logits, facts);
         }
@@ -330,8 +396,7 @@ impl Run {
         } else {
             self.interrupt();
         }
-        self.refused.clear();
-        self.redraws = 0;
+        self.agreed();
         step
     }
 
@@ -341,13 +406,7 @@ impl Run {
         shown: &[(TokenId, f32)],
         position: usize,
     ) -> Result<Option<Outcome>, EngineError> {
-        self.interrupt();
-        self.redraws += 1;
-        if self.redraws > REDRAWS_MAX {
-            self.redraws = 0;
-            self.refused.clear();
-            return Err(EngineError::NothingAllowed { position });
-        }
+        self.ask_again(position)?;
         let listed = shown.iter().map(|(token, _)| *token).chain([drawn.token]);
         for token in listed {
             if !self.refused.contains(&token) {
@@ -355,6 +414,17 @@ impl Run {
             }
         }
         Ok(None)
+    }
+
+    /// The server's draw is refused, and is asked for once more.
+    fn ask_again(&mut self, position: usize) -> Result<(), EngineError> {
+        self.interrupt();
+        self.redraws += 1;
+        if self.redraws > REDRAWS_MAX {
+            self.agreed();
+            return Err(EngineError::NothingAllowed { position });
+        }
+        Ok(())
     }
 
     /// Another line from the first `len` tokens of the tape on.

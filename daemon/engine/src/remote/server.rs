@@ -1,5 +1,7 @@
 //! A server as it was found.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -21,7 +23,7 @@ const STOPS_MAX: usize = 4;
 
 /// Whom to ask, and how.
 pub(crate) struct Server {
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     pub(crate) kind: Kind,
     pub(crate) model: String,
     pub(crate) lexicon: Lexicon,
@@ -30,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) vocabulary: usize,
     /// How many of the likeliest tokens it lists at most.
     pub(crate) top_len_max: usize,
+    /// It answers requests for streams.
+    pub(crate) streams: bool,
 }
 
 impl Server {

@@ -14,9 +14,9 @@ use tokio::{
 use super::{
     fault::Fault,
     hear::Heard,
-    run::{Outcome, Request, Run},
+    run::{NOTHING, Outcome, Request, Run},
     server::Server,
-    stream::{stream, whole},
+    stream::{stream, survived, whole},
 };
 use crate::{
     ending,
@@ -31,6 +31,8 @@ use crate::{
 
 /// How many requests are sent at once, where the server does not say how many it computes.
 const REQUESTS_MAX: usize = 8;
+/// How many are sent at once to a server that says that it computes more.
+const REQUESTS_TOLD_MAX: usize = 256;
 /// How many things a server has said may wait to be looked at.
 const HEARD_MAX: usize = 256;
 
@@ -79,10 +81,17 @@ pub(super) fn start<T: Send + 'static>(
                 }
             })
         });
-        let (server, facts, extra) = match std::panic::catch_unwind(found) {
-            Ok(Ok(parts)) => parts,
-            Ok(Err(error)) => return drop(opened.send(Err(error))),
-            Err(panic) => return drop(opened.send(Err(panic_message(panic.as_ref())))),
+        let found = match std::panic::catch_unwind(found) {
+            Ok(found) => found,
+            Err(panic) => Err(panic_message(panic.as_ref())),
+        };
+        let (server, facts, extra) = match found {
+            Ok(parts) => parts,
+            Err(error) => {
+                // A name that is still being looked up is not waited for.
+                runtime.shutdown_background();
+                return drop(opened.send(Err(error)));
+            }
         };
         let _ = opened.send(Ok(extra)); // The caller waits below; it cannot be gone.
         let (post, notes) = mpsc::channel(HEARD_MAX);
@@ -111,7 +120,7 @@ pub(super) fn start<T: Send + 'static>(
         shared.take_down(&reason);
         drop(runner);
         drop(tasks);
-        drop(runtime);
+        runtime.shutdown_background();
         shared.leave();
     };
     let spawned = std::thread::Builder::new().name("engine-remote".to_owned()).spawn(body);
@@ -258,7 +267,7 @@ impl Runner {
                         scores = scoring => scores,
                         () = reply.closed() => return,
                     };
-                    let failed = |fault: Fault| EngineError::Remote(fault.at(&server.client.url));
+                    let failed = |fault: Fault| EngineError::Remote(server.client.told(&fault));
                     let _ = reply.send(scores.map_err(failed));
                 };
                 self.questions.spawn_local(answer);
@@ -314,7 +323,8 @@ impl Runner {
 
     /// Sends what wants to be sent, the most urgent first.
     fn send(&mut self) {
-        let places = self.server.capabilities.parallel.unwrap_or(REQUESTS_MAX);
+        let told = self.server.capabilities.parallel;
+        let places = told.map_or(REQUESTS_MAX, |places| places.min(REQUESTS_TOLD_MAX));
         let mut waiting: Vec<usize> =
             (0..self.runs.len()).filter(|&index| self.runs[index].wants_request()).collect();
         waiting.sort_by_key(|&index| (self.runs[index].class, self.runs[index].arrival));
@@ -362,17 +372,14 @@ impl Runner {
             let tell = async |heard: Vec<Heard>| {
                 post.send((id, generation, News::Heard(heard))).await.is_ok()
             };
-            let over = if ask.streams {
-                stream(&server.client, server.kind, &body, tell).await
-            } else {
-                match whole(&server.client, server.kind, &body).await {
-                    Ok(heard) => {
-                        tell(heard).await;
-                        Ok(())
-                    }
-                    Err(fault) => Err(fault),
+            let answer = async {
+                if ask.streams {
+                    return stream(&server.client, server.kind, &body, tell).await;
                 }
+                tell(whole(&server.client, server.kind, &body).await?).await;
+                Ok(())
             };
+            let over = survived(answer).await;
             let _ = post.send((id, generation, News::Over(over))).await;
         });
         run.request = Some(Request { generation, task: task.abort_handle(), is_counted: false });
@@ -391,8 +398,10 @@ impl Runner {
                         Heard::Piece(_) => self.stats.tokens_decoded += 1,
                         Heard::Usage { prompt, cached } if run.counts() => {
                             let cached = cached.unwrap_or(0).min(prompt) as u64;
-                            self.stats.tokens_prefilled += prompt as u64 - cached;
-                            self.stats.tokens_reused += cached;
+                            let Stats { tokens_prefilled, tokens_reused, .. } = &mut self.stats;
+                            *tokens_prefilled =
+                                tokens_prefilled.saturating_add(prompt as u64 - cached);
+                            *tokens_reused = tokens_reused.saturating_add(cached);
                         }
                         _ => {}
                     }
@@ -400,11 +409,7 @@ impl Runner {
                 }
             }
             News::Over(Err(fault)) => run.fail(fault),
-            // It said no end: what it has is all that comes. To ask again for nothing would never end.
-            News::Over(Ok(())) if run.said_nothing() => {
-                run.fail(Fault::garbage("an answer without a word and without an end"));
-            }
-            News::Over(Ok(())) => run.request = None,
+            News::Over(Ok(())) => run.answered(Fault::garbage(NOTHING)),
         }
     }
 }

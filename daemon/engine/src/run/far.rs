@@ -24,6 +24,17 @@ impl Decode {
         self.constraint.is_some()
     }
 
+    /// Whether the constraint, where it cannot be asked about a token that ends the text, lets it end: it leaves nothing to go on with.
+    pub(crate) fn may_end(&mut self, facts: &Facts) -> Result<bool, EngineError> {
+        let Some(constraint) = &mut self.constraint else { return Ok(true) };
+        let mut logits = vec![0.0; facts.vocabulary];
+        super::caught(|| {
+            constraint.prepare(&self.tape);
+            constraint.apply(&self.tape, &mut logits);
+        })?;
+        Ok(logits.iter().all(|logit| *logit == f32::NEG_INFINITY))
+    }
+
     /// What the answer is to keep to, while none of it is there.
     pub(crate) fn grammar(&self) -> Option<Grammar> {
         let constraint = self.constraint.as_ref().filter(|_| self.tape.is_empty())?;

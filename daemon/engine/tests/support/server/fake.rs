@@ -60,6 +60,16 @@ pub(crate) enum Trouble {
     EndlessLine,
     /// Closes the connection without a word.
     HangsUp,
+    /// Answers with this status and this text.
+    Says(u16, &'static str),
+    /// Sends these bytes in the place of the first token.
+    Sends(&'static str),
+    /// Ends texts after so many tokens, for this reason.
+    Ends(usize, &'static str),
+    /// Says after so many tokens that it is alive, each time in other words.
+    Chats(usize),
+    /// Answers streams with 400, and whatever is not greedy too.
+    IsPlain,
 }
 
 /// A server.
@@ -205,6 +215,15 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
         Some(Trouble::HangsUp) => return,
         Some(Trouble::Garbage) => {
             return http::answer(&mut stream, 200, "text/html", "<html>Welcome</html>").await;
+        }
+        Some(Trouble::Says(code, text)) => {
+            return http::answer(&mut stream, code, "application/json", text).await;
+        }
+        Some(Trouble::IsPlain)
+            if request.body["stream"] == true
+                || request.body["temperature"].as_f64().is_some_and(|warmth| warmth > 0.0) =>
+        {
+            return http::refuse(&mut stream, 400, None, "{\"error\": \"plain alone\"}").await;
         }
         Some(Trouble::Status(code, after)) => {
             let error = json!({"error": {"message": "as the test wants it", "code": code}});

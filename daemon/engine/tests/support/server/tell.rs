@@ -54,6 +54,9 @@ pub(super) async fn tell(
         held_steps: Vec::new(),
     };
     let reason = loop {
+        if let Some(reason) = end_at(trouble, text.steps.len()) {
+            break reason;
+        }
         if asked.streams
             && let Some(goes) = trouble_at(trouble, text.steps.len(), stream).await
         {
@@ -86,6 +89,14 @@ pub(super) async fn tell(
     text.close(reason, cached, stream).await
 }
 
+/// Why the text ends here, if the test wants that.
+fn end_at(trouble: Option<Trouble>, tokens: usize) -> Option<&'static str> {
+    match trouble? {
+        Trouble::Ends(after, reason) => (tokens >= after).then_some(reason),
+        _ => None,
+    }
+}
+
 /// Does what the test wants to go wrong here; `Some`: and is done with it.
 async fn trouble_at(
     trouble: Option<Trouble>,
@@ -102,9 +113,25 @@ async fn trouble_at(
                 () = tokio::time::sleep(Duration::from_millis(5)) => {}
             }
         },
+        Trouble::Chats(after) if tokens == after => {
+            for number in 0_u64.. {
+                let said = format!(": ping - {number}\n\n");
+                if !http::send(stream, said.as_bytes()).await {
+                    break;
+                }
+                tokio::select! {
+                    () = http::gone(stream) => break,
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                }
+            }
+            Some(false)
+        }
         Trouble::DropsAfter(after) if tokens == after => Some(true),
         Trouble::HalfCharacter(after) if tokens == after => {
             Some(http::send(stream, b"data: {\"content\":\"\xc3\"}\n\n").await)
+        }
+        Trouble::Sends(bytes) => {
+            Some(http::send(stream, bytes.as_bytes()).await && http::end(stream).await)
         }
         Trouble::EndlessLine => loop {
             if !http::send(stream, &[b'x'; 1 << 16]).await {
@@ -189,7 +216,11 @@ impl Text<'_> {
     }
 
     fn llama_end(&self, text: &str, reason: &str, cached: usize) -> Value {
-        let stop = if reason == "length" { "limit" } else { "eos" };
+        let stop = match reason {
+            "length" => "limit",
+            "stop" => "eos",
+            other => other,
+        };
         json!({
             "index": 0, "content": text, "tokens": [], "stop": true, "stop_type": stop,
             "tokens_evaluated": self.asked.prompt.len(), "tokens_predicted": self.steps.len(),
