@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes a tiny checkpoint with a layer that drafts, and what that drafts: see `oracle/mtp.py`.
+"""Makes tiny checkpoints with a layer that drafts, and what that drafts: see `oracle/mtp.py`.
 
     .tools/oracle/bin/python tests/engine/make_mtp.py [--out DIR] [--fixtures DIR] [--seed N]
 """

@@ -8,7 +8,7 @@ use crate::{
         mlx::{self, Mlx},
     },
     cache::Cache,
-    info::{LoadError, LoadOptions, MountError},
+    info::{LoadError, LoadOptions, LoadWatch, MountError},
     job::{EngineError, SoulId, TokenId},
 };
 
@@ -25,7 +25,16 @@ pub struct Bare {
 impl Bare {
     /// Loads the model directory `dir`.
     pub fn load(dir: &Path, options: LoadOptions) -> Result<Bare, LoadError> {
-        let (mut backend, vocabulary) = mlx::bare(dir, options)?;
+        Bare::load_watched(dir, options, LoadWatch::nobody())
+    }
+
+    /// The same, with somebody who is told how far it is and may stop it.
+    pub fn load_watched(
+        dir: &Path,
+        options: LoadOptions,
+        watch: LoadWatch,
+    ) -> Result<Bare, LoadError> {
+        let (mut backend, vocabulary) = mlx::bare(dir, options, watch)?;
         let cache = backend.fresh();
         Ok(Bare { backend, cache, tokens: Vec::new(), vocabulary, soul: None })
     }

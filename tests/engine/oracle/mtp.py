@@ -1,9 +1,9 @@
-"""A layer that drafts, behind the last one of a checkpoint that is there, and what it drafts. mlx-lm has no such layers, so this is
+"""A layer that drafts, behind the last one of checkpoints that are there, and what it drafts. mlx-lm has no such layers, so this is
 written after DeepSeek-V3's report (section 2.2) and vLLM's order of operations, with mlx-lm's decoder layer as the block.
 
     .tools/oracle/bin/python tests/engine/make_mtp.py [--out DIR] [--fixtures DIR] [--seed N]
 
-The directory holds the checkpoint's files with the new layer in them, and to its `ref.safetensors` come
+A directory holds its checkpoint's files with the new layer in them, and to its `ref.safetensors` come
     mtp            [N, V]   logits of the drafted tokens behind the prompt's last token, which the model itself has not read
     mtp_drafts     [N]      the tokens, each the likeliest
 """
@@ -17,29 +17,31 @@ import shutil
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map_with_path
-from mlx_lm.models.glm4_moe import DecoderLayer
+from mlx_lm.models import deepseek_v3, glm4_moe
+from mlx_lm.models.base import create_causal_mask
 from mlx_lm.utils import load_model
 
 from . import corrections
 from .make import write_json
 
-BASE, NAME = "glm4_moe-q4", "glm4_moe-q4-mtp"
+# The layers that draft are like the last ones of these.
+BLOCKS = {"glm4_moe-q4": glm4_moe.DecoderLayer, "deepseek_v3-q4": deepseek_v3.DeepseekV3DecoderLayer}
 DRAFT_LEN = 4
 PACKING = dict(group_size=32, bits=4)
 
 
 class Mtp(nn.Module):
-    def __init__(self, args):
+    def __init__(self, args, block):
         super().__init__()
         self.enorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
         self.hnorm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
         self.eh_proj = nn.Linear(2 * args.hidden_size, args.hidden_size, bias=False)
-        self.block = DecoderLayer(args, args.num_hidden_layers)
+        self.block = block(args, args.num_hidden_layers)
         self.norm = nn.RMSNorm(args.hidden_size, args.rms_norm_eps)
 
     def __call__(self, embedded, before):
         joint = self.eh_proj(mx.concatenate([self.enorm(embedded), self.hnorm(before)], axis=-1))
-        return self.block(joint, nn.MultiHeadAttention.create_additive_causal_mask(joint.shape[1]))
+        return self.block(joint, create_causal_mask(joint.shape[1]))
 
 
 def draw(path, value):
@@ -52,10 +54,10 @@ def draw(path, value):
     return mx.random.normal(value.shape) * (1.3 / math.sqrt(value.shape[-1]))
 
 
-def make(base, out, seed):
+def make(base, block, out, seed):
     mx.random.seed(seed)
     model, config = load_model(base)
-    mtp = Mtp(model.args)
+    mtp = Mtp(model.args, block)
     mtp.update(tree_map_with_path(draw, mtp.parameters()))
     mtp.norm.weight = model.model.norm.weight * mtp.norm.weight
     # As the base: mlx-lm's routers are no linear maps and stay as they are.
@@ -99,4 +101,5 @@ def main():
     args = parser.parse_args()
     mx.set_default_device(mx.cpu)
     corrections.apply()
-    make(args.fixtures / BASE, args.out / NAME, args.seed)
+    for name, block in BLOCKS.items():
+        make(args.fixtures / name, block, args.out / f"{name}-mtp", args.seed)

@@ -129,10 +129,14 @@ pub(crate) fn load(
 }
 
 /// The model of a directory on the calling thread, and the size of its vocabulary.
-pub(crate) fn bare(dir: &Path, options: LoadOptions) -> Result<(Mlx, usize), LoadError> {
+pub(crate) fn bare(
+    dir: &Path,
+    options: LoadOptions,
+    watch: LoadWatch,
+) -> Result<(Mlx, usize), LoadError> {
     let admitted = Directory::read(dir, options)?.admit(options)?;
     let vocabulary = admitted.directory.config.vocabulary;
-    Ok((admitted.open(LoadWatch::nobody())?, vocabulary))
+    Ok((admitted.open(watch)?, vocabulary))
 }
 
 /// What a directory would be if it were loaded, and what that would take. No weights are read, so it may be larger than memory.
@@ -269,15 +273,18 @@ fn rows_are_alike(config: &ModelConfig, floats: Floats) -> bool {
 /// Whether a layer that drafts is to be loaded: the files have it, and somebody may ask for drafts. Whether the steps stay what they
 /// are is known only when room is found, so it may be loaded in vain where an arithmetic other than the usual one is asked for.
 fn drafts_itself(config: &ModelConfig, shards: &Shards, options: LoadOptions) -> bool {
-    let Family::Gqa(gqa) = &config.family else { return false };
-    let count = gqa.layers.len();
+    let (count, looks_at_all) = match &config.family {
+        Family::Gqa(gqa) => (gqa.layers.len(), gqa.windows.iter().all(Option::is_none)),
+        Family::Mla(mla) => (mla.layers.len(), mla.indexer.is_none()),
+        _ => return false,
+    };
     let is_wanted = match options.speculation {
         Speculation::Off => false,
         Speculation::Auto => config.kv.is_none() || !is_cpu(),
         Speculation::On | Speculation::Always => true,
     };
     is_wanted
-        && gqa.windows.iter().all(Option::is_none)
+        && looks_at_all
         && shards.get(&format!("model.layers.{count}.eh_proj.weight")).is_some()
 }
 

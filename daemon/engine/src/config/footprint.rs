@@ -1,6 +1,6 @@
 //! What a sequence's memory takes, as far as the configuration says.
 
-use super::{Family, FeedForward, KvPacking, Mixer, ModelConfig, Shared};
+use super::{Family, FeedForward, KvPacking, Mixer, Mla, ModelConfig, Shared};
 use crate::{
     cache::{compressed_bytes_max, recurrent_bytes_max, ring},
     models::{gdn::BLOCK_LEN, mtp},
@@ -90,26 +90,7 @@ impl ModelConfig {
                     ..of_keys(self.kv, full, heads, dim)
                 }
             }
-            Family::Mla(mla) => {
-                let inner =
-                    mla.layers.iter().map(|layer| of_feed_forward(hidden, &layer.feed_forward));
-                let head = mla.plain + mla.rope.dims + mla.value;
-                // What each token gathers of those that an indexer chose for it, and its scores of them.
-                let entry = (mla.latent + mla.rope.dims).max(3 * mla.heads) + 3 * mla.heads;
-                let chosen = mla.indexer.as_ref().map_or(0, |indexer| indexer.kept * entry);
-                // Where tokens are chosen, MLX attends.
-                let whole = if mla.indexer.is_none() { mla.layers.len() } else { 0 };
-                Footprint {
-                    per_token: mla.bytes_per_token() / size_of::<f32>() as u64,
-                    // mlx-lm unfolds latents to keys and values where it reads more than one token.
-                    unfolded: (mla.heads * head) as u64,
-                    wide: stream
-                        + inner.max().unwrap_or(0).max((2 * mla.heads * head + chosen) as u64),
-                    attended: self.attended(whole, mla.heads, 2 * mla.latent + mla.rope.dims),
-                    attends: if whole > 0 { self.attends(mla.heads, mla.latent) } else { (0, 0) },
-                    ..Footprint::default()
-                }
-            }
+            Family::Mla(mla) => self.of_latents(mla),
             Family::Gdn(gdn) => {
                 let (attention, delta) = (&gdn.attention, &gdn.delta);
                 let (heads, dim) = (attention.kv_heads, attention.head_dim);
@@ -137,6 +118,31 @@ impl ModelConfig {
                     ..Footprint::default()
                 }
             }
+        }
+    }
+
+    /// Of latent attention.
+    fn of_latents(&self, mla: &Mla) -> Footprint {
+        let hidden = self.hidden;
+        let stream = 4 * hidden as u64;
+        let inner = mla.layers.iter().map(|layer| of_feed_forward(hidden, &layer.feed_forward));
+        let head = mla.plain + mla.rope.dims + mla.value;
+        // What each token gathers of those that an indexer chose for it, and its scores of them.
+        let entry = (mla.latent + mla.rope.dims).max(3 * mla.heads) + 3 * mla.heads;
+        let chosen = mla.indexer.as_ref().map_or(0, |indexer| indexer.kept * entry);
+        // Where tokens are chosen, MLX attends.
+        let full = mla.layers.len() + usize::from(self.mtp);
+        let whole = if mla.indexer.is_none() { full } else { 0 };
+        Footprint {
+            per_token: mla.bytes_per_token() / size_of::<f32>() as u64
+                + if self.mtp { mla.numbers_per_layer() } else { 0 },
+            state: if self.mtp { mtp::bytes_max(hidden) } else { 0 },
+            // mlx-lm unfolds latents to keys and values where it reads more than one token.
+            unfolded: (mla.heads * head) as u64,
+            wide: stream + inner.max().unwrap_or(0).max((2 * mla.heads * head + chosen) as u64),
+            attended: self.attended(whole, mla.heads, 2 * mla.latent + mla.rope.dims),
+            attends: if whole > 0 { self.attends(mla.heads, mla.latent) } else { (0, 0) },
+            ..Footprint::default()
         }
     }
 

@@ -117,6 +117,11 @@ impl Mla {
         Ok(mla)
     }
 
+    /// The latent and the rotated key of a token in a layer without an indexer, as numbers.
+    pub(super) fn numbers_per_layer(&self) -> u64 {
+        (self.latent + self.rope.dims) as u64
+    }
+
     /// The latent, the rotated key and the indexer's key of a token, in fp32.
     pub(super) fn bytes_per_token(&self) -> u64 {
         let index = self.indexer.as_ref().map_or(0, |indexer| indexer.dim);

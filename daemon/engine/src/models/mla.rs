@@ -106,7 +106,8 @@ pub(crate) fn build(
     });
     let indexed = mla.indexer.as_ref().map(|indexer| (indexer, Rc::new(Rope::new(&indexer.rope))));
     Decoder::build(config, builder, mla.layers.len(), |index, builder| {
-        let layer = &mla.layers[index];
+        // The layer that drafts is like the last one.
+        let layer = &mla.layers[index.min(mla.layers.len() - 1)];
         let path = format!("model.layers.{index}");
         let own = indexed.as_ref().filter(|_| layer.attention == Attention::Indexed);
         let indexer = own.map(|(indexer, rope)| {

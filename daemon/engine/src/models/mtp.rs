@@ -1,4 +1,4 @@
-//! The layer behind the last one that some checkpoints have (GLM-4.5): it says the token after next ("multi-token prediction",
+//! The layer behind the last one that some checkpoints have (GLM-4.5, DeepSeek-V3): it says the token after next ("multi-token prediction",
 //! DeepSeek-V3, section 2.2), and so drafts.
 //!
 //! At a position it joins the embedding of the token there with what the model made of the token before, behind its last norm; a layer like

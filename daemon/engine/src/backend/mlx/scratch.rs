@@ -11,7 +11,7 @@ use super::{Mlx, bare, chunk::Chunk};
 use crate::{
     backend::{Backend, Feed, Rows},
     cache::Cache,
-    info::{Compute, LoadOptions},
+    info::{Compute, LoadOptions, LoadWatch},
     job::SoulId,
 };
 
@@ -78,7 +78,7 @@ fn a_pass_far_into_a_context_stays_within_its_bound() {
         far_sighted(name, dir.path());
         for compute in [Compute::Uniform, Compute::Quantized, Compute::Fast] {
             let options = LoadOptions { compute, ..LoadOptions::AUTO };
-            let (mut model, _) = bare(dir.path(), options).unwrap();
+            let (mut model, _) = bare(dir.path(), options, LoadWatch::nobody()).unwrap();
             for len in [1 << 16, 1 << 17] {
                 let mut cache = seen(&mut model, len);
                 with_room(&mut model, &mut cache);
@@ -117,7 +117,7 @@ fn only_a_pass_that_makes_scores_is_shortened_for_them() {
         let dir = tempfile::tempdir().unwrap();
         far_sighted(name, dir.path());
         let options = LoadOptions { compute: Compute::Fast, kv_bits, ..LoadOptions::AUTO };
-        let (mut model, _) = bare(dir.path(), options).unwrap();
+        let (mut model, _) = bare(dir.path(), options, LoadWatch::nobody()).unwrap();
         let soul = is_worn.then(|| model.mount(&fixtures.join("souls").join(name)).unwrap());
         let mut cache = seen(&mut model, SEEN);
         with_room(&mut model, &mut cache);
