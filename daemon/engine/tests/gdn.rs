@@ -5,16 +5,19 @@
 
 #[path = "support/checkpoint.rs"]
 mod checkpoint;
+#[path = "support/steps.rs"]
+mod steps;
 
 use std::{fs, path::Path, time::Duration};
 
 use checkpoint::{Checkpoint, fixture, read_safetensors};
 use engine::{
     Bare, Class, Compute, Constraint, Engine, Fork, Job, Limits, LoadOptions, Sampling, Sequence,
-    Speculation, Spill, Step, TokenId,
+    Speculation, Spill, TokenId,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use steps::take;
 
 /// The latest places that a sequence can come back to without feeding anything again.
 const RECENT: usize = 8;
@@ -128,16 +131,6 @@ fn job(prompt: &[TokenId], tokens_max: u32) -> Job {
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }
-}
-
-async fn take(sequence: &mut Sequence, count: usize) -> Vec<Step> {
-    let mut steps = Vec::new();
-    while steps.len() < count
-        && let Some(step) = sequence.next().await.unwrap()
-    {
-        steps.push(step);
-    }
-    steps
 }
 
 fn load(name: &str, compute: Compute) -> (Engine, Checkpoint) {

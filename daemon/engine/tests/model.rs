@@ -8,6 +8,8 @@
 mod checkpoint;
 #[path = "support/damage.rs"]
 mod damage;
+#[path = "support/steps.rs"]
+mod steps;
 
 use std::{
     fs,
@@ -23,10 +25,11 @@ use checkpoint::{fixture, read_safetensors};
 use damage::{edit_config, edit_tensors, scratch};
 use engine::{
     ChatMessage, Class, Compute, Constraint, Engine, Job, Limits, LoadError, LoadOptions, Sampling,
-    Sequence, Speculation, Step, TokenId,
+    Speculation, TokenId,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use steps::{block_on, take};
 
 fn load(dir: &Path, compute: Compute) -> Result<Engine, LoadError> {
     Engine::load(dir, LoadOptions { compute, ..LoadOptions::AUTO })
@@ -43,20 +46,6 @@ fn job(prompt: &[TokenId], tokens_max: u32) -> Job {
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }
-}
-
-async fn take(sequence: &mut Sequence, count: usize) -> Vec<Step> {
-    let mut steps = Vec::new();
-    while steps.len() < count
-        && let Some(step) = sequence.next().await.unwrap()
-    {
-        steps.push(step);
-    }
-    steps
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 proptest! {

@@ -6,16 +6,16 @@
 mod checkpoint;
 #[path = "support/damage.rs"]
 mod damage;
+#[path = "support/steps.rs"]
+mod steps;
 
 use std::path::Path;
 
 use checkpoint::read_safetensors;
 use damage::{edit_tensors, scratch};
-use engine::{
-    Class, DRAFT_SOURCES, Engine, Fork, Job, Limits, LoadOptions, Sampling, Sequence, Speculation,
-    Step, TokenId,
-};
+use engine::{DRAFT_SOURCES, Engine, LoadOptions, Speculation, TokenId};
 use serde_json::json;
+use steps::{compared, take, undisturbed, walk};
 
 const NAME: &str = "glm4_moe-q4-mtp";
 /// The index of the layer that drafts.
@@ -50,64 +50,23 @@ fn simplify(path: &Path) {
     });
 }
 
-fn job(prompt: &[TokenId], temperature: f32, speculation: Speculation) -> Job {
-    Job {
-        prompt: prompt.to_vec(),
-        constraint: None,
-        sampling: Sampling { temperature, seed: 3, top_len: 4, ..Sampling::GREEDY },
-        limits: Limits { tokens_max: TOKENS, stop: Vec::new(), ahead_max: 24 },
-        class: Class::Typing,
-        soul: None,
-        lookup: Vec::new(),
-        speculation,
-    }
-}
-
-async fn take(sequence: &mut Sequence, count: usize) -> Vec<Step> {
-    let mut steps = Vec::new();
-    while steps.len() < count
-        && let Some(step) = sequence.next().await.unwrap()
-    {
-        steps.push(step);
-    }
-    steps
-}
-
-/// The steps of a job that is rewound and forked on its way.
-async fn walk(engine: &Engine, job: Job) -> Vec<Vec<Step>> {
-    let mut told = Vec::new();
-    let mut sequence = engine.submit(job).unwrap();
-    told.push(take(&mut sequence, 17).await);
-    sequence.rewind(sequence.mark_at(told[0].len().min(5)));
-    told.push(take(&mut sequence, 9).await);
-    let mut fork = sequence.fork(vec![Fork { seed: 3, constraint: None }]).unwrap().remove(0);
-    told.push(take(&mut fork, 12).await);
-    drop(fork);
-    told.push(take(&mut sequence, TOKENS as usize).await);
-    told
-}
-
-/// Walks plainly and with drafts. How many drafts there are depends on who is faster, the engine or its caller, so nobody counts them.
+/// Walks plainly and with drafts. How many there are depends on who is faster, the engine or its caller, so nobody counts them.
 async fn compare(engine: &Engine, prompt: &[TokenId], temperature: f32) {
-    let expected = walk(engine, job(prompt, temperature, Speculation::Off)).await;
-    let told = walk(engine, job(prompt, temperature, Speculation::Always)).await;
+    let job = |speculation| compared(prompt, TOKENS, temperature, speculation);
+    let expected = walk(engine, job(Speculation::Off)).await;
+    let told = walk(engine, job(Speculation::Always)).await;
     assert!(told == expected, "at {temperature}");
 }
 
-/// Writes an answer plainly and with drafts, undisturbed and with room for all of it, so that every pass is the same each time; hands
-/// back how many tokens the layer drafted, and how many of them were right. The engine must have nothing else in hand.
+/// Writes an answer plainly and with drafts, and hands back how many tokens the layer drafted, and how many of them were right. The
+/// engine must have nothing else in hand.
 async fn count(engine: &Engine, prompt: &[TokenId], temperature: f32) -> (u64, u64) {
-    let answer = async |speculation| {
-        let mut job = job(prompt, temperature, speculation);
-        job.limits.ahead_max = TOKENS;
-        let mut sequence = engine.submit(job).unwrap();
-        take(&mut sequence, TOKENS as usize).await
-    };
-    let expected = answer(Speculation::Off).await;
+    let job = |speculation| compared(prompt, TOKENS, temperature, speculation);
+    let expected = undisturbed(engine, job(Speculation::Off)).await;
     let before = engine.stats();
-    let told = answer(Speculation::Always).await;
+    let told = undisturbed(engine, job(Speculation::Always)).await;
     let after = engine.stats();
-    assert!(told.last().unwrap().finish.is_some() && told == expected, "at {temperature}");
+    assert!(told == expected, "at {temperature}");
     let source = DRAFT_SOURCES.iter().position(|&name| name == "mtp").unwrap();
     let gained = |after: &[u64], before: &[u64]| after[source] - before[source];
     (gained(&after.drafted, &before.drafted), gained(&after.accepted, &before.accepted))
@@ -145,7 +104,8 @@ async fn a_model_that_is_not_to_speculate_does_not_load_the_layer() {
     assert!(more.parameters > less.parameters && more.bytes_resident > less.bytes_resident);
     assert_eq!(more.parameters_active, less.parameters_active);
     assert!(more.bytes_per_token > less.bytes_per_token);
-    let mut sequence = without.submit(job(&checkpoint.prompt, 0.0, Speculation::Always)).unwrap();
+    let mut sequence =
+        without.submit(compared(&checkpoint.prompt, TOKENS, 0.0, Speculation::Always)).unwrap();
     take(&mut sequence, 20).await;
     assert_eq!(without.stats().drafted, [0; DRAFT_SOURCES.len()]);
 }

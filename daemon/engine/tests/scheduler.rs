@@ -4,6 +4,8 @@
 
 #[path = "support/checkpoint.rs"]
 mod checkpoint;
+#[path = "support/steps.rs"]
+mod steps;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -12,6 +14,7 @@ use engine::{
     Class, Compute, Engine, Fork, Job, Limits, LoadOptions, Sampling, Sequence, Speculation, Spill,
     Step, TokenId,
 };
+use steps::{block_on, take};
 
 /// What a logarithm of a probability in fp32 may differ by, because sums are added up in another order.
 const CLOSE: f32 = 1e-4;
@@ -32,16 +35,6 @@ fn job(prompt: &[TokenId], tokens_max: u32) -> Job {
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }
-}
-
-async fn take(sequence: &mut Sequence, count: usize) -> Vec<Step> {
-    let mut steps = Vec::new();
-    while steps.len() < count
-        && let Some(step) = sequence.next().await.unwrap()
-    {
-        steps.push(step);
-    }
-    steps
 }
 
 /// The prompts of eight jobs: of different lengths, and no one the beginning of another.
@@ -90,10 +83,6 @@ fn families() -> Vec<Checkpoint> {
         families.entry(family).or_insert(checkpoint);
     }
     families.into_values().collect()
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 #[path = "support/jobs.rs"]
 mod jobs;
+#[path = "support/steps.rs"]
+mod steps;
 
 use std::sync::{Arc, Mutex, atomic::Ordering};
 
@@ -12,6 +14,7 @@ use engine::{
 };
 use jobs::{job, rest};
 use proptest::prelude::*;
+use steps::block_on;
 
 /// A model that likes to say what it has said before, and sometimes something else, depending on all that it has seen.
 fn repeating(seen: &[TokenId]) -> Vec<(TokenId, f32)> {
@@ -168,10 +171,6 @@ async fn walk(engine: &Engine, job: Job, manner: &Manner, acts: &[Act]) -> Vec<V
         take(sequence, tape, 200).await;
     }
     lines.into_iter().map(|(_, tape)| tape).collect()
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 proptest! {

@@ -4,14 +4,14 @@
 
 #[path = "support/checkpoint.rs"]
 mod checkpoint;
+#[path = "support/steps.rs"]
+mod steps;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use checkpoint::{Checkpoint, fixture, fixtures, is_slow};
-use engine::{
-    Class, Compute, Engine, Fork, Job, Limits, LoadOptions, LoadWatch, Sampling, Sequence,
-    Speculation, Step, TokenId,
-};
+use engine::{Compute, Engine, Job, LoadOptions, LoadWatch, Speculation, Step, TokenId};
+use steps::{block_on, compared, undisturbed, walk};
 
 const TOKENS: u32 = 30;
 /// What a logarithm of a probability may differ by where sums are added up in another order for every number of rows.
@@ -23,53 +23,11 @@ fn load(dir: &Path, compute: Compute, kv_bits: Option<u8>) -> Option<Engine> {
     Engine::load(dir, options).ok()
 }
 
-fn job(prompt: &[TokenId], temperature: f32, speculation: Speculation) -> Job {
-    Job {
-        prompt: prompt.to_vec(),
-        constraint: None,
-        sampling: Sampling { temperature, seed: 3, top_len: 4, ..Sampling::GREEDY },
-        limits: Limits { tokens_max: TOKENS, stop: Vec::new(), ahead_max: 24 },
-        class: Class::Typing,
-        soul: None,
-        lookup: Vec::new(),
-        speculation,
-    }
-}
-
-async fn take(sequence: &mut Sequence, count: usize) -> Vec<Step> {
-    let mut steps = Vec::new();
-    while steps.len() < count
-        && let Some(step) = sequence.next().await.unwrap()
-    {
-        steps.push(step);
-    }
-    steps
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
-}
-
 /// A text that is what the model says, but for a token here and there; so drafts are right for a while and then wrong.
 fn nearly(steps: &[Step]) -> Arc<[TokenId]> {
     let wrong = |index: usize| index % 9 == 8;
     let tokens = steps.iter().enumerate();
     tokens.map(|(index, step)| if wrong(index) { step.token ^ 1 } else { step.token }).collect()
-}
-
-/// The steps of a job that is rewound and forked on its way.
-async fn walk(engine: &Engine, job: Job) -> Vec<Vec<Step>> {
-    let mut told = Vec::new();
-    let mut sequence = engine.submit(job).unwrap();
-    told.push(take(&mut sequence, 17).await);
-    sequence.rewind(sequence.mark_at(told[0].len().min(5)));
-    told.push(take(&mut sequence, 9).await);
-    let mut fork = sequence.fork(vec![Fork { seed: 3, constraint: None }]).unwrap().remove(0);
-    told.push(take(&mut fork, 12).await);
-    // Dropped in the middle of whatever it is at.
-    drop(fork);
-    told.push(take(&mut sequence, TOKENS as usize).await);
-    told
 }
 
 fn check(checkpoint: &Checkpoint, compute: Compute, kv_bits: Option<u8>, is_exact: bool) {
@@ -78,35 +36,37 @@ fn check(checkpoint: &Checkpoint, compute: Compute, kv_bits: Option<u8>, is_exac
     };
     block_on(async {
         for temperature in [0.0, 0.8] {
-            let plain = job(&checkpoint.prompt, temperature, Speculation::Off);
-            let straight = take(&mut engine.submit(plain).unwrap(), TOKENS as usize).await;
-            let plain = job(&checkpoint.prompt, temperature, Speculation::Off);
-            let expected = walk(&engine, plain).await;
+            let name = format!("{} {compute:?} at {temperature}", checkpoint.name);
+            let job = |speculation| compared(&checkpoint.prompt, TOKENS, temperature, speculation);
+            let straight = undisturbed(&engine, job(Speculation::Off)).await;
+            let speculating =
+                || Job { lookup: vec![nearly(&straight)], ..job(Speculation::Always) };
             let before = engine.stats();
-            let mut speculating = job(&checkpoint.prompt, temperature, Speculation::Always);
-            speculating.lookup = vec![nearly(&straight)];
-            let told = walk(&engine, speculating).await;
+            let told = undisturbed(&engine, speculating()).await;
             let after = engine.stats();
+            assert_same(&name, &told, &straight, is_exact);
             let accepted = after.accepted[1] - before.accepted[1];
             let drafted = after.drafted[1] - before.drafted[1];
-            let name = format!("{} {compute:?} at {temperature}", checkpoint.name);
             if straight.len() == TOKENS as usize {
                 assert!(accepted >= 10 && drafted > accepted, "{name}: {accepted} of {drafted}");
             }
-            if is_exact {
-                assert!(told == expected, "{name}");
-            } else {
-                let tokens = |all: &[Vec<Step>]| -> Vec<TokenId> {
-                    all.iter().flatten().map(|step| step.token).collect()
-                };
-                assert_eq!(tokens(&told), tokens(&expected), "{name}");
-                let pairs = told.iter().flatten().zip(expected.iter().flatten());
-                let distance = |(one, other): (&Step, &Step)| (one.logprob - other.logprob).abs();
-                let worst = pairs.map(distance).fold(0.0f32, f32::max);
-                assert!(worst < CLOSE, "{name}: {worst}");
-            }
+            let expected = walk(&engine, job(Speculation::Off)).await.concat();
+            let told = walk(&engine, speculating()).await.concat();
+            assert_same(&name, &told, &expected, is_exact);
         }
     });
+}
+
+fn assert_same(name: &str, told: &[Step], expected: &[Step], is_exact: bool) {
+    if is_exact {
+        assert!(told == expected, "{name}");
+        return;
+    }
+    let tokens = |all: &[Step]| -> Vec<TokenId> { all.iter().map(|step| step.token).collect() };
+    assert_eq!(tokens(told), tokens(expected), "{name}");
+    let distance = |(one, other): (&Step, &Step)| (one.logprob - other.logprob).abs();
+    let worst = told.iter().zip(expected).map(distance).fold(0.0f32, f32::max);
+    assert!(worst < CLOSE, "{name}: {worst}");
 }
 
 /// One checkpoint of every architecture, and all in the slow run.
@@ -181,10 +141,9 @@ async fn a_small_model_of_the_same_tokenizer_drafts() {
         let watch = LoadWatch::nobody();
         let engine =
             Engine::load_with_drafter(&big.dir, Some(&drafter.dir), options, watch).unwrap();
-        let plain = job(&big.prompt, 0.8, Speculation::Off);
-        let expected = take(&mut engine.submit(plain).unwrap(), TOKENS as usize).await;
-        let job = job(&big.prompt, 0.8, Speculation::Always);
-        let told = take(&mut engine.submit(job).unwrap(), TOKENS as usize).await;
+        let job = |speculation| compared(&big.prompt, TOKENS, 0.8, speculation);
+        let expected = undisturbed(&engine, job(Speculation::Off)).await;
+        let told = undisturbed(&engine, job(Speculation::Always)).await;
         assert!(told == expected, "{}", drafter.name);
         let stats = engine.stats();
         let is_enough = stats.accepted[2] * share >= told.len() as u64 * share / 2;
