@@ -13,16 +13,16 @@
 mod checkpoint;
 #[path = "support/compare.rs"]
 mod compare;
+#[path = "support/fresh.rs"]
+mod fresh;
 
 use std::{
-    path::{Path, PathBuf},
-    process::Command,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Instant,
 };
 
-use checkpoint::{Checkpoint, fresh_seed, is_slow, read_folder};
+use checkpoint::{Checkpoint, is_slow, read_folder};
 use compare::{FAST, distances, is_comparable, is_fine, tolerance};
 use engine::Compute;
 
@@ -37,13 +37,15 @@ fn every_architecture_and_quantization_made_fresh() {
         println!("skipped: the fresh oracle needs DEMOLISH_SLOW=1");
         return;
     }
-    let seed = std::env::var("DEMOLISH_SEED").unwrap_or_else(|_| fresh_seed().to_string());
+    let seed = fresh::seed();
     let folder = tempfile::tempdir().unwrap();
     let start = Instant::now();
-    make(folder.path(), &seed);
+    let mut command = fresh::oracle();
+    command.arg(fresh::root().join("tests/engine/make_fixtures.py"));
+    command.args(["--all", "--jobs", JOBS, "--seed", &seed, "--out"]).arg(folder.path());
+    fresh::make(&mut command, &seed);
     println!("seed {seed}: made in {:.0} s", start.elapsed().as_secs_f32());
     let start = Instant::now();
-    let mut wrong = Vec::new();
     println!(
         "{:32} {:>9} {:>9} {:>9} {:>9} {:>9}",
         "", "parity", "fed again", "packed", "fast", "misses"
@@ -62,18 +64,12 @@ fn every_architecture_and_quantization_made_fresh() {
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
     rows.sort();
-    for (line, is_right) in rows {
-        println!("{line}");
-        if !is_right {
-            wrong.push(line);
-        }
-    }
     println!(
         "{} checkpoints compared in {:.0} s",
         checkpoints.len(),
         start.elapsed().as_secs_f32()
     );
-    assert!(wrong.is_empty(), "seed {seed}: beyond the tolerance:\n{}", wrong.join("\n"));
+    fresh::judge(rows, &format!("seed {seed}"));
 }
 
 /// What was found about a checkpoint, and whether it is within the tolerances.
@@ -103,16 +99,4 @@ fn row(checkpoint: &Checkpoint) -> (String, bool) {
         }
     }
     (format!("{line} {misses:>9}"), is_right && misses == 0)
-}
-
-fn make(out: &Path, seed: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let python: PathBuf = root.join(".tools/oracle/bin/python");
-    assert!(python.exists(), "{} is not there: run `make setup`", python.display());
-    let script = root.join("tests/engine/make_fixtures.py");
-    let mut command = Command::new(python);
-    command.arg(script).args(["--all", "--jobs", JOBS, "--seed", seed, "--out"]).arg(out);
-    let made = command.output().unwrap();
-    let said = String::from_utf8_lossy(&made.stderr);
-    assert!(made.status.success(), "seed {seed}: {said}");
 }

@@ -11,11 +11,12 @@
 
 #[path = "support/checkpoint.rs"]
 mod checkpoint;
+#[path = "support/fresh.rs"]
+mod fresh;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -23,7 +24,7 @@ use std::{
     thread,
 };
 
-use checkpoint::{fixture, fresh_seed, is_slow, read_folder, read_safetensors};
+use checkpoint::{fixture, is_slow, read_folder, read_safetensors};
 use engine::{Bare, Keep, LoadOptions, Method, Mixed, Quantized, Quantizer, Recipe};
 use serde_json::{Value, json};
 
@@ -184,7 +185,7 @@ fn what_is_written_is_what_mlx_lm_writes_and_computes_the_same_there() {
         println!("skipped: the comparison with mlx-lm needs DEMOLISH_SLOW=1");
         return;
     }
-    let seed = std::env::var("DEMOLISH_SEED").unwrap_or_else(|_| fresh_seed().to_string());
+    let seed = fresh::seed();
     let folder = tempfile::tempdir().unwrap();
     make(folder.path(), &seed);
     let pairs = pairs(folder.path());
@@ -207,15 +208,14 @@ fn what_is_written_is_what_mlx_lm_writes_and_computes_the_same_there() {
 
 /// Every architecture in floats, in mlx-lm's layout and in Hugging Face's.
 fn make(folder: &Path, seed: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut command = Command::new(root.join(".tools/oracle/bin/python"));
-    command.arg(root.join("tests/engine/make_fixtures.py")).args(["--jobs", "4", "--seed", seed]);
+    let mut command = fresh::oracle();
+    command.arg(fresh::root().join("tests/engine/make_fixtures.py"));
+    command.args(["--jobs", "4", "--seed", seed]);
     command.args(["--all", "--out"]).arg(folder);
     for name in ["*-f32", "*-hf", "*-f16", "llama-bf16", "qwen3_5-bf16", "deepseek_v3-dense-bf16"] {
         command.args(["--only", name]);
     }
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fresh::make(&mut command, seed);
 }
 
 /// Each checkpoint in three of the ways.
@@ -259,10 +259,13 @@ fn pairs(folder: &Path) -> Vec<Pair> {
 fn compare(pair: &Pair, folder: &Path) -> Result<(), String> {
     let ours = folder.join(format!("ours-{}", pair.name));
     quantize(&pair.source, &ours, &pair.recipe)?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let told = folder.join(format!("{}.logits", pair.name));
-    let mut command = Command::new(root.join(".tools/oracle/bin/python"));
-    command.arg(root.join("tests/engine/quantize.py")).arg(&pair.source).arg(&ours).arg(&told);
+    let mut command = fresh::oracle();
+    command
+        .arg(fresh::root().join("tests/engine/quantize.py"))
+        .arg(&pair.source)
+        .arg(&ours)
+        .arg(&told);
     let output = command.args(&pair.arguments).output().map_err(|error| error.to_string())?;
     if !output.status.success() {
         let said = [output.stdout, output.stderr].concat();

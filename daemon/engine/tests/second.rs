@@ -15,30 +15,26 @@
 mod checkpoint;
 #[path = "support/compare.rs"]
 mod compare;
+#[path = "support/fresh.rs"]
+mod fresh;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
-use checkpoint::{Checkpoint, fresh_seed, is_slow, read_folder};
+use checkpoint::{Checkpoint, is_slow, read_folder};
 use compare::{distance, misses};
 use engine::{Bare, Compute, LoadOptions};
+use fresh::{judge, root};
 
 /// fp32 against fp32 in another library.
 const TOLERANCE: f32 = 2e-4;
 /// The same through a recurrent state.
 const TOLERANCE_RECURRENT: f32 = 5e-4;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
 #[test]
 fn committed_checkpoints_of_transformers() {
     let folder = std::env::var_os("DEMOLISH_SECOND")
         .map_or_else(|| root().join("tests/engine/second"), PathBuf::from);
-    compare_all(&folder, "");
+    judge(read_folder(&folder).iter().map(row), "those of the repository");
 }
 
 #[test]
@@ -59,26 +55,13 @@ fn every_reference_of_transformers_made_fresh() {
         );
         return;
     };
-    let seed = std::env::var("DEMOLISH_SEED").unwrap_or_else(|_| fresh_seed().to_string());
+    let seed = fresh::seed();
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(python);
     command.current_dir(root().join("tests/engine")).env("PYTHONPATH", packages);
     command.args(["-m", "oracle.second", "--seed", &seed, "--out"]).arg(folder.path());
-    let made = command.output().unwrap();
-    assert!(made.status.success(), "seed {seed}: {}", String::from_utf8_lossy(&made.stderr));
-    compare_all(folder.path(), &seed);
-}
-
-fn compare_all(folder: &Path, seed: &str) {
-    let mut wrong = Vec::new();
-    for checkpoint in read_folder(folder) {
-        let (line, is_right) = row(&checkpoint);
-        println!("{line}");
-        if !is_right {
-            wrong.push(line);
-        }
-    }
-    assert!(wrong.is_empty(), "{seed}: beyond the tolerance:\n{}", wrong.join("\n"));
+    fresh::make(&mut command, &seed);
+    judge(read_folder(folder.path()).iter().map(row), &format!("seed {seed}"));
 }
 
 fn row(checkpoint: &Checkpoint) -> (String, bool) {

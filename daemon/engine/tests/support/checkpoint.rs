@@ -10,7 +10,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use serde_json::Value;
@@ -104,12 +103,6 @@ impl Checkpoint {
 /// Whether this is the slow run.
 pub(crate) fn is_slow() -> bool {
     std::env::var_os("DEMOLISH_SLOW").is_some_and(|value| value == "1")
-}
-
-/// A seed that nobody has seen.
-pub(crate) fn fresh_seed() -> u32 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    now.subsec_nanos() ^ (now.as_secs() as u32)
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> + '_ {
