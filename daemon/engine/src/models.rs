@@ -97,10 +97,12 @@ impl PairBytes {
     }
 }
 
-/// What MLX's own attention makes of a pair where it is made of several operations: a score for each head, and what the softmax makes
-/// of it. On a GPU it is one kernel, which keeps none of that.
-fn unfused(heads: i32) -> u64 {
-    if on_gpu() { 0 } else { 2 * heads as u64 * size_of::<f32>() as u64 }
+/// What MLX's own attention makes of a pair where it is made of several operations: a score for each head, in whose place the softmax
+/// is written; three of them where it is not plain: sinks are a column that is joined to scores and cut off again, and over packed
+/// keys the mask is chosen apart. On a GPU it is one kernel, which keeps none of that.
+fn unfused(heads: i32, is_plain: bool) -> u64 {
+    let copies = if is_plain { 1 } else { 3 };
+    if on_gpu() { 0 } else { copies * heads as u64 * size_of::<f32>() as u64 }
 }
 
 /// Asks for all parts of the model that `config` describes.

@@ -1,6 +1,6 @@
 //! One array that grows along the token axis, and whose beginning several sequences may share.
 
-use mlx_rs::{Array, Dtype, error::Exception, ops::concatenate};
+use mlx_rs::{Array, Dtype, error::Exception, ops::concatenate, transforms::eval};
 
 use super::full::{first, grown, has_room, like, written};
 
@@ -61,7 +61,12 @@ impl Rows {
         let (len, end) = (len - self.shared_len(), end - self.shared_len());
         let own = match self.own.take() {
             Some(own) if has_room(&own, end) => own,
-            own => grown(own, (width, Dtype::Float32), len, end)?,
+            own => {
+                let own = grown(own, (width, Dtype::Float32), len, end)?;
+                // At once: MLX would make those of many layers before it lets go of what they are copied from.
+                eval([&own])?;
+                own
+            }
         };
         Ok((self.shared.clone(), own))
     }
@@ -145,7 +150,6 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
-    use mlx_rs::transforms::eval;
     use proptest::prelude::*;
 
     use super::*;

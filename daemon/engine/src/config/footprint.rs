@@ -13,6 +13,8 @@ pub(crate) struct Footprint {
     pub(crate) per_token: u64,
     /// The same, in bytes, of what is packed.
     pub(crate) packed: u64,
+    /// How many layers those are: each is copied when it grows.
+    pub(crate) keepers: u64,
     /// Layers that keep only the latest tokens: numbers for each, and how many.
     pub(crate) windows: Vec<(u64, u64)>,
     /// Bytes that a sequence takes at most however long it is, with all places that it can come back to, whatever the arithmetic.
@@ -55,13 +57,14 @@ fn of_feed_forward(hidden: usize, layer: &FeedForward) -> u64 {
 
 /// What layers of keys and values take: `full` that keep all, and windows.
 fn of_keys(kv: Option<KvPacking>, full: usize, heads: usize, dim: usize) -> Footprint {
-    let numbers = (2 * full * heads * dim) as u64;
+    let (numbers, keepers) = ((2 * full * heads * dim) as u64, full as u64);
     match kv {
-        None => Footprint { per_token: numbers, ..Footprint::default() },
+        None => Footprint { per_token: numbers, keepers, ..Footprint::default() },
         // The packed bits, and a scale and a bias for every group.
         Some(KvPacking { bits, group }) => Footprint {
             per_token: numbers * 2 / group as u64,
             packed: numbers * bits as u64 / 8,
+            keepers,
             ..Footprint::default()
         },
     }
@@ -121,12 +124,13 @@ impl ModelConfig {
         }
     }
 
-    /// Of latent attention.
+    /// The same of latent attention.
     fn of_latents(&self, mla: &Mla) -> Footprint {
-        let hidden = self.hidden;
-        let stream = 4 * hidden as u64;
+        let (hidden, stream) = (self.hidden, 4 * self.hidden as u64);
         let inner = mla.layers.iter().map(|layer| of_feed_forward(hidden, &layer.feed_forward));
         let head = mla.plain + mla.rope.dims + mla.value;
+        // Queries, as they are and in the space of latents, joined with their rotated part; what they find, there and as values.
+        let attended = 2 * (mla.plain + mla.rope.dims) + 4 * mla.latent + 3 * mla.value;
         // What each token gathers of those that an indexer chose for it, and its scores of them.
         let entry = (mla.latent + mla.rope.dims).max(3 * mla.heads) + 3 * mla.heads;
         let chosen = mla.indexer.as_ref().map_or(0, |indexer| indexer.kept * entry);
@@ -136,10 +140,11 @@ impl ModelConfig {
         Footprint {
             per_token: mla.bytes_per_token() / size_of::<f32>() as u64
                 + if self.mtp { mla.numbers_per_layer() } else { 0 },
+            keepers: full as u64,
             state: if self.mtp { mtp::bytes_max(hidden) } else { 0 },
             // mlx-lm unfolds latents to keys and values where it reads more than one token.
             unfolded: (mla.heads * head) as u64,
-            wide: stream + inner.max().unwrap_or(0).max((2 * mla.heads * head + chosen) as u64),
+            wide: stream + inner.max().unwrap_or(0).max((mla.heads * attended + chosen) as u64),
             attended: self.attended(whole, mla.heads, 2 * mla.latent + mla.rope.dims),
             attends: if whole > 0 { self.attends(mla.heads, mla.latent) } else { (0, 0) },
             ..Footprint::default()

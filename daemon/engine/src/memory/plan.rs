@@ -146,7 +146,14 @@ impl<'m> Needs<'m> {
         // Logits are there as they were computed, and as they are handed on.
         let logits = 2 * self.vocabulary * number;
         let writes = rows * (each + logits) + self.waiting(floats, tokens);
-        unfolded * number + writes.max(len * each)
+        unfolded * number + writes.max(len * each) + self.grows(floats, tokens)
+    }
+
+    /// Bytes of a layer's cache of `tokens`, which is there twice while it grows.
+    fn grows(&self, floats: Floats, tokens: u64) -> u64 {
+        let Footprint { per_token, packed, keepers, .. } = self.footprint;
+        let tokens = tokens.next_multiple_of(GROWTH_TOKENS);
+        ((per_token * self.width(floats) + packed) * tokens).checked_div(keepers).unwrap_or(0)
     }
 
     /// Bytes of what our own attention of few tokens puts together in the end.

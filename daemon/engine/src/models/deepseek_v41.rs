@@ -90,7 +90,7 @@ impl Model for Decoder {
 
     fn pair_bytes(&self) -> PairBytes {
         let heads = self.layers.iter().map(|layer| layer.attention.heads()).max();
-        PairBytes::always(unfused(heads.unwrap_or(0)))
+        PairBytes::always(unfused(heads.unwrap_or(0), false))
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

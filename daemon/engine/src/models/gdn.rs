@@ -208,7 +208,7 @@ impl Block for Layer {
 
     fn pair_bytes(&self) -> PairBytes {
         let Mixer::Attention(attention) = &self.mixer else { return PairBytes::default() };
-        let scores = unfused(attention.shape.heads);
+        let scores = unfused(attention.shape.heads, attention.shape.kv.is_none());
         // Our own kernel attends whether or not an adapter is worn.
         let tiles = if attention.shape.kv.is_none() { 0 } else { scores };
         PairBytes { tiles, worn: tiles, ..PairBytes::always(scores) }

@@ -171,7 +171,7 @@ impl Block for Layer {
     }
 
     fn pair_bytes(&self) -> PairBytes {
-        let scores = unfused(self.shape.heads);
+        let scores = unfused(self.shape.heads, self.sinks.is_none() && self.shape.kv.is_none());
         // Known once the weights are there, expected before.
         let is_fused = self.fused.is_some() || !self.shape.in_tiles;
         let is_lent = self.window.is_some() || self.shape.kv.is_none();

@@ -210,8 +210,9 @@ impl Block for Layer {
     }
 
     fn pair_bytes(&self) -> PairBytes {
-        // The products with latents and with rotated keys, their sum; what the indexer's heads find, and that weighted.
-        let scores = 3 * self.shape.heads as u64;
+        // The products with latents and with rotated keys, in whose place their sum is written; what the indexer's heads find, and that
+        // weighted.
+        let scores = 2 * self.shape.heads as u64;
         let found = self.indexer.as_ref().map_or(0, |indexer| 2 * indexer.heads() as u64);
         // In our order, attention looks at chosen tokens alone, however many there are.
         let uniform = if self.attention == Attention::Whole { scores } else { found };

@@ -33,8 +33,8 @@ const CHUNK_LEN_EXACT: u64 = 2048;
 /// Memory for intermediate results that grow with the tokens of a pass times those that they see: the scores of attention. Far into
 /// a context a pass reads fewer tokens.
 const PAIR_BYTES_MAX: u64 = 1 << 30;
-/// The same where the processor computes them, which takes it about a second per gibibyte and layer.
-const PAIR_BYTES_CPU_MAX: u64 = 64 << 20;
+/// The same where the processor computes them, which takes it about two seconds per gibibyte and layer.
+const PAIR_BYTES_CPU_MAX: u64 = 32 << 20;
 
 /// The processor, as far as the time of a pass depends on it.
 #[derive(Debug, Clone, Copy)]
