@@ -74,7 +74,7 @@ pub use crate::{
     },
     memory::{MemoryPlan, ModePlan, Survey},
     profile::{Profile, Thinking},
-    remote::{Capabilities, Key, Prompts, RemoteOptions, RemoteWords, Structured, Words},
+    remote::{Capabilities, Key, Probing, Prompts, RemoteOptions, RemoteWords, Structured, Words},
     sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},
     sequence::{Fork, Mark, Sequence},
     speculate::{DRAFT_SOURCES, Speculation},

@@ -12,18 +12,20 @@ mod fault;
 mod hear;
 mod http;
 mod kind;
+mod known;
 mod options;
 mod probe;
 mod run;
 mod server;
 mod stream;
 mod thread;
+mod tried;
 mod words;
 
 use std::{path::PathBuf, sync::Arc};
 
 pub use capabilities::{Capabilities, Prompts, Structured, Words};
-pub use options::{Key, RemoteOptions, RemoteWords};
+pub use options::{Key, Probing, RemoteOptions, RemoteWords};
 
 use crate::{
     info::{Compute, LoadError, ModelInfo},

@@ -9,7 +9,9 @@ mod server;
 
 use std::sync::Arc;
 
-use engine::{Constraint, Engine, EngineError, Grammar, Script, TokenId, Tokenizer};
+use engine::{
+    Constraint, Engine, EngineError, Grammar, Probing, RemoteOptions, Script, TokenId, Tokenizer,
+};
 use server::{Fake, KINDS, Kind};
 
 /// Five words are likely at every place, and which they are depends on all before; one of them is a snowman, in three bytes.
@@ -82,12 +84,12 @@ fn found(fake: &Fake) -> String {
         can.server,
         can.prompts,
         can.logprobs,
-        can.seed,
-        can.stop,
+        can.seed.expect("everything was tried"),
+        can.stop.expect("everything was tried"),
         can.logit_bias,
         can.streaming,
-        can.prefix_reused.map(|tokens| tokens > 100),
-        can.scores,
+        can.prefix_reused.map(|tokens| tokens > 50),
+        can.scores.expect("everything was tried"),
     )
 }
 
@@ -172,6 +174,36 @@ async fn a_grammar_goes_to_the_server_where_it_keeps_to_it() {
         assert_eq!(constrained(&engine, Some(gbnf)).await.unwrap(), "vjq9w");
         assert_eq!(fake.asked().len(), before + 1, "in one request");
     }
+}
+
+#[tokio::test]
+async fn what_servers_can_do_is_tried_when_it_is_needed_and_once() {
+    let mut asked = Vec::new();
+    for kind in KINDS {
+        let fake = Fake::start(kind, spread());
+        let options = RemoteOptions { probing: Probing::Needed, ..fake.options() };
+        let engine = server::connect(options.clone()).expect("it answers every probe");
+        let needed = fake.asked().len();
+        let gbnf = || Some(Grammar::Gbnf("root ::= \"vjq9w\"".to_owned()));
+        let is_kept = matches!(kind, Kind::LlamaCpp | Kind::Vllm | Kind::Sglang);
+        if is_kept {
+            assert_eq!(constrained(&engine, gbnf()).await.unwrap(), "vjq9w");
+            assert_eq!(fake.asked().len() - needed, 2, "a trial, and the job");
+        }
+        // Another engine of the same server knows what this one found out.
+        drop(engine);
+        let before = fake.asked().len();
+        let engine = server::connect(options).expect("it answers every probe");
+        if is_kept {
+            assert_eq!(constrained(&engine, gbnf()).await.unwrap(), "vjq9w");
+        }
+        assert_eq!(fake.asked().len() - before, usize::from(is_kept), "{kind:?}");
+        let before = fake.asked().len();
+        drop(fake.engine());
+        asked.push((needed, fake.asked().len() - before));
+    }
+    // What every job needs, and what `model info --remote` asks.
+    assert_eq!(asked, [(3, 11), (3, 12), (3, 12), (4, 9), (4, 9)]);
 }
 
 #[tokio::test]

@@ -163,7 +163,11 @@ async fn a_server_that_takes_neither_streams_nor_temperatures_answers_at_once() 
         fake.trouble(Some(Trouble::IsPlain));
         let engine = fake.engine();
         let can = engine.info().remote.clone().expect("it is remote");
-        assert!(!can.seed && !can.streaming && can.stop, "{can:?}");
+        assert_eq!(
+            (can.seed, can.streaming, can.stop),
+            (Some(false), false, Some(true)),
+            "{can:?}"
+        );
         assert!(can.downgrades.iter().any(|said| said.contains("answers come at once")));
         let wanted = job(&engine, "x", 100);
         let prompt = wanted.prompt.clone();

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
-use crate::{job::TokenId, sampling::Sampling};
+use crate::{grammar::Grammar, job::TokenId, sampling::Sampling};
 
 /// The logit that bans a token where negative infinity cannot be written.
 const BANNED: f32 = -100.0;
@@ -35,6 +35,8 @@ pub(crate) struct Ask {
     pub(crate) bias: Vec<(TokenId, f32)>,
     /// A grammar: the fields that ask for it.
     pub(crate) grammar: Option<(&'static str, Value)>,
+    /// What it is to keep to, if the server can: that is looked up when it is sent.
+    pub(crate) wanted: Option<Grammar>,
     pub(crate) streams: bool,
     /// Goes on where the model would end the text, if the server can do that.
     pub(crate) is_endless: bool,
@@ -52,6 +54,7 @@ impl Ask {
             stop: Vec::new(),
             bias: Vec::new(),
             grammar: None,
+            wanted: None,
             streams: false,
             is_endless: true,
         }

@@ -19,19 +19,19 @@ pub struct Capabilities {
     pub logprobs: usize,
     /// Tokens come as they are drawn.
     pub streaming: bool,
-    /// The same seed draws the same text, and another one another.
-    pub seed: bool,
-    /// It ends before a text that it is to stop at.
-    pub stop: bool,
+    /// The same seed draws the same text, and another one another; `None`: that was not tried.
+    pub seed: Option<bool>,
+    /// It ends before a text that it is to stop at; `None`: that was not tried.
+    pub stop: Option<bool>,
     /// It leaves out tokens that it is told to leave out.
     pub logit_bias: bool,
     /// How many tokens of a prompt it did not compute again when it was sent a second time; `None`: it does not say.
     pub prefix_reused: Option<usize>,
     /// How many requests it computes at once, where it says so.
     pub parallel: Option<usize>,
-    /// It tells the probability of a given continuation.
-    pub scores: bool,
-    /// The languages of grammars.
+    /// It tells the probability of a given continuation; `None`: that is tried when somebody wants it.
+    pub scores: Option<bool>,
+    /// The languages of grammars that were tried beforehand.
     pub structured: Vec<Structured>,
     /// What differs from an engine of this process, a sentence each.
     pub downgrades: Vec<String>,

@@ -3,11 +3,13 @@
 use super::{
     CONTEXT_UNKNOWN,
     capabilities::{Prompts, Words},
+    options::Probing,
     server::Server,
 };
 
 /// The more a server can do, the fewer they are.
-pub(super) fn of(server: &Server, context: usize) -> Vec<String> {
+pub(super) fn of(server: &Server, context: Option<usize>, probing: Probing) -> Vec<String> {
+    let is_all = probing == Probing::All;
     let can = &server.capabilities;
     let structured: Vec<&str> =
         can.structured.iter().filter(|row| row.works).map(|row| row.form).collect();
@@ -21,7 +23,7 @@ pub(super) fn of(server: &Server, context: usize) -> Vec<String> {
     };
     say(true, "masks are not kept by the server: what it draws is checked, and asked for again where it is refused".to_owned());
     say(
-        structured.is_empty(),
+        is_all && structured.is_empty(),
         "no grammar is kept to by the server: answers are checked alone".to_owned(),
     );
     say(
@@ -48,19 +50,23 @@ pub(super) fn of(server: &Server, context: usize) -> Vec<String> {
         "refused tokens cannot be left out: they are drawn again, warmer".to_owned(),
     );
     say(!can.streaming, "answers come at once, not as they are drawn".to_owned());
-    say(!can.seed, "the same seed does not draw the same text".to_owned());
+    say(can.seed == Some(false), "the same seed does not draw the same text".to_owned());
     say(
         can.prefix_reused == Some(0),
         "it computes a prompt again that it has just seen: every rewind costs the whole prompt"
             .to_owned(),
     );
     say(
-        can.prefix_reused.is_none(),
+        is_all && can.prefix_reused.is_none(),
         "it does not say whether a prompt that it has just seen is computed again".to_owned(),
     );
-    say(!can.scores, "candidates cannot be scored on it".to_owned());
+    say(can.scores == Some(false), "candidates cannot be scored on it".to_owned());
     say(
-        context == CONTEXT_UNKNOWN,
+        !is_all,
+        "grammars and scores are tried when a job needs them (`demolish model info --remote` tries everything)".to_owned(),
+    );
+    say(
+        context.is_none(),
         format!(
             "it does not tell its context; {CONTEXT_UNKNOWN} tokens are assumed (`model.context_max`)"
         ),

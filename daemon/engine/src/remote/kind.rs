@@ -20,7 +20,7 @@ pub(crate) enum Kind {
 }
 
 /// What a server says of itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Greeting {
     pub(crate) kind: Kind,
     pub(crate) version: Option<String>,

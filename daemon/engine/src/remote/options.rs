@@ -25,6 +25,8 @@ pub struct RemoteOptions {
     pub words: RemoteWords,
     /// What it wants to be shown.
     pub key: Option<Key>,
+    /// What is to be found out about it beforehand.
+    pub probing: Probing,
     /// How long a connection may take to come about.
     pub connect: Duration,
     /// How long the first token may take.
@@ -44,6 +46,15 @@ pub enum RemoteWords {
     Given(Arc<Tokenizer>),
     /// From the server where it tells them, else they are bytes.
     Auto,
+}
+
+/// How much is to be found out about a server beforehand: every trial is a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Probing {
+    /// What every job needs; grammars and scores are tried when a job needs them.
+    Needed,
+    /// Everything that can be told about it.
+    All,
 }
 
 /// A secret that is shown to the server alone.
@@ -107,6 +118,7 @@ impl RemoteOptions {
             model: None,
             words: RemoteWords::Auto,
             key: None,
+            probing: Probing::Needed,
             connect: CONNECT_PATIENCE,
             first_token: FIRST_TOKEN_PATIENCE,
             between_tokens: TOKEN_PATIENCE,

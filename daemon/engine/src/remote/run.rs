@@ -187,7 +187,8 @@ impl Run {
             top_len: if is_listed { top_len.min(server.top_len_max) } else { 0 },
             stop: server.stops(&self.decode.limits.stop),
             bias: Vec::new(),
-            grammar: self.decode.grammar().and_then(|grammar| server.grammar(&grammar)),
+            grammar: None,
+            wanted: self.decode.grammar(),
             streams: server.streams && !is_redraw,
             is_endless: self.goes_on || self.refused.iter().any(|token| facts.eos.contains(token)),
         };

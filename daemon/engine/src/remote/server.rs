@@ -12,6 +12,7 @@ use super::{
     http::Client,
     kind::Kind,
     stream::whole,
+    tried::Tried,
     words::Lexicon,
 };
 use crate::{grammar::Grammar, job::TokenId};
@@ -34,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) top_len_max: usize,
     /// It answers requests for streams.
     pub(crate) streams: bool,
+    /// What is tried when a job needs it.
+    pub(crate) tried: Arc<Tried>,
 }
 
 impl Server {
@@ -56,13 +59,6 @@ impl Server {
                 std::str::from_utf8(tokenizer.token_bytes(token)).ok().map(str::to_owned)
             });
         names.take(STOPS_MAX).collect()
-    }
-
-    /// The field that asks to keep to a grammar, if there is one that works.
-    pub(crate) fn grammar(&self, grammar: &Grammar) -> Option<(&'static str, Value)> {
-        let rows = &self.capabilities.structured;
-        let row = rows.iter().find(|row| row.works && row.form == grammar.form())?;
-        Some((row.field, value_of(grammar)))
     }
 
     /// The log-probability of every token of a continuation.

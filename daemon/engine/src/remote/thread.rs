@@ -255,10 +255,6 @@ impl Runner {
                     "a server does not tell the logits of all tokens; use a model of this machine";
                 let _ = reply.send(Err(refused(&server, why)));
             }
-            Ask::Score { reply, .. } if !server.capabilities.scores => {
-                let why = "it does not tell the probability of a given text, so candidates cannot be scored on it";
-                let _ = reply.send(Err(refused(&server, why)));
-            }
             Ask::Score { prompt, continuations, mut reply } => {
                 let answer = async move {
                     let _ticket = ticket;
@@ -267,8 +263,7 @@ impl Runner {
                         scores = scoring => scores,
                         () = reply.closed() => return,
                     };
-                    let failed = |fault: Fault| EngineError::Remote(server.client.told(&fault));
-                    let _ = reply.send(scores.map_err(failed));
+                    let _ = reply.send(scores);
                 };
                 self.questions.spawn_local(answer);
             }
@@ -358,7 +353,7 @@ impl Runner {
         let generation = self.generation;
         let run = &mut self.runs[index];
         let id = run.decode.id;
-        let ask = match run.ask(&server, &self.facts) {
+        let mut ask = match run.ask(&server, &self.facts) {
             Ok(ask) => ask,
             Err(fault) => {
                 run.fail(fault);
@@ -367,12 +362,15 @@ impl Runner {
                 return;
             }
         };
-        let body = server.body(&ask);
         let task = tokio::task::spawn_local(async move {
             let tell = async |heard: Vec<Heard>| {
                 post.send((id, generation, News::Heard(heard))).await.is_ok()
             };
             let answer = async {
+                if let Some(wanted) = ask.wanted.take() {
+                    ask.grammar = server.grammar(&wanted).await;
+                }
+                let body = server.body(&ask);
                 if ask.streams {
                     return stream(&server.client, server.kind, &body, tell).await;
                 }
@@ -418,10 +416,15 @@ async fn score(
     server: &Server,
     prompt: &[TokenId],
     continuations: &[Vec<TokenId>],
-) -> Result<Vec<Vec<f32>>, Fault> {
+) -> Result<Vec<Vec<f32>>, EngineError> {
+    let failed = |fault: Fault| EngineError::Remote(server.client.told(&fault));
+    if !server.scores().await.map_err(failed)? {
+        let why = "it does not tell the probability of a given text, so candidates cannot be scored on it";
+        return Err(refused(server, why));
+    }
     let mut scores = Vec::with_capacity(continuations.len());
     for continuation in continuations {
-        scores.push(server.score(prompt, continuation).await?);
+        scores.push(server.score(prompt, continuation).await.map_err(failed)?);
     }
     Ok(scores)
 }

@@ -173,7 +173,7 @@ async fn forks_share_their_beginning(engine: &Engine) {
 }
 
 async fn draws_by_the_seed(engine: &Engine) {
-    if engine.info().remote.as_ref().is_some_and(|remote| !remote.seed) {
+    if engine.info().remote.as_ref().is_some_and(|remote| remote.seed != Some(true)) {
         return;
     }
     let warm = |seed: u64| {
@@ -238,7 +238,7 @@ async fn scores_what_it_says(engine: &Engine) {
     let other: Vec<TokenId> = tokens(&said).into_iter().rev().collect();
     let continuations = vec![tokens(&said), other, Vec::new()];
     let scored = engine.score(job(engine, 1).prompt, continuations, Class::Fix).await;
-    if engine.info().remote.as_ref().is_some_and(|remote| !remote.scores) {
+    if engine.info().remote.as_ref().is_some_and(|remote| remote.scores != Some(true)) {
         assert!(matches!(scored, Err(EngineError::Refused(_))), "{scored:?}");
         return;
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use engine::{Capabilities, Engine, ModelInfo, Prompts, Words};
+use engine::{Capabilities, Engine, ModelInfo, Probing, Prompts, RemoteOptions, Words};
 
 use super::super::{Exit, Failure, Outcome, print, print_json};
 use super::settings;
@@ -17,6 +17,7 @@ pub(super) fn run(url: &str, json: bool) -> Outcome {
         ));
     };
     let options = model::server(&settings, url).map_err(Failure::missing)?;
+    let options = RemoteOptions { probing: Probing::All, ..options };
     let engine = Engine::remote(options, model::options(&settings).context_max)
         .map_err(|error| Failure::bad(error.to_string()))?;
     let info = engine.info();
@@ -30,6 +31,7 @@ pub(super) fn run(url: &str, json: bool) -> Outcome {
 
 fn told(info: &ModelInfo, can: &Capabilities) -> String {
     let yes = |holds: bool| if holds { "yes" } else { "no" };
+    let tried = |holds: Option<bool>| holds.map_or("not tried", yes);
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<14} {value}");
@@ -51,10 +53,10 @@ fn told(info: &ModelInfo, can: &Capabilities) -> String {
     };
     line("probabilities", listed);
     line("streams", yes(can.streaming).to_owned());
-    line("seed", yes(can.seed).to_owned());
-    line("stop texts", yes(can.stop).to_owned());
+    line("seed", tried(can.seed).to_owned());
+    line("stop texts", tried(can.stop).to_owned());
     line("logit bias", yes(can.logit_bias).to_owned());
-    line("scores", yes(can.scores).to_owned());
+    line("scores", tried(can.scores).to_owned());
     let cached = match can.prefix_reused {
         None => "it does not say".to_owned(),
         Some(0) => "no".to_owned(),

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use engine::{Engine, RemoteOptions, RemoteWords, Script};
+use engine::{Engine, Probing, RemoteOptions, RemoteWords, Script};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -138,6 +138,7 @@ impl Fake {
     pub(crate) fn options(&self) -> RemoteOptions {
         RemoteOptions {
             words: RemoteWords::Given(self.shared.model.words()),
+            probing: Probing::All,
             ..RemoteOptions::at(&self.url)
         }
     }
