@@ -13,11 +13,12 @@ use std::path::Path;
 
 use checkpoint::read_safetensors;
 use damage::{edit_tensors, scratch};
-use engine::{DRAFT_SOURCES, Engine, LoadOptions, Speculation, TokenId};
+use engine::{Compute, DRAFT_SOURCES, Engine, LoadOptions, Speculation, TokenId};
 use serde_json::json;
-use steps::{compared, take, undisturbed, walk};
+use steps::{compared, undisturbed, walk};
 
-const NAME: &str = "glm4_moe-q4-mtp";
+/// Grouped queries, and latents.
+const NAMES: [&str; 2] = ["glm4_moe-q4-mtp", "deepseek_v3-q4-mtp"];
 /// The index of the layer that drafts.
 const LAYER: &str = "model.layers.3.";
 const TOKENS: u32 = 40;
@@ -74,38 +75,44 @@ async fn count(engine: &Engine, prompt: &[TokenId], temperature: f32) -> (u64, u
 
 #[tokio::test]
 async fn drafts_change_nothing_and_those_that_are_right_are_taken() {
-    let (checkpoint, dir) = scratch(NAME);
-    let random = Engine::load(dir.path(), LoadOptions::AUTO).unwrap();
-    let simple = {
-        let (_, dir) = scratch(NAME);
+    for (name, compute) in
+        NAMES.into_iter().flat_map(|name| [(name, Compute::Fast), (name, Compute::Uniform)])
+    {
+        let options = LoadOptions { compute, ..LoadOptions::AUTO };
+        let (checkpoint, dir) = scratch(name);
+        let random = Engine::load(dir.path(), options).unwrap();
+        let (_, dir) = scratch(name);
         simplify(&dir.path().join("model.safetensors"));
-        Engine::load(dir.path(), LoadOptions::AUTO).unwrap()
-    };
-    for temperature in [0.0, 1.0] {
-        let (drafted, right) = count(&random, &checkpoint.prompt, temperature).await;
-        assert!(drafted >= 20 && right < drafted / 2, "{temperature}: {right} of {drafted}");
-    }
-    let (drafted, right) = count(&simple, &checkpoint.prompt, 1.0).await;
-    assert!(drafted >= 20, "{drafted}");
-    // What is drafted beyond the end of a job is right in vain.
-    assert!(right * 10 >= drafted * 8, "{right} of {drafted}");
-    for (engine, temperature) in [(&random, 0.0), (&random, 1.0), (&simple, 1.0)] {
-        compare(engine, &checkpoint.prompt, temperature).await;
+        let simple = Engine::load(dir.path(), options).unwrap();
+        for temperature in [0.0, 1.0] {
+            let (drafted, right) = count(&random, &checkpoint.prompt, temperature).await;
+            assert!(drafted >= 20 && right < drafted / 2, "{name}: {right} of {drafted}");
+        }
+        let (drafted, right) = count(&simple, &checkpoint.prompt, 1.0).await;
+        // What is drafted beyond the end of a job is right in vain.
+        assert!(drafted >= 20 && right * 10 >= drafted * 8, "{name}: {right} of {drafted}");
+        compare(&random, &checkpoint.prompt, 1.0).await;
+        if compute == Compute::Fast {
+            compare(&random, &checkpoint.prompt, 0.0).await;
+            compare(&simple, &checkpoint.prompt, 1.0).await;
+        }
     }
 }
 
 #[tokio::test]
 async fn a_model_that_is_not_to_speculate_does_not_load_the_layer() {
-    let (checkpoint, dir) = scratch(NAME);
-    let with = Engine::load(dir.path(), LoadOptions::AUTO).unwrap();
-    let off = LoadOptions { speculation: Speculation::Off, ..LoadOptions::AUTO };
-    let without = Engine::load(dir.path(), off).unwrap();
-    let (more, less) = (with.info(), without.info());
-    assert!(more.parameters > less.parameters && more.bytes_resident > less.bytes_resident);
-    assert_eq!(more.parameters_active, less.parameters_active);
-    assert!(more.bytes_per_token > less.bytes_per_token);
-    let mut sequence =
-        without.submit(compared(&checkpoint.prompt, TOKENS, 0.0, Speculation::Always)).unwrap();
-    take(&mut sequence, 20).await;
-    assert_eq!(without.stats().drafted, [0; DRAFT_SOURCES.len()]);
+    for name in NAMES {
+        let (checkpoint, dir) = scratch(name);
+        let with = Engine::load(dir.path(), LoadOptions::AUTO).unwrap();
+        let off = LoadOptions { speculation: Speculation::Off, ..LoadOptions::AUTO };
+        let without = Engine::load(dir.path(), off).unwrap();
+        let (more, less) = (with.info(), without.info());
+        assert!(more.parameters > less.parameters && more.bytes_resident > less.bytes_resident);
+        assert_eq!(more.parameters_active, less.parameters_active);
+        // A layer more of what each of three keeps.
+        assert_eq!(more.bytes_per_token * 3, less.bytes_per_token * 4);
+        let job = compared(&checkpoint.prompt, TOKENS, 0.0, Speculation::Always);
+        undisturbed(&without, job).await;
+        assert_eq!(without.stats().drafted, [0; DRAFT_SOURCES.len()]);
+    }
 }
