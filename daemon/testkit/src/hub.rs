@@ -1,5 +1,5 @@
 //! A hub of models on this machine, with all the faults that hubs have. It speaks the two paths of Hugging Face's layout; large files
-//! are redirected to another path of the same server, as hubs do it.
+//! are redirected to another path of the same server, or to another server, as hubs do it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -44,6 +44,8 @@ pub struct Faults {
     pub hides_commit: bool,
     /// After so many bytes of a body nothing more is sent, and the connection stays.
     pub holds: Option<usize>,
+    /// Large files are redirected to the hub at this address.
+    pub elsewhere: Option<String>,
 }
 
 /// The hub. It ends with the process.
@@ -151,7 +153,8 @@ impl Hub {
         };
         match (&file.sha256, resolved) {
             (Some(sum), Some(name)) => {
-                let mut head = format!("Location: /cdn/{name}\r\n");
+                let place = faults.elsewhere.as_deref().unwrap_or_default();
+                let mut head = format!("Location: {place}/cdn/{name}\r\n");
                 if !faults.hides_etags {
                     head += &format!("X-Linked-Etag: \"{sum}\"\r\n");
                 }

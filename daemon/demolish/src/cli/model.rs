@@ -175,21 +175,32 @@ fn settings() -> config::Model {
 
 pub(super) fn run(args: &Args) -> Outcome {
     let outcome = choose(args);
-    // Whoever reads objects is told in one, too; a pull's have a word for what happened. A list has printed its own by then.
-    match (&outcome, &args.what) {
-        (Err(failure), What::Pull(args)) if args.json => {
-            print_json(&json!({"event": "failed", "error": failure.message}));
-        }
-        (
-            Err(failure),
+    if let Err(failure) = &outcome
+        && let Some(object) = args.what.failed(failure)
+    {
+        print_json(&object);
+    }
+    outcome
+}
+
+impl What {
+    /// Whoever reads objects is told of a failure in one, too; where they have a word for what happened, it has one. A list has printed
+    /// its own by then.
+    fn failed(&self, failure: &Failure) -> Option<serde_json::Value> {
+        let error = &failure.message;
+        match self {
+            What::Pull(pull::Args { json: true, .. })
+            | What::Quantize(quantize::Args { json: true, .. }) => {
+                Some(json!({"event": "failed", "error": error}))
+            }
             What::Info { json: true, .. }
             | What::Verify { json: true, .. }
             | What::Bench { json: true, .. }
-            | What::ServePath { json: true, .. },
-        ) => print_json(&json!({"error": failure.message})),
-        _ => {}
+            | What::ServePath { json: true, .. }
+            | What::Logits { json: true, .. } => Some(json!({"error": error})),
+            _ => None,
+        }
     }
-    outcome
 }
 
 fn choose(args: &Args) -> Outcome {
@@ -211,6 +222,39 @@ fn choose(args: &Args) -> Outcome {
             let asked =
                 logits::Asked { which, tokens: &tokens, adapter: adapter.as_deref(), compute };
             if *all { logits::all(&asked, *json) } else { logits::last(&asked, *json) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_failure_under_json_is_an_object() {
+        let object = |line: &str| {
+            let line = Line::try_parse_from(line.split(' ')).map_err(|error| error.to_string());
+            line.unwrap().args.what.failed(&Failure::bad("it is broken"))
+        };
+        let named = json!({"event": "failed", "error": "it is broken"});
+        let plain = json!({"error": "it is broken"});
+        for (line, wanted) in [
+            ("model pull org/name --json", &named),
+            ("model quantize a b --json", &named),
+            ("model logits dir --tokens 1 --json", &plain),
+            ("model verify dir --json", &plain),
+            ("model info dir --json", &plain),
+        ] {
+            assert_eq!(object(line).as_ref(), Some(wanted), "{line}");
+            assert_eq!(object(&line.replace(" --json", "")), None, "{line}");
         }
     }
 }

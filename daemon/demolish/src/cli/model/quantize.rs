@@ -51,7 +51,7 @@ pub(super) struct Args {
     dry_run: bool,
     /// Print objects: progress, then what was made
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -384,9 +384,17 @@ async fn two_pulls_into_one_folder_do_not_mix() {
 async fn the_token_goes_to_the_hub_and_nobody_prints_it() {
     let mut house = House::new();
     house.pull.token = Some(Token("hf_secret".to_owned()));
+    // Large files lie on another server, which has no business with the token.
+    let elsewhere = hub();
+    let place = Some(elsewhere.url.clone());
+    house.hub.fail(Faults { elsewhere: place, ..Faults::default() });
     house.pull().await.unwrap();
-    let requests = house.hub.requests();
-    assert!(requests[0].to_ascii_lowercase().contains("authorization: bearer hf_secret"));
+    house.is_whole();
+    let carries = |head: &String| head.to_ascii_lowercase().contains("authorization:");
+    let (own, others) = (house.hub.requests(), elsewhere.requests());
+    assert!(own[0].to_ascii_lowercase().contains("authorization: bearer hf_secret"));
+    assert!(own.iter().all(carries) && !others.iter().any(carries), "{others:?}");
+    assert_eq!(others.iter().filter(|head| head.starts_with("GET /cdn/")).count(), 2);
     assert!(!format!("{:?}", house.pull).contains("secret"));
     house.pull.hub = Url::parse("http://hub.test").unwrap();
     let Err(Trouble::Refused(said)) = house.pull().await else { panic!("it was sent") };
