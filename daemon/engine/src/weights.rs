@@ -9,6 +9,7 @@ mod ahead;
 mod buffer;
 pub(crate) mod check;
 mod compressed;
+mod direct;
 mod header;
 mod interleaved;
 pub(crate) mod numbers;

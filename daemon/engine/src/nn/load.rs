@@ -21,7 +21,7 @@ use crate::{
     info::LoadError,
     ops::{self, slice},
     weights::{
-        Origin, Source,
+        Origin, Source, Tensor,
         check::{BLOCK_LEN, Matrix, block_scales},
     },
 };
@@ -48,6 +48,14 @@ impl Floats {
     }
 }
 
+/// A tensor that was read.
+pub(super) enum Read {
+    /// As the file has it.
+    Whole(Tensor),
+    /// Made of a published one.
+    Made(Array),
+}
+
 /// Hands out the tensors of a model, each once.
 pub(super) struct Arrays {
     source: Source,
@@ -72,19 +80,29 @@ impl Arrays {
 
     /// A tensor as it is, read now. Floats are looked at for NaN: of packed weights that is what scales them.
     pub(super) fn raw(&mut self, name: &str) -> Result<Array> {
+        match self.file(name)? {
+            Read::Whole(tensor) => ops::from_file(tensor),
+            Read::Made(array) => Ok(array),
+        }
+    }
+
+    /// As [`Arrays::raw`], in the memory that it was read into where that is possible: an array is a copy.
+    pub(super) fn file(&mut self, name: &str) -> Result<Read> {
         let entry =
             self.source.get(name).cloned().ok_or_else(|| {
                 Exception::custom(format!("tensor {name} was there a moment ago"))
             })?;
         if let Some(origin) = &entry.origin {
             let array = self.made(origin)?;
-            return self.with_numbers(name, array);
+            return self.with_numbers(name, array).map(Read::Made);
         }
         let tensor = self.source.read(&entry).map_err(|error| self.unread(error))?;
-        if tensor.has_nan {
-            return Err(self.without_numbers(name));
-        }
-        ops::from_file(tensor)
+        if tensor.has_nan { Err(self.without_numbers(name)) } else { Ok(Read::Whole(tensor)) }
+    }
+
+    /// Floats of 8 bits that are to be multiplied by the scales of their blocks.
+    pub(super) fn is_in_blocks(&self, name: &str) -> bool {
+        self.source.get(&block_scales(name)).is_some()
     }
 
     /// A tensor that is made of a published one.
@@ -122,10 +140,10 @@ impl Arrays {
 
     /// A tensor of floats in the type that it is stored in.
     pub(super) fn stored(&mut self, name: &str) -> Result<Array> {
-        let scales = block_scales(name);
-        if self.source.get(&scales).is_none() {
+        if !self.is_in_blocks(name) {
             return self.raw(name);
         }
+        let scales = block_scales(name);
         let (weight, scales) = (self.raw(name)?, self.raw(&scales)?);
         self.with_numbers(name, unblocked(&weight, &scales)?)
     }

@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use mlx_rs::{Array, Dtype};
 
-use super::{Result, tiles::of_parts};
+use super::{
+    Result,
+    load::Read,
+    tiles::{Pieces, of_parts},
+};
 use crate::{
     config::Packing,
     ops::{dequantize, dtype_name, gather_qmm, quantized_matmul},
@@ -68,7 +72,12 @@ impl Packed {
         let dtype = dtype_name(self.scales.dtype())?;
         let format = format(Some(self.packing), dtype);
         let shape = [self.weight.dim(-2) as usize, inner];
-        of_parts(shape, (format, dtype), &self.weight, &self.scales, self.biases.clone())
+        let parts = Pieces {
+            weight: Read::Made(self.weight.clone()),
+            scales: Read::Made(self.scales.clone()),
+            biases: self.biases.clone().map(Read::Made),
+        };
+        of_parts(shape, (format, dtype), &parts)
     }
 
     /// Everything that has to be in memory.

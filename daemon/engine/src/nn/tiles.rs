@@ -9,7 +9,10 @@ use kernels::{
 };
 use mlx_rs::{Array, Dtype, error::Exception, ops::broadcast_to};
 
-use super::{Linear, Result, Weight, load::Arrays};
+use super::{
+    Linear, Result, Weight,
+    load::{Arrays, Read},
+};
 use crate::{
     ops::{native, with_bytes},
     weights::{
@@ -168,7 +171,7 @@ impl Arrays {
     pub(super) fn tiles(&mut self, matrix: &Matrix) -> Result<Arc<Tiles>> {
         let Matrix { packing, ref dtype, out, inner, .. } = *matrix;
         match packing {
-            None => of_floats(&self.part(matrix, "weight", Arrays::stored)?),
+            None => self.floats_of(matrix)?.in_tiles(),
             Some(_) if unsupported(packing, dtype, [out, inner]).is_some() => {
                 let packed = self.packed(matrix)?.ok_or_else(|| Exception::custom("is packed"))?;
                 let unpacked = packed.unpacked()?;
@@ -178,32 +181,103 @@ impl Arrays {
                 })
             }
             Some(packing) => {
-                let weight = self.part(matrix, "weight", Arrays::raw)?;
-                let scales = self.part(matrix, "scales", Arrays::raw)?;
-                let biases = packing.is_affine().then(|| self.part(matrix, "biases", Arrays::raw));
-                let (biases, shape) = (biases.transpose()?, [out, inner]);
-                of_parts(shape, (format(Some(packing), dtype), dtype), &weight, &scales, biases)
+                let weight = self.bytes_of(matrix, "weight")?;
+                let scales = match packing.is_affine() {
+                    true => self.bytes_of(matrix, "scales")?,
+                    // Their numbers are looked at.
+                    false => Read::Made(self.part(matrix, "scales", Arrays::raw)?),
+                };
+                let biases = packing.is_affine().then(|| self.bytes_of(matrix, "biases"));
+                let parts = Pieces { weight, scales, biases: biases.transpose()? };
+                of_parts([out, inner], (format(Some(packing), dtype), dtype), &parts)
             }
         }
     }
+
+    /// The tensor `kind` of a matrix as it was read, if it is one tensor.
+    fn bytes_of(&mut self, matrix: &Matrix, kind: &str) -> Result<Read> {
+        match &matrix.names(kind)[..] {
+            [name] => self.file(name),
+            _ => self.part(matrix, kind, Arrays::raw).map(Read::Made),
+        }
+    }
+
+    fn floats_of(&mut self, matrix: &Matrix) -> Result<Read> {
+        match &matrix.names("weight")[..] {
+            [name] if !self.is_in_blocks(name) => self.file(name),
+            _ => self.part(matrix, "weight", Arrays::stored).map(Read::Made),
+        }
+    }
+}
+
+impl Read {
+    fn shape(&self) -> Vec<usize> {
+        match self {
+            Read::Whole(tensor) => tensor.shape.clone(),
+            Read::Made(array) => array.shape().iter().map(|&dim| dim as usize).collect(),
+        }
+    }
+
+    /// What `use_bytes` makes of its bytes, as a file holds them.
+    fn with_bytes<T>(&self, use_bytes: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        match self {
+            Read::Whole(tensor) => Ok(use_bytes(&tensor.bytes)),
+            Read::Made(array) => with_bytes(array, use_bytes),
+        }
+    }
+
+    /// Floats, `[.., out, in]`, in tiles.
+    fn in_tiles(&self) -> Result<Arc<Tiles>> {
+        let scale_type = match self {
+            Read::Whole(tensor) => match &*tensor.dtype {
+                known @ ("F32" | "F16" | "BF16") => Ok(float_type(known)),
+                other => Err(other.to_owned()),
+            },
+            Read::Made(array) => match array.dtype() {
+                Dtype::Float32 => Ok(FloatType::F32),
+                Dtype::Float16 => Ok(FloatType::F16),
+                Dtype::Bfloat16 => Ok(FloatType::Bf16),
+                other => Err(format!("{other:?}")),
+            },
+        };
+        let scale_type =
+            scale_type.map_err(|other| Exception::custom(format!("weights of type {other}")))?;
+        let shape = self.shape();
+        let &[.., out, inner] = &shape[..] else {
+            return Err(Exception::custom(format!("a matrix of shape {shape:?}")));
+        };
+        let experts = if shape.len() > 2 { shape[0] } else { 1 };
+        let format = kernels::Format::Float(scale_type);
+        let packed = self.with_bytes(|weight| {
+            let (scales, biases) = (&[][..], &[][..]);
+            Tiles::pack(&Source { format, experts, out, inner, weight, scales, biases, scale_type })
+        })?;
+        packed.map(Arc::new).map_err(refused)
+    }
+}
+
+/// What a packed matrix is made of.
+pub(super) struct Pieces {
+    pub(super) weight: Read,
+    pub(super) scales: Read,
+    pub(super) biases: Option<Read>,
 }
 
 /// Packed weights in tiles.
 pub(super) fn of_parts(
     [out, inner]: [usize; 2],
     (format, dtype): (kernels::Format, &str),
-    weight: &Array,
-    scales: &Array,
-    biases: Option<Array>,
+    parts: &Pieces,
 ) -> Result<Arc<Tiles>> {
-    let experts = if weight.ndim() > 2 { weight.dim(0) as usize } else { 1 };
+    let shape = parts.weight.shape();
+    let experts = if shape.len() > 2 { shape[0] } else { 1 };
     let pack = |weight: &[u8], scales: &[u8], biases: &[u8]| {
         let scale_type = float_type(dtype);
         Tiles::pack(&Source { format, experts, out, inner, weight, scales, biases, scale_type })
     };
-    let packed = with_bytes(weight, |weight| {
-        with_bytes(scales, |scales| match &biases {
-            Some(biases) => with_bytes(biases, |biases| pack(weight, scales, biases)),
+    let packed = parts.weight.with_bytes(|weight| {
+        parts.scales.with_bytes(|scales| match &parts.biases {
+            Some(biases) => biases.with_bytes(|biases| pack(weight, scales, biases)),
             None => Ok(pack(weight, scales, &[])),
         })
     });
@@ -212,20 +286,7 @@ pub(super) fn of_parts(
 
 /// Floats, `[.., out, in]`, in tiles.
 pub(super) fn of_floats(array: &Array) -> Result<Arc<Tiles>> {
-    let [out, inner] = [-2, -1].map(|axis| array.dim(axis) as usize);
-    let experts = if array.ndim() > 2 { array.dim(0) as usize } else { 1 };
-    let scale_type = match array.dtype() {
-        Dtype::Float32 => FloatType::F32,
-        Dtype::Float16 => FloatType::F16,
-        Dtype::Bfloat16 => FloatType::Bf16,
-        other => return Err(Exception::custom(format!("weights of type {other:?}"))),
-    };
-    let format = kernels::Format::Float(scale_type);
-    let packed = with_bytes(array, |weight| {
-        let (scales, biases) = (&[][..], &[][..]);
-        Tiles::pack(&Source { format, experts, out, inner, weight, scales, biases, scale_type })
-    })?;
-    packed.map(Arc::new).map_err(refused)
+    Read::Made(array.clone()).in_tiles()
 }
 
 fn refused(why: kernels::Unsupported) -> Exception {

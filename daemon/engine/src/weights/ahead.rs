@@ -154,6 +154,32 @@ pub(super) fn forget(file: &File, start: u64, len: u64) {
     let _ = (file, start, len);
 }
 
+/// Whether a byte of a file is in the page cache; `false` where nobody knows.
+pub(super) fn is_cached(file: &File, at: u64) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::{
+            fs::{Advice, fadvise},
+            io::{ReadWriteFlags, preadv2},
+        };
+        // Nothing around it is to be read because of this.
+        let asked = fadvise(file, at, None, Advice::Random);
+        let mut byte = [0];
+        let mut into = [std::io::IoSliceMut::new(&mut byte)];
+        let read = preadv2(file, &mut into, at, ReadWriteFlags::NOWAIT);
+        let asked = asked.and_then(|()| fadvise(file, at, None, Advice::Normal));
+        if let Err(error) = asked {
+            tracing::trace!("the system reads ahead as it likes: {error}");
+        }
+        read == Ok(1)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, at);
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

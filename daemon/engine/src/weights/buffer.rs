@@ -14,6 +14,9 @@ const WASTE_MAX: usize = 2;
 /// Smaller tensors are not worth the search.
 const SPARE_BYTES_MIN: usize = 64 << 10;
 
+/// What reads past the page cache has to begin and end at a multiple of this, in the file and in memory.
+pub(super) const PAGE: usize = 4096;
+
 /// Buffers that nobody uses at the moment.
 #[derive(Debug, Default)]
 pub(super) struct Spares(Mutex<Vec<Vec<u8>>>);
@@ -22,6 +25,7 @@ pub(super) struct Spares(Mutex<Vec<Vec<u8>>>);
 #[derive(Debug)]
 pub(crate) struct Bytes {
     buffer: Vec<u8>,
+    start: usize,
     len: usize,
     spares: Arc<Spares>,
 }
@@ -36,7 +40,16 @@ impl Spares {
         let buffer = best.map(|index| spare.swap_remove(index));
         drop(spare);
         let buffer = buffer.unwrap_or_else(|| vec![0; len]);
-        Bytes { buffer, len, spares: self.clone() }
+        Bytes { buffer, start: 0, len, spares: self.clone() }
+    }
+
+    /// `len` bytes, of any value, that begin `before` bytes (less than a page) behind the start of a page.
+    pub(super) fn take_pages(self: &Arc<Spares>, before: usize, len: usize) -> Bytes {
+        let whole = (before + len).next_multiple_of(PAGE);
+        let mut bytes = self.take(whole + PAGE);
+        let page = bytes.buffer.as_ptr().addr().next_multiple_of(PAGE);
+        (bytes.start, bytes.len) = (page - bytes.buffer.as_ptr().addr() + before, len);
+        bytes
     }
 
     fn give(&self, buffer: Vec<u8>) {
@@ -52,17 +65,27 @@ impl Spares {
     }
 }
 
+impl Bytes {
+    /// The whole pages that the bytes of [`Spares::take_pages`] lie in.
+    pub(super) fn pages(&mut self) -> &mut [u8] {
+        let first =
+            self.buffer.as_ptr().addr().next_multiple_of(PAGE) - self.buffer.as_ptr().addr();
+        let end = first + (self.start - first + self.len).next_multiple_of(PAGE);
+        &mut self.buffer[first..end]
+    }
+}
+
 impl Deref for Bytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.buffer[..self.len]
+        &self.buffer[self.start..][..self.len]
     }
 }
 
 impl DerefMut for Bytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[..self.len]
+        &mut self.buffer[self.start..][..self.len]
     }
 }
 

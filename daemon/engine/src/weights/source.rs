@@ -1,10 +1,11 @@
-//! The bytes of tensors, each read once: in blocks by several threads, with a thread that reads ahead (`ahead`).
+//! The bytes of tensors, each read once: in blocks by several threads, with a thread that reads ahead (`ahead`); or past the page cache
+//! (`direct`), where that would not hold the model anyway.
 //!
 //! Files are read at positions and never mapped: whoever touches a mapped page of a file that was truncated meanwhile is killed by
 //! a signal (SIGBUS), and with the daemon every editor would lose its servers. Here a file that changes gives an error.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     io,
     ops::ControlFlow,
@@ -20,8 +21,9 @@ use std::{
 
 use super::{
     Entry, Place, Shards,
-    ahead::{Ahead, forget},
+    ahead::{Ahead, forget, is_cached},
     buffer::{Bytes, Spares},
+    direct::{self, Direct, Ready, Step},
     header::Stamp,
     numbers::has_nan,
 };
@@ -38,6 +40,8 @@ const READERS_MAX: usize = 4;
 /// A model that takes more than this fraction of the free memory leaves the page cache as it is read: it would only push out what
 /// others need, and what is packed from it.
 const CACHED_FRACTION: u64 = 4;
+/// Places of a model that are looked at to see whether it is in the page cache.
+const PROBES: usize = 64;
 
 /// A tensor as it lies in its file.
 #[derive(Debug)]
@@ -59,6 +63,7 @@ pub(crate) struct Source {
     stamps: Vec<Stamp>,
     spares: Arc<Spares>,
     ahead: Option<Ahead>,
+    direct: Option<Direct>,
     /// What was read is not to stay in the page cache.
     forgets: bool,
     watch: LoadWatch,
@@ -82,20 +87,68 @@ impl Source {
         order.retain(|place| seen.insert((place.file, place.start)));
         let total = order.iter().map(|place| place.bytes).sum();
         let free = machine().available().map_or(u64::MAX, |(bytes, _)| bytes);
-        let source = Source {
+        let mut source = Source {
             tensors: shards.tensors.clone(),
             paths: shards.files.clone(),
             stamps: shards.stamps.clone(),
             spares: Arc::default(),
-            ahead: Ahead::start(files.clone(), &order),
+            ahead: None,
+            direct: None,
             files,
             forgets: total > free / CACHED_FRACTION,
             watch,
             progress: LoadProgress { phase: LoadPhase::Reading, bytes: 0, total },
         };
         (0..source.files.len()).try_for_each(|file| source.check_unchanged(file))?;
+        if source.forgets && !source.is_cached(&order) {
+            source.pass_cache(&order);
+        }
+        if source.direct.is_none() {
+            source.ahead = Ahead::start(source.files.clone(), &order);
+        }
         source.tell()?;
         Ok(source)
+    }
+
+    /// Has what is at `order` read past the page cache, if all files can be.
+    fn pass_cache(&mut self, order: &[Place]) {
+        let open = |(path, stamp): (&PathBuf, &Stamp)| -> io::Result<File> {
+            let file = direct::open(path, &self.spares)?;
+            match Stamp::of(&file)? == *stamp {
+                true => Ok(file),
+                // The file that is open already will say so.
+                false => Err(io::Error::other("it was changed")),
+            }
+        };
+        let files = self.paths.iter().zip(&self.stamps).map(open).collect::<io::Result<_>>();
+        let files = match files {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::debug!("the page cache cannot be passed: {error}");
+                return;
+            }
+        };
+        let entries = self.tensors.values();
+        let entries =
+            entries.map(|entry| entry.origin.as_ref().map_or(entry, |origin| &origin.entry));
+        let dtypes: HashMap<_, _> = entries
+            .filter(|entry| entry.bytes > 0)
+            .map(|entry| ((entry.file, entry.start), entry.dtype.as_str()))
+            .collect();
+        let steps = order.iter().map(|place| {
+            let dtype = dtypes.get(&(place.file, place.start)).copied().unwrap_or_default();
+            Step { place: *place, dtype: dtype.to_owned() }
+        });
+        self.direct = Direct::start(files, steps.collect(), self.spares.clone());
+    }
+
+    /// Whether most of what is at `order` is in the page cache, by a look at some places of it.
+    fn is_cached(&self, order: &[Place]) -> bool {
+        let places = order.iter().step_by(order.len().div_ceil(PROBES).max(1));
+        let found = places
+            .clone()
+            .filter(|place| is_cached(&self.files[place.file], place.start + place.bytes / 2));
+        2 * found.count() > places.count()
     }
 
     /// What is known of a tensor.
@@ -107,11 +160,40 @@ impl Source {
     pub(crate) fn read(&mut self, entry: &Entry) -> Result<Tensor, LoadError> {
         let entry = entry.origin.as_ref().map_or(entry, |origin| &origin.entry);
         let place = entry.place();
+        let Ready { bytes, has_nan } = match self.passed(place)? {
+            Some(ready) => ready,
+            None => self.filled(place, &entry.dtype)?,
+        };
+        self.progress.bytes += place.bytes;
+        self.tell()?;
+        let (dtype, shape) = (entry.dtype.clone(), entry.shape.clone());
+        Ok(Tensor { dtype, shape, bytes, has_nan })
+    }
+
+    /// What lies at a place, if it is read past the page cache.
+    fn passed(&self, place: Place) -> Result<Option<Ready>, LoadError> {
+        let Some(direct) = &self.direct else { return Ok(None) };
+        let mut tell = |bytes| {
+            let bytes = self.progress.bytes + bytes;
+            self.watch.tell(LoadProgress { bytes, ..self.progress })
+        };
+        let ready = match direct.take(place, &mut tell) {
+            ControlFlow::Continue(ready) => ready,
+            ControlFlow::Break(()) => return Err(LoadError::Cancelled),
+        };
+        if ready.is_some() {
+            self.check_unchanged(place.file)?;
+        }
+        Ok(ready)
+    }
+
+    /// What lies at a place, read now.
+    fn filled(&self, place: Place, dtype: &str) -> Result<Ready, LoadError> {
         let mut bytes = self.spares.take(place.bytes as usize);
         let fill = Fill {
             source: self,
             place,
-            dtype: &entry.dtype,
+            dtype,
             has_nan: AtomicBool::new(false),
             failed: Mutex::new(None),
         };
@@ -129,10 +211,7 @@ impl Source {
         if self.forgets {
             forget(&self.files[place.file], place.start, place.bytes);
         }
-        self.progress.bytes += place.bytes;
-        self.tell()?;
-        let (dtype, shape) = (entry.dtype.clone(), entry.shape.clone());
-        Ok(Tensor { dtype, shape, bytes, has_nan })
+        Ok(Ready { bytes, has_nan })
     }
 
     /// An error if the file is not any more what it was when its header was checked.

@@ -55,6 +55,43 @@ fn tensors_come_whole_in_any_order_and_more_than_once() {
     }
 }
 
+/// Where the file system cannot do that, they are read in the usual way.
+#[test]
+fn past_the_page_cache_tensors_are_the_same_and_a_stop_is_heeded() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = model(dir.path());
+    let shards = Shards::open(dir.path(), "").unwrap();
+    let (a, b) = bytes.split_at(bytes.len() - 6);
+    let places = ["b", "a"].map(|name| shards.get(name).unwrap().place());
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = told.clone();
+    let mut source = open(
+        &shards,
+        LoadWatch::new(move |_| match counted.fetch_add(1, Ordering::SeqCst) {
+            usize::MAX => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }),
+    );
+    source.pass_cache(&places);
+    for (name, wanted) in [("b", b), ("c", &[]), ("a", a), ("a", a)] {
+        let tensor = read(&mut source, name).unwrap();
+        assert!(*tensor.bytes == *wanted && !tensor.has_nan, "{name}");
+    }
+    source.pass_cache(&places);
+    told.store(usize::MAX, Ordering::SeqCst);
+    assert!(matches!(read(&mut source, "a").err(), Some(LoadError::Cancelled)));
+
+    // It is truncated while it is open.
+    let path = dir.path().join("model.safetensors");
+    let mut source = open(&shards, LoadWatch::nobody());
+    source.pass_cache(&places);
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(400).unwrap();
+    let Some(LoadError::Weights { path: named, reason }) = read(&mut source, "a").err() else {
+        panic!("it was read");
+    };
+    assert!(named == path && reason.starts_with("was truncated while"), "{reason}");
+}
+
 #[test]
 fn nan_is_found_in_any_block() {
     let dir = tempfile::tempdir().unwrap();
