@@ -177,3 +177,27 @@ fn what_a_pass_takes_is_what_is_planned() {
         }
     }
 }
+
+#[test]
+#[cfg(not(target_os = "macos"))]
+fn adapters_are_promised_once_what_passes_with_one_take() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/engine/fixtures");
+    for (name, takes_more) in [("qwen3_moe-q4", true), ("deepseek_v3-q4", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        far_sighted(name, dir.path());
+        let options = LoadOptions { compute: Compute::Fast, ..LoadOptions::AUTO };
+        let (mut model, _) = bare(dir.path(), options, LoadWatch::nobody()).unwrap();
+        assert_eq!(model.worn > 0, takes_more, "{name}");
+        let before = promised();
+        let mut mount = || model.mount(&fixtures.join("souls").join(name)).unwrap();
+        let first = mount();
+        let one = promised() - before;
+        let second = mount();
+        let overlay = promised() - before - one;
+        assert_eq!(one, overlay + model.worn, "{name}");
+        model.unmount(first);
+        assert_eq!(promised() - before, one, "{name}: another is worn yet");
+        model.unmount(second);
+        assert_eq!(promised(), before, "{name}");
+    }
+}
