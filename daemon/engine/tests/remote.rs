@@ -12,7 +12,7 @@ use std::sync::Arc;
 use engine::{
     Constraint, Engine, EngineError, Grammar, Probing, RemoteOptions, Script, TokenId, Tokenizer,
 };
-use server::{Fake, KINDS, Kind};
+use server::{Fake, KINDS, Kind, Trouble};
 
 /// Five words are likely at every place, and which they are depends on all before; one of them is a snowman, in three bytes.
 fn spread() -> Script {
@@ -106,6 +106,21 @@ fn capabilities_are_told_as_they_are() {
             "mlx_lm.server Text logprobs 10 seed true stop true bias true streams true cached Some(true) scores false keeps [] lies [\"response_format\"]",
         ]
     );
+}
+
+#[test]
+fn a_context_that_is_told_is_told_whatever_it_is() {
+    let fake = Fake::start(Kind::Vllm, spread());
+    for (told, context, is_assumed) in
+        [(Some(8192), 8192, false), (None, 8192, true), (Some(usize::MAX), 1 << 24, false)]
+    {
+        fake.trouble(Some(Trouble::TellsContext(told)));
+        let engine = fake.engine();
+        let can = engine.info().remote.clone().expect("it is remote");
+        let said = can.downgrades.join("\n");
+        assert_eq!(engine.info().context_max, context);
+        assert_eq!(said.contains("it does not tell its context"), is_assumed, "{said}");
+    }
 }
 
 #[test]

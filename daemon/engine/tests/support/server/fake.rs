@@ -60,6 +60,8 @@ pub(crate) enum Trouble {
     EndlessLine,
     /// Closes the connection without a word.
     HangsUp,
+    /// Says that its context is so long, or nothing of it (vLLM).
+    TellsContext(Option<usize>),
     /// Answers with this status and this text.
     Says(u16, &'static str),
     /// Sends these bytes in the place of the first token.
@@ -268,7 +270,10 @@ fn answer(shared: &Shared, request: &Request) -> Option<Value> {
         })),
         (Kind::Vllm, "/v1/models") => {
             let mut row = named("vllm");
-            row["max_model_len"] = json!(info.context_max);
+            row["max_model_len"] = match shared.trouble() {
+                Some(Trouble::TellsContext(told)) => json!(told),
+                _ => json!(info.context_max),
+            };
             listed(row)
         }
         (Kind::Vllm, "/version") => Some(json!({"version": "0.0.fake"})),
