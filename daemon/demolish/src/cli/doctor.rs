@@ -7,6 +7,7 @@ use engine::Engine;
 use serde_json::{Value as Json, json};
 use wire::ext::GetStatus;
 
+use super::model::meter::loading;
 use super::{Exit, Outcome, clock, control};
 use crate::config;
 use crate::config::read::{self, Layers, Loaded};
@@ -202,7 +203,7 @@ fn missing(what: &'static str, reason: String) -> Check {
 }
 
 fn loads(dir: &Path, settings: &config::Model) -> (Vec<Check>, Option<Engine>) {
-    let engine = match model::load(dir, model::options(settings)) {
+    let engine = match loading(|watch| model::load_watched(dir, model::options(settings), watch)) {
         Ok(engine) => engine,
         Err(reason) => return (vec![Check::new("model", State::Bad, reason)], None),
     };

@@ -3,7 +3,7 @@
 mod info;
 mod list;
 mod logits;
-mod meter;
+pub(super) mod meter;
 mod pull;
 mod quantize;
 mod remote;

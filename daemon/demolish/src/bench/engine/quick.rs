@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use engine::{Engine, LoadOptions};
+use engine::{Engine, LoadOptions, LoadWatch};
 
 use super::prompts::Prompts;
 use super::{endless, job, once};
@@ -23,9 +23,13 @@ const ROUNDS: usize = 3;
 ///
 /// # Errors
 /// It cannot be loaded, or fails: one sentence.
-pub(crate) async fn quick(dir: &Path, options: LoadOptions) -> Result<Report, String> {
+pub(crate) async fn quick(
+    dir: &Path,
+    options: LoadOptions,
+    watch: LoadWatch,
+) -> Result<Report, String> {
     let started = Instant::now();
-    let engine = model::load(dir, options)?;
+    let engine = model::load_watched(dir, options, watch)?;
     let mut rows = vec![Row::new("load", started.elapsed().as_secs_f64() * 1e3, "ms")];
     let room = engine.info().context_fits.min(engine.info().context_max);
     let mut prompts = Prompts::of(&engine);

@@ -8,6 +8,7 @@ use engine::{Compute, LoadOptions, TokenId};
 use serde_json::json;
 
 use super::super::{Exit, Failure, Outcome, block_on, print, print_json};
+use super::meter::loading;
 use super::{Which, settings};
 use crate::model;
 
@@ -60,7 +61,8 @@ pub(super) fn tokens(given: &[TokenId], from: Option<&Path>) -> Result<Vec<Token
 
 /// The logits after the last token.
 pub(super) fn last(asked: &Asked<'_>, json: bool) -> Outcome {
-    let engine = model::load(&asked.which.dir()?, asked.options())
+    let dir = asked.which.dir()?;
+    let engine = loading(|watch| model::load_watched(&dir, asked.options(), watch))
         .map_err(|reason| asked.which.failed(reason))?;
     let logits = block_on(async {
         let soul = match asked.adapter {
@@ -104,8 +106,9 @@ pub(super) fn all(_: &Asked<'_>, _: bool) -> Outcome {
 /// The logits of every position, computed in one pass where the model's chunks allow it.
 #[cfg(feature = "mlx")]
 pub(super) fn all(asked: &Asked<'_>, json: bool) -> Outcome {
-    let mut model =
-        engine::Bare::load(&asked.which.dir()?, asked.options()).map_err(Failure::bad)?;
+    let dir = asked.which.dir()?;
+    let mut model = loading(|watch| engine::Bare::load_watched(&dir, asked.options(), watch))
+        .map_err(Failure::bad)?;
     if let Some(adapter) = asked.adapter {
         model.wear(adapter).map_err(Failure::bad)?;
     }

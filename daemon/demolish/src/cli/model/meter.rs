@@ -1,8 +1,11 @@
 //! How far a long verb is: one line that changes on a terminal, a line now and then elsewhere, objects for programs.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use engine::LoadWatch;
 use serde_json::json;
 
 use super::super::{clock, print_json};
@@ -114,6 +117,23 @@ impl Meter {
             let _ = write!(out, "\r\x1b[K").and_then(|()| out.flush());
         }
     }
+}
+
+/// Has `load` load a model, and tells on stderr how far that is.
+pub(in crate::cli) fn loading<T>(load: impl FnOnce(LoadWatch) -> T) -> T {
+    let meter = Arc::new(Mutex::new(Meter::new("loading", false)));
+    let told = meter.clone();
+    let loaded = load(LoadWatch::new(move |progress| {
+        let mut meter = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if progress.bytes < progress.total {
+            meter.tell(progress.bytes, progress.total, "");
+        } else {
+            meter.clear();
+        }
+        ControlFlow::Continue(())
+    }));
+    meter.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    loaded
 }
 
 fn columns() -> usize {

@@ -8,7 +8,7 @@ use engine::{ChatError, ChatMessage, Engine, LoadError, LoadOptions, Survey, Tok
 use serde_json::{Value as Json, json};
 
 use super::super::{Exit, Failure, Outcome, block_on, clock, print, print_json};
-use super::meter::Meter;
+use super::meter::{Meter, loading};
 use super::{Which, settings};
 use crate::model::hub::manifest::{self, Manifest};
 use crate::model::hub::sha256;
@@ -203,7 +203,7 @@ fn rest(dir: &Path, survey: &Survey, options: LoadOptions, note: &mut dyn FnMut(
 
 /// A few tokens through the whole model.
 fn forward(dir: &Path, tokens: &[TokenId], options: LoadOptions) -> Check {
-    let engine = match Engine::load(dir, options) {
+    let engine = match loading(|watch| Engine::load_watched(dir, options, watch)) {
         Ok(engine) => engine,
         Err(error @ LoadError::TooBig { .. }) => {
             return Check { name: "forward", found: Found::Unknown, said: error.to_string() };
@@ -225,7 +225,8 @@ fn forward(dir: &Path, tokens: &[TokenId], options: LoadOptions) -> Check {
 pub(super) fn bench(which: &Which, json: bool) -> Outcome {
     use crate::bench::engine::quick::quick;
     let dir = which.dir()?;
-    let report = block_on(quick(&dir, model::options(&settings())))?;
+    let options = model::options(&settings());
+    let report = loading(|watch| block_on(quick(&dir, options, watch)))?;
     let report = report.map_err(|reason| which.failed(reason))?;
     if json {
         print_json(&serde_json::to_value(&report).map_err(Failure::bad)?);
