@@ -38,7 +38,7 @@ pub async fn complete(
         seed: request.seed,
         tokens_max: request.budget.tokens_max,
         not_first: if place.is_blank() { line_breaks(tokenizer) } else { Vec::new() },
-        lookup: Vec::new(),
+        lookup: request.lookup,
     };
     let mut timings = Timings { prompt: started.elapsed(), ..Timings::default() };
     let writer = Writer::start(engine, prompt, manner)?;

@@ -23,10 +23,12 @@ mod watch;
 mod writer;
 mod steer;
 mod complete;
+mod around;
 mod candidates;
 mod fix;
 mod rank;
 
+pub use around::{Around, Unread};
 pub use complete::complete;
 pub use critic::{BoxFuture, Checked, Critic, NoCritic, Unknown, Verdict};
 pub use fix::fix;

@@ -23,6 +23,7 @@ pub mod verb;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use decode::Around;
 use lang::Language;
 
 use crate::config::Config;
@@ -38,13 +39,19 @@ pub struct Shared {
     pub models: Models,
     /// The twins.
     pub twins: Twins,
+    /// What completions look their drafts up in.
+    pub around: Arc<Around>,
 }
 
 impl Shared {
     /// What the settings ask for; nothing is loaded or started yet.
     #[must_use]
     pub fn new(config: &Config) -> Shared {
-        Shared { models: Models::new(&config.model), twins: Twins::default() }
+        Shared {
+            models: Models::new(&config.model),
+            twins: Twins::default(),
+            around: Arc::default(),
+        }
     }
 }
 

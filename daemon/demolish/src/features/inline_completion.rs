@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decode::{Budget, CompleteError, CompleteRequest, Completion, OnFindings, Suggestion, Verdict};
+use engine::{Engine, TokenId};
 use serde_json::{Value as Json, json};
 use wire::lsp::{InlineCompletionParams, InlineCompletionTriggerKind, Position};
 use wire::tower::jsonrpc::Result;
@@ -90,6 +91,7 @@ pub async fn complete(
     if config.complete.show_findings {
         request.on_findings = OnFindings::Show;
     }
+    request.lookup = around(shared, &engine, target, offset);
     let mut completion =
         decode::complete(&engine, &critic, request).await.map_err(|error| match error {
             CompleteError::Busy(_) | CompleteError::NoFim(_) | CompleteError::Engine(_) => {
@@ -108,6 +110,16 @@ pub async fn complete(
         server: decode::Critic::server(&critic).to_owned(),
         hint: hint(&critic),
     })
+}
+
+/// What lies around the cursor, as far as its tokens are known; the rest is read meanwhile, for the next keystroke.
+fn around(shared: &Shared, engine: &Engine, target: &Target, offset: usize) -> Vec<Arc<[TokenId]>> {
+    let tokenizer = engine.words();
+    let (known, unread) = shared.around.of(&tokenizer, &target.text, offset);
+    if let Some(unread) = unread {
+        tokio::task::spawn_blocking(move || unread.read(&tokenizer));
+    }
+    known
 }
 
 fn hint(critic: &Critic) -> Option<String> {

@@ -47,6 +47,7 @@ async fn editor_with(script: Script, manner: Manner, options: Json) -> Editor {
     let shared = Shared {
         models: Models::ready(Engine::scripted(script)),
         twins: fake::twins(manner, Arc::default()),
+        around: Arc::default(),
     };
     let wire = connect(shared).await;
     let mut editor = Editor { wire, dir, fed };
@@ -349,7 +350,8 @@ async fn the_editor_sees_how_far_a_load_is() {
     model.load_to(half);
     let mut editor = editor(says(&[])).await;
     let models = Models::of_one(model.clone());
-    let shared = Shared { models, twins: fake::twins(PULL, Arc::default()) };
+    let shared =
+        Shared { models, twins: fake::twins(PULL, Arc::default()), around: Arc::default() };
     editor.wire = connect(shared).await;
     editor.initialize(&editor.dir.path().join("ty").clone(), json!({})).await;
     editor.open("x = \n");
@@ -381,7 +383,11 @@ async fn without_a_model_the_editor_is_told_once() {
     assert!(model.engine().await.is_err());
     let mut editor = editor(says(&[])).await;
     // The same daemon cannot change its model, so the link is made anew around one that has none.
-    let shared = Shared { models: Models::of_one(model), twins: fake::twins(PULL, Arc::default()) };
+    let shared = Shared {
+        models: Models::of_one(model),
+        twins: fake::twins(PULL, Arc::default()),
+        around: Arc::default(),
+    };
     editor.wire = connect(shared).await;
     editor.initialize(&editor.dir.path().join("ty").clone(), json!({})).await;
     editor.open("x = \n");
