@@ -18,9 +18,6 @@ const EXPECTED: &str = "DEMOLISH_EMULATED_VARIANTS";
 /// Tests that run at a time on one emulated processor.
 const THREADS: &str = "2";
 
-/// Random cases of a property there.
-const PROPERTY_CASES: &str = "64";
-
 #[allow(dead_code, reason = "only some of the programs ask")]
 pub(crate) fn is_emulated() -> bool {
     env::var_os(EXPECTED).is_some()
@@ -43,7 +40,6 @@ fn run_on(processor: &str, expected: &str) {
         .args(["--test-threads", THREADS])
         .env_remove("DEMOLISH_SLOW")
         .env(EXPECTED, expected)
-        .env("PROPTEST_CASES", PROPERTY_CASES)
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
