@@ -12,7 +12,9 @@ impl Matrix {
         check(source)?;
         let tiles = out.div_ceil(LANES) * experts;
         let weights = Lines::new(tiles, layout.tile_bytes(inner), &|tile, into| {
-            each_row(source, tile, |lane, row| pack_weights(source, layout, row, lane, into));
+            if !pack_tile_of_words(source, layout, tile, into) {
+                each_row(source, tile, |lane, row| pack_weights(source, layout, row, lane, into));
+            }
         });
         let scales = Lines::new(tiles, layout.scale_bytes(inner), &|tile, into| {
             each_row(source, tile, |lane, row| pack_scales(source, layout, row, lane, into));
@@ -69,6 +71,35 @@ fn each_row(source: &Source<'_>, tile: usize, mut work: impl FnMut(usize, usize)
     for lane in 0..LANES.min(source.out - first) {
         work(lane, expert * source.out + first + lane);
     }
+}
+
+/// Packs a tile of integers of four bits that has all its outputs, a line at a time; `false`: it is another one.
+fn pack_tile_of_words(source: &Source<'_>, layout: Layout, tile: usize, into: &mut [u8]) -> bool {
+    let tiles = source.out.div_ceil(LANES);
+    let (expert, first) = (tile / tiles, tile % tiles * LANES);
+    let is_four = matches!(layout, Layout::Groups { code, .. } if code.bits() == 4);
+    if !is_four || source.out - first < LANES {
+        return false;
+    }
+    let (bytes, _) = row_bytes(source);
+    let rows = &source.weight[(expert * source.out + first) * bytes..][..LANES * bytes];
+    let rows: [&[[u8; 4]]; LANES] =
+        std::array::from_fn(|lane| rows[lane * bytes..][..bytes].as_chunks().0);
+    for (column, line) in into.as_chunks_mut::<{ Line::BYTES }>().0.iter_mut().enumerate() {
+        let words: [u32; LANES] =
+            std::array::from_fn(|lane| u32::from_le_bytes(rows[lane][column]));
+        let words = words.map(|word| quads(word & 0xffff) | quads(word >> 16) << 4);
+        for (into, word) in line.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *into = word.to_le_bytes();
+        }
+    }
+    true
+}
+
+/// [`spread`] of four bits without a loop, so that a line's words are spread at once.
+fn quads(word: u32) -> u32 {
+    let pairs = (word | word << 8) & 0x00ff_00ff;
+    (pairs | pairs << 4) & 0x0f0f_0f0f
 }
 
 fn pack_weights(source: &Source<'_>, layout: Layout, row: usize, lane: usize, into: &mut [u8]) {
@@ -187,5 +218,43 @@ fn spread<const BITS: usize>(stream: u64) -> u32 {
 fn pack_factors(kind: Scales, from: &[u8], size: usize, place: usize, into: &mut [u8]) {
     for (from, into) in from.chunks_exact(size).zip(into.chunks_exact_mut(kind.bytes())) {
         into[place * size..][..size].copy_from_slice(from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_of_words_is_packed_as_its_rows_are() {
+        let (experts, out, inner) = (2, 2 * LANES + 3, 192);
+        let weight: Vec<u8> =
+            (0..experts * out * inner / 2).map(|at| (at * 37 + at / 251) as u8).collect();
+        let factors = vec![0; experts * out * (inner / 32) * 2];
+        let formats = [Format::Affine { bits: 4, group: 32 }, Format::Mxfp4, Format::Nvfp4];
+        for format in formats {
+            let scale_type = FloatType::Bf16;
+            let source = Source {
+                format,
+                experts,
+                out,
+                inner,
+                weight: &weight,
+                scales: &factors,
+                biases: &factors,
+                scale_type,
+            };
+            let layout = Matrix::layout_of(format, scale_type, out, inner).unwrap();
+            let tiles = out.div_ceil(LANES);
+            for tile in 0..experts * tiles {
+                let [mut whole, mut by_rows] = [(); 2].map(|()| vec![0; layout.tile_bytes(inner)]);
+                let is_whole = pack_tile_of_words(&source, layout, tile, &mut whole);
+                assert_eq!(is_whole, tile % tiles < tiles - 1, "{tile}");
+                each_row(&source, tile, |lane, row| {
+                    pack_weights(&source, layout, row, lane, &mut by_rows);
+                });
+                assert!(!is_whole || whole == by_rows, "{format}, tile {tile}");
+            }
+        }
     }
 }
