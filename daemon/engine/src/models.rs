@@ -18,7 +18,7 @@ use mlx_rs::{Array, fast::rms_norm, ops::concatenate};
 use crate::{
     cache::{Cache, LayerCache},
     config::{Family, ModelConfig},
-    nn::{Builder, Built, Embedding, Floats, Linear, NormedMap, Result},
+    nn::{Builder, Built, Embedding, Floats, Linear, NormedMap, Result, Tiled},
     ops::{on_gpu, slice},
 };
 use mtp::Mtp;
@@ -205,6 +205,14 @@ pub(crate) trait Block {
         PairBytes::default()
     }
 
+    /// What the residual stream, normed, is multiplied with first, if that lies in tiles.
+    fn first(&self) -> &[Tiled] {
+        &[]
+    }
+
+    /// Says what it is multiplied with behind the layer.
+    fn lead_to(&self, _then: &[Tiled]) {}
+
     /// `x` is the residual stream, `[1, sum, hidden]`, and so is the result.
     fn forward(
         &self,
@@ -257,9 +265,7 @@ impl<B: Block> Decoder<B> {
         let mtp = mtp.transpose()?;
         Decoder { embedding, layers, norm, eps, head, fused: None, mtp }.fused()
     }
-}
 
-impl<B> Decoder<B> {
     fn head(&self, normed: &Array) -> Result<Array> {
         match &self.head {
             Some(head) => head.forward(normed),
@@ -267,12 +273,18 @@ impl<B> Decoder<B> {
         }
     }
 
-    /// With norm and head in one, where that can be.
+    /// With norm and head in one, where that can be, and with layers that know what comes behind them.
     fn fused(mut self) -> Built<Decoder<B>> {
         let head = match &self.head {
             Some(head) => head.tiled().cloned(),
             None => self.embedding.tiled(),
         };
+        for (layer, next) in self.layers.iter().zip(self.layers.iter().skip(1)) {
+            layer.lead_to(next.first());
+        }
+        if let (Some(last), Some(head)) = (self.layers.last(), &head) {
+            last.lead_to(std::slice::from_ref(head));
+        }
         let fused = head.map(|head| NormedMap::of(&self.norm, self.eps, head)).transpose();
         self.fused = fused.map_err(|error| error.what().to_owned())?.map(Arc::new);
         Ok(self)

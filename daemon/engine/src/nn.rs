@@ -38,8 +38,7 @@ pub(crate) use network::{Network, Norm, NormedMap, sum};
 pub(crate) use packed::{Packed, Parts};
 pub(crate) use rope::Rope;
 use soul::Site;
-use tiles::Tiled;
-pub(crate) use tiles::{floats, numbers, rows_of};
+pub(crate) use tiles::{Tiled, floats, numbers, rows_of};
 
 use crate::ops::slice;
 

@@ -109,13 +109,17 @@ pub(crate) fn adjust(logits: &mut [f32], sampling: &Sampling, history: History<'
 
 /// The token with the greatest logit, the first one of equals.
 fn likeliest(logits: &[f32]) -> Option<TokenId> {
-    let mut best = (None, f32::NEG_INFINITY);
-    for (token, &logit) in logits.iter().enumerate() {
-        if logit > best.1 {
-            best = (Some(token as TokenId), logit);
-        }
+    const BLOCK: usize = 64;
+    let greatest = exp::greatest(logits);
+    if greatest == f32::NEG_INFINITY {
+        return None;
     }
-    best.0
+    // One look at all of a block.
+    let is_in =
+        |numbers: &[f32]| numbers.iter().fold(false, |any, &logit| any | (logit == greatest));
+    let block = logits.chunks(BLOCK).position(is_in)?;
+    let place = logits[block * BLOCK..].iter().position(|&logit| logit == greatest)?;
+    Some((block * BLOCK + place) as TokenId)
 }
 
 /// What a random number is for: numbers for different purposes are independent.

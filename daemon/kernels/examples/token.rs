@@ -1,7 +1,7 @@
 //! Where the time of one token goes: the products of every layer of a mixture of experts, part by part.
 #![allow(clippy::print_stdout, reason = "a tool for who works on it")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kernels::{Activation, Experts, FloatType, Format, Map, Matrix, Source};
 
@@ -12,6 +12,7 @@ const CHOSEN: usize = 8;
 const INNER: usize = 384;
 const VOCABULARY: usize = 65536;
 const TOKENS: usize = 60;
+const PAUSE: Duration = Duration::from_micros(5);
 
 fn matrix(experts: usize, out: usize, inner: usize) -> Matrix {
     let bytes =
@@ -44,8 +45,14 @@ fn map(matrix: &Matrix) -> Map<'_> {
     Map { matrix, bias: None, expert: 0 }
 }
 
-/// Microseconds of one token of each row: of query, key and value, of the output, the router, the experts.
-fn layer(layer: &Layer, x: &[f32], rows: usize, seed: usize) -> [f64; 4] {
+/// What a model does between two products, on one thread.
+fn pause() {
+    let begun = Instant::now();
+    while begun.elapsed() < PAUSE {}
+}
+
+/// Microseconds of one token of each row: of query, key and value, of the output, the router, the experts. `then` is multiplied next.
+fn layer(layer: &Layer, x: &[f32], rows: usize, seed: usize, then: &[Map<'_>]) -> [f64; 4] {
     let mut spent = [0.0; 4];
     let mut at = Instant::now();
     let mut lap = |part: usize| {
@@ -54,8 +61,12 @@ fn layer(layer: &Layer, x: &[f32], rows: usize, seed: usize) -> [f64; 4] {
     };
     let mut made = [2048, 1024, 1024].map(|out| vec![0.0; rows * out]);
     let mut into: Vec<&mut [f32]> = made.iter_mut().map(|made| &mut made[..]).collect();
+    pause();
+    kernels::expect(&[map(&layer.output)], rows);
     kernels::matmul(x, rows, &layer.qkv.each_ref().map(map), &mut into);
     lap(0);
+    pause();
+    kernels::expect(&[map(&layer.router)], rows);
     let mut h = vec![0.0; rows * HIDDEN];
     kernels::matmul(&made[0], rows, &[map(&layer.output)], &mut [&mut h]);
     lap(1);
@@ -66,7 +77,7 @@ fn layer(layer: &Layer, x: &[f32], rows: usize, seed: usize) -> [f64; 4] {
     let chosen: Vec<u32> = (0..rows * CHOSEN).map(|at| expert(at) as u32).collect();
     let scores = vec![0.125; chosen.len()];
     let Layer { gate, up, down, .. } = layer;
-    let experts = Experts { gate, up, down, biases: None, activation: Activation::Swiglu };
+    let experts = Experts { gate, up, down, biases: None, activation: Activation::Swiglu, then };
     kernels::mixture(x, rows, &chosen, &scores, &experts, &mut h);
     lap(3);
     spent
@@ -91,7 +102,11 @@ fn main() {
         for token in 0..TOKENS {
             let mut spent = [0.0; 5];
             for (number, weights) in layers.iter().enumerate() {
-                let parts = layer(weights, &x, rows, token * 7 + number * 3);
+                let then = match layers.get(number + 1) {
+                    Some(next) => next.qkv.iter().map(map).collect(),
+                    None => vec![map(&head)],
+                };
+                let parts = layer(weights, &x, rows, token * 7 + number * 3, &then);
                 spent.iter_mut().zip(parts).for_each(|(spent, part)| *spent += part);
             }
             let at = Instant::now();

@@ -4,6 +4,7 @@ use std::alloc::{Layout, handle_alloc_error};
 use std::cell::RefCell;
 use std::mem::size_of;
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::pool::pool;
 
@@ -58,19 +59,88 @@ pub(crate) fn view_mut<T: Plain>(lines: &mut [Line]) -> &mut [T] {
     }
 }
 
-/// Larger buffers lie on whole huge pages, where the system has them: with small ones reading would wait for translations.
+/// Buffers lie on huge pages, where the system has them: with small ones reading would wait for translations.
 const HUGE_PAGE: usize = 2 << 20;
+/// Smaller buffers share their huge pages: so much is asked of the system at once.
+const SLAB_BYTES: usize = 8 * HUGE_PAGE;
+/// From this size on a buffer has pages of its own.
+const OWN_FROM: usize = 2 * HUGE_PAGE;
+/// Below this size it lies wherever the allocator puts it.
+const SLAB_FROM: usize = 16 << 10;
 
 /// Memory of a matrix.
 pub(crate) struct Lines {
     start: NonNull<u8>,
     bytes: usize,
+    /// What it is a piece of, unless it has memory of its own.
+    slab: Option<Arc<Slab>>,
 }
 
 // SAFETY: it owns its memory, as a `Vec` does.
 unsafe impl Send for Lines {}
 // SAFETY: as above; behind a shared reference it is only read.
 unsafe impl Sync for Lines {}
+
+/// Huge pages that several buffers share; they go back when the last of these has gone.
+struct Slab {
+    start: NonNull<u8>,
+}
+
+// SAFETY: its bytes belong to the buffers that were cut out of it; it frees them when there are none.
+unsafe impl Send for Slab {}
+// SAFETY: as above.
+unsafe impl Sync for Slab {}
+
+/// The slab that the next buffer is cut out of, and how much of it is taken.
+static OPEN_SLAB: Mutex<(Weak<Slab>, usize)> = Mutex::new((Weak::new(), 0));
+
+impl Slab {
+    const LAYOUT: Layout = match Layout::from_size_align(SLAB_BYTES, HUGE_PAGE) {
+        Ok(layout) => layout,
+        Err(_) => panic!("a size that is no power of two"),
+    };
+
+    /// So many bytes, whole lines, that nobody else has.
+    fn cut(bytes: usize) -> (Arc<Slab>, NonNull<u8>) {
+        let mut open = OPEN_SLAB.lock().unwrap_or_else(PoisonError::into_inner);
+        let (slab, taken) = match open.0.upgrade() {
+            Some(slab) if SLAB_BYTES - open.1 >= bytes => (slab, open.1),
+            _ => (Slab::new(), 0),
+        };
+        *open = (Arc::downgrade(&slab), taken + bytes);
+        // SAFETY: within the slab, as checked or because every buffer that is cut is smaller than a slab.
+        let start = unsafe { slab.start.add(taken) };
+        (slab, start)
+    }
+
+    fn new() -> Arc<Slab> {
+        // SAFETY: the size is not 0.
+        let Some(start) = NonNull::new(unsafe { std::alloc::alloc(Slab::LAYOUT) }) else {
+            handle_alloc_error(Slab::LAYOUT)
+        };
+        ask_for_huge_pages(start, SLAB_BYTES);
+        Arc::new(Slab { start })
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout; no buffer is left that it was cut into.
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), Slab::LAYOUT) };
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn ask_for_huge_pages(start: NonNull<u8>, bytes: usize) {
+    let whole = bytes / HUGE_PAGE * HUGE_PAGE;
+    // SAFETY: the pages are ours, and the advice changes nothing that a program sees. Where it is not taken, small pages do.
+    let _ = unsafe {
+        rustix::mm::madvise(start.as_ptr().cast(), whole, rustix::mm::Advice::LinuxHugepage)
+    };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_huge_pages(_: NonNull<u8>, _: usize) {}
 
 impl Lines {
     /// `pieces` pieces of `size` bytes, made on all threads: `fill` gets the number of a piece and its bytes, which are zeros.
@@ -86,14 +156,10 @@ impl Lines {
             handle_alloc_error(Layout::new::<Line>())
         };
         if bytes == 0 {
-            return Lines { start: NonNull::<Line>::dangling().cast(), bytes };
+            return Lines { start: NonNull::<Line>::dangling().cast(), bytes, slab: None };
         }
-        // SAFETY: the size is not 0.
-        let Some(start) = NonNull::new(unsafe { std::alloc::alloc(layout) }) else {
-            handle_alloc_error(layout)
-        };
-        let lines = Lines { start, bytes };
-        lines.ask_for_huge_pages();
+        let lines = Lines::empty(bytes, layout);
+        let start = lines.start;
         // SAFETY: what lies behind the last piece, less than a line, is within the memory.
         unsafe { start.add(pieces * size).write_bytes(0, bytes - pieces * size) };
         let all = Shared { start: start.as_ptr(), length: bytes };
@@ -108,28 +174,26 @@ impl Lines {
         lines
     }
 
+    /// Memory that nobody has written.
+    fn empty(bytes: usize, layout: Layout) -> Lines {
+        if (SLAB_FROM..OWN_FROM).contains(&bytes) {
+            let (slab, start) = Slab::cut(bytes);
+            return Lines { start, bytes, slab: Some(slab) };
+        }
+        // SAFETY: the size is not 0.
+        let Some(start) = NonNull::new(unsafe { std::alloc::alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
+        if bytes >= OWN_FROM {
+            ask_for_huge_pages(start, bytes);
+        }
+        Lines { start, bytes, slab: None }
+    }
+
     fn layout(bytes: usize) -> Option<Layout> {
-        let align = if bytes >= 2 * HUGE_PAGE { HUGE_PAGE } else { Line::BYTES };
+        let align = if bytes >= OWN_FROM { HUGE_PAGE } else { Line::BYTES };
         Layout::from_size_align(bytes, align).ok()
     }
-
-    #[cfg(target_os = "linux")]
-    fn ask_for_huge_pages(&self) {
-        if self.bytes >= 2 * HUGE_PAGE {
-            let whole = self.bytes / HUGE_PAGE * HUGE_PAGE;
-            // SAFETY: the pages are ours, and the advice changes nothing that a program sees. Where it is not taken, small pages do.
-            let _ = unsafe {
-                rustix::mm::madvise(
-                    self.start.as_ptr().cast(),
-                    whole,
-                    rustix::mm::Advice::LinuxHugepage,
-                )
-            };
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn ask_for_huge_pages(&self) {}
 
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: `new` has written all of them.
@@ -139,7 +203,10 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        if let (Some(layout), true) = (Lines::layout(self.bytes), self.bytes > 0) {
+        if self.slab.is_some() || self.bytes == 0 {
+            return;
+        }
+        if let Some(layout) = Lines::layout(self.bytes) {
             // SAFETY: allocated with this layout.
             unsafe { std::alloc::dealloc(self.start.as_ptr(), layout) };
         }
@@ -273,8 +340,27 @@ mod tests {
     }
 
     #[test]
+    fn small_buffers_share_pages_and_none_of_their_bytes() {
+        let fill = |number: u8| move |_: usize, bytes: &mut [u8]| bytes.fill(number);
+        let mut kept: Vec<(u8, Lines)> = Vec::new();
+        for number in 0..100_u8 {
+            let bytes = SLAB_FROM + usize::from(number) * 40_064;
+            kept.push((number, Lines::new(1, bytes, &fill(number))));
+            if number % 3 == 0 {
+                kept.remove(kept.len() / 2);
+            }
+        }
+        for (number, lines) in &kept {
+            assert!(lines.slab.is_some() && lines.bytes().iter().all(|byte| byte == number));
+        }
+        let last = kept.pop().and_then(|(_, lines)| lines.slab.as_ref().map(Arc::downgrade));
+        kept.clear();
+        assert!(last.is_some_and(|slab| slab.upgrade().is_none()), "pages go back");
+    }
+
+    #[test]
     fn pieces_of_a_matrix_are_zeros_and_apart() {
-        for (pieces, size) in [(0, 64), (3, 0), (5, 48), (3, 3 << 20)] {
+        for (pieces, size) in [(0, 64), (3, 0), (5, 48), (5, 7168), (3, 3 << 20)] {
             let lines = Lines::new(pieces, size, &|piece, bytes| {
                 assert!(bytes.iter().all(|byte| *byte == 0));
                 bytes.fill(piece as u8 + 1);

@@ -40,6 +40,6 @@ pub use activation::Activation;
 pub use isa::{Variant, force, variant, variants};
 pub use layout::{FloatType, Format};
 pub use matmul::mixture::{Experts, mixture};
-pub use matmul::{Map, gathered, matmul};
+pub use matmul::{Map, expect, gathered, matmul};
 pub use matrix::{Matrix, Source, Unsupported};
 pub use pool::{Pool, pool};

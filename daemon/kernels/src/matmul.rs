@@ -4,6 +4,9 @@
 //! stay in the second cache, so that weights come from memory once and are unpacked once for eight rows.
 
 pub(crate) mod mixture;
+mod plan;
+
+pub use plan::expect;
 
 use crate::buffer::Shared;
 use crate::digits::Prepared;
@@ -12,16 +15,10 @@ use crate::layout::LANES;
 use crate::matrix::Matrix;
 use crate::pool::{Pool, pool};
 
+use plan::{Plan, tile_bytes};
+
 /// Bytes of weights that a task keeps near while its rows go by.
 const NEAR_BYTES: usize = 256 << 10;
-/// How long a task takes at least, if that leaves enough of them for all threads.
-const TASK_NS: usize = 3_000;
-/// Bytes of weights that a thread reads, and products that it makes, in a nanosecond: for the size of tasks alone.
-const BYTES_PER_NS: usize = 40;
-const PRODUCTS_PER_NS: usize = 120;
-/// Tasks per thread that a small operation is cut into.
-const TASKS_PER_THREAD: usize = 8;
-
 /// A matrix that an input is multiplied with, and what is added.
 #[derive(Debug, Clone, Copy)]
 pub struct Map<'a> {
@@ -197,40 +194,13 @@ impl Sorted {
     }
 }
 
-/// How many tiles a task takes: by the cost of a tile, and so that all threads have something to do.
-fn tiles_per_task(tile_bytes: usize, products: usize, tiles: usize, threads: usize) -> usize {
-    let cost = (tile_bytes / BYTES_PER_NS).max(products / PRODUCTS_PER_NS).max(1);
-    let long_enough = TASK_NS.div_ceil(cost);
-    let fair = tiles.div_ceil(threads * TASKS_PER_THREAD);
-    let span = long_enough.min(fair);
-    // Kernels take tiles by fours or pairs; fewer leave them waiting for their own sums.
-    if span > 2 || tiles >= 4 * threads {
-        span.next_multiple_of(4)
-    } else {
-        span.next_multiple_of(2)
-    }
-}
-
-fn tile_bytes(matrix: &Matrix) -> usize {
-    matrix.layout.tile_bytes(matrix.inner) + matrix.layout.scale_bytes(matrix.inner)
-}
-
 fn run(pool: &Pool, parts: &[Part<'_>]) {
-    let all_tiles = parts.iter().map(|part| part.matrix.tiles()).sum();
-    let mut ends = Vec::with_capacity(parts.len());
-    let mut tasks = 0;
-    for part in parts {
-        let products = part.matrix.inner * LANES * part.rows.len();
-        let span = tiles_per_task(tile_bytes(part.matrix), products, all_tiles, pool.threads());
-        tasks += part.matrix.tiles().div_ceil(span);
-        ends.push((tasks, span));
-    }
-    pool.run(tasks, &|task| {
-        let place = ends.partition_point(|&(end, _)| end <= task);
-        let (part, (_, span)) = (&parts[place], ends[place]);
-        let before = if place == 0 { 0 } else { ends[place - 1].0 };
-        let first = (task - before) * span;
-        product(part, first, span.min(part.matrix.tiles() - first));
+    let matrices =
+        parts.iter().map(|part| (part.matrix.tiles(), tile_bytes(part.matrix), part.rows.len()));
+    let plan = Plan::new(matrices, parts.first().map_or(0, |part| part.matrix.inner), pool);
+    pool.run(plan.tasks(), &|task| {
+        let (place, first, tiles) = plan.task(task);
+        product(&parts[place], first, tiles);
     });
 }
 

@@ -1,11 +1,14 @@
 //! The threads that share the work of one operation: they stay between operations, and use no processor time when there is none.
 //!
 //! A decode step has some hundred regions of parallel work with microseconds between them, so a worker looks for the next region
-//! for a moment before it sleeps. Tasks are claimed one by one from a counter, by the caller too: a worker that the system does
-//! not run (another process has its core) claims nothing, and the others do its share; the caller waits for claimed tasks alone.
+//! for a moment before it sleeps, and brings near what it will read there ([`ahead`]). Each thread has a share of neighbouring tasks,
+//! which it claims one by one from a counter, and then what is left of the others' shares; the caller too. A worker that the system
+//! does not run (another process has its core) claims nothing, and the others do its share; the caller waits for claimed tasks alone.
 //!
 //! One region runs at a time. Whoever calls while one runs, from another thread or from inside of a task, does its tasks alone:
 //! there is no core left that would help.
+
+mod ahead;
 
 use std::{
     any::Any,
@@ -19,6 +22,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ahead::Wishes;
+pub(crate) use ahead::{AHEAD_BYTES_MAX, Span};
+
 /// More threads than this do not help: they would wait for memory.
 pub const THREADS_MAX: usize = 64;
 /// So long a worker looks for the next region, and the caller for the end of the last task, before it sleeps. Longer than what lies
@@ -26,7 +32,7 @@ pub const THREADS_MAX: usize = 64;
 const SPIN: Duration = Duration::from_micros(200);
 /// So many times it looks between two looks at the clock; then it lets others have the processor, who may be of this pool too: a worker
 /// that was woken on the caller's own.
-const LOOKS: usize = 64;
+const LOOKS: usize = 256;
 /// A region's tasks are counted in 32 bits, and every worker may count one too many.
 const TASKS_MAX: usize = u32::MAX as usize - THREADS_MAX;
 
@@ -68,12 +74,17 @@ pub struct Pool {
 struct Apart<T>(T);
 
 struct Shared {
-    /// The tasks of the region (upper half) and the next of them that nobody has claimed (lower half, may be beyond the end).
-    claims: Apart<AtomicU64>,
+    /// For each thread the end of its share of the tasks (upper half) and the next of them that nobody has claimed (lower half, may be
+    /// beyond the end). The caller's is the first.
+    claims: Box<[Apart<AtomicU64>]>,
+    /// How many regions there have been: changes when all shares of a region are open.
+    regions: Apart<AtomicU64>,
+    /// What the threads may bring near while they wait.
+    wishes: Wishes,
     /// How many tasks of the region are done.
     done: Apart<AtomicUsize>,
-    /// What a task does. Written by who holds `caller`, while no task is claimed; read by who has claimed one.
-    work: UnsafeCell<Option<Work>>,
+    /// What a task does, and how many there are. Written by who holds `caller`, while no task is claimed; read by who has claimed one.
+    work: UnsafeCell<Option<(Work, usize)>>,
     /// The first panic of a task.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Whoever runs the region.
@@ -109,8 +120,11 @@ impl Pool {
     /// A pool of so many threads, the caller's among them; at least one, at most [`THREADS_MAX`]. There are fewer if the system
     /// gives no more.
     pub fn new(threads: usize) -> Pool {
+        let threads = threads.clamp(1, THREADS_MAX);
         let shared = Arc::new(Shared {
-            claims: Apart(AtomicU64::new(0)),
+            claims: (0..threads).map(|_| Apart(AtomicU64::new(0))).collect(),
+            regions: Apart(AtomicU64::new(0)),
+            wishes: Wishes::new(threads),
             done: Apart(AtomicUsize::new(0)),
             work: UnsafeCell::new(None),
             panic: Mutex::new(None),
@@ -122,9 +136,10 @@ impl Pool {
             begun: Condvar::new(),
             ended: Condvar::new(),
         });
-        let workers = (1..threads.min(THREADS_MAX)).map_while(|_| {
+        let workers = (1..threads).map_while(|place| {
             let shared = shared.clone();
-            thread::Builder::new().name("kernels".to_owned()).spawn(move || shared.serve()).ok()
+            let serve = move || shared.serve(place);
+            thread::Builder::new().name("kernels".to_owned()).spawn(serve).ok()
         });
         Pool { workers: workers.collect(), shared: shared.clone() }
     }
@@ -132,6 +147,19 @@ impl Pool {
     /// How many threads take part in a region, the caller's among them.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// The share of a thread in so many tasks, unless others are quicker: first and last. The caller of a region is thread 0.
+    pub(crate) fn share(&self, tasks: usize, thread: usize) -> (usize, usize) {
+        share(tasks, thread, self.shared.claims.len())
+    }
+
+    /// From now on the threads may bring near what `spans` names for each of them, while they have nothing else to do. It needs not
+    /// exist any more when they do.
+    pub(crate) fn expect(&self, spans: &dyn Fn(usize, &mut Vec<Span>)) {
+        if !self.workers.is_empty() {
+            self.shared.wishes.set(spans);
+        }
     }
 
     /// Calls `work` once for each number below `tasks`, on any threads and in any order; returns when all calls have returned.
@@ -180,14 +208,19 @@ impl Shared {
         // tasks have been claimed and are done.
         let work: Work = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Work>(work) };
         // SAFETY: all tasks of the last region are done and those of this one do not exist yet: nobody reads it.
-        unsafe { *self.work.get() = Some(work) };
+        unsafe { *self.work.get() = Some((work, tasks)) };
         self.done.0.store(0, Ordering::Relaxed);
-        self.claims.0.store((tasks as u64) << 32, Ordering::SeqCst);
+        let threads = self.claims.len();
+        for (thread, claims) in self.claims.iter().enumerate() {
+            let (first, end) = share(tasks, thread, threads);
+            claims.0.store((end as u64) << 32 | first as u64, Ordering::Release);
+        }
+        self.regions.0.fetch_add(1, Ordering::SeqCst);
         if self.sleeping.load(Ordering::SeqCst) > 0 {
             drop(held(&self.lock));
             self.begun.notify_all();
         }
-        self.take_part();
+        self.take_part(0);
         self.wait_for(tasks);
         let panic = held(&self.panic).take();
         drop(caller);
@@ -196,39 +229,41 @@ impl Shared {
         }
     }
 
-    /// Does tasks until all are claimed.
-    fn take_part(&self) {
+    /// Does tasks until all are claimed: first those of its own share.
+    fn take_part(&self, thread: usize) {
         IS_INSIDE.set(true);
-        while self.has_tasks() {
-            let (tasks, task) = halves(self.claims.0.fetch_add(1, Ordering::AcqRel));
-            if task >= tasks {
-                break;
-            }
-            // SAFETY: the task is claimed and not done: the region lasts, and its work was written before the claims were opened.
-            let work = unsafe { (*self.work.get()).map(|work| &*work) };
-            let result = catch_unwind(AssertUnwindSafe(|| work.map(|work| work(task))));
-            if let Err(panic) = result {
-                held(&self.panic).get_or_insert(panic);
-            }
-            // From here on the region may be over.
-            if self.done.0.fetch_add(1, Ordering::SeqCst) + 1 == tasks
-                && self.is_awaited.load(Ordering::SeqCst)
-            {
-                drop(held(&self.lock));
-                self.ended.notify_all();
+        let (before, from) = self.claims.split_at(thread);
+        for claims in from.iter().chain(before) {
+            while let Some(task) = claim(&claims.0) {
+                self.perform(task);
             }
         }
         IS_INSIDE.set(false);
     }
 
-    fn has_tasks(&self) -> bool {
-        let (tasks, next) = halves(self.claims.0.load(Ordering::Acquire));
-        next < tasks
+    /// One task that was claimed.
+    fn perform(&self, task: usize) {
+        // SAFETY: the task is claimed and not done: the region lasts, and its work was written before the claims were opened.
+        let Some((work, tasks)) =
+            (unsafe { (*self.work.get()).map(|(work, tasks)| (&*work, tasks)) })
+        else {
+            return;
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(task))) {
+            held(&self.panic).get_or_insert(panic);
+        }
+        // From here on the region may be over.
+        if self.done.0.fetch_add(1, Ordering::SeqCst) + 1 == tasks
+            && self.is_awaited.load(Ordering::SeqCst)
+        {
+            drop(held(&self.lock));
+            self.ended.notify_all();
+        }
     }
 
     fn wait_for(&self, tasks: usize) {
         let is_over = || self.done.0.load(Ordering::SeqCst) == tasks;
-        if is_soon(is_over) {
+        if self.is_soon(0, is_over) {
             return;
         }
         self.is_awaited.store(true, Ordering::SeqCst);
@@ -240,15 +275,18 @@ impl Shared {
     }
 
     /// What a worker does all its life.
-    fn serve(&self) {
+    fn serve(&self, thread: usize) {
+        let mut seen = 0;
+        let is_new = |seen| self.regions.0.load(Ordering::SeqCst) != seen;
         while !self.is_closed.load(Ordering::SeqCst) {
-            if is_soon(|| self.has_tasks()) {
-                self.take_part();
+            if self.is_soon(thread, || is_new(seen)) {
+                seen = self.regions.0.load(Ordering::SeqCst);
+                self.take_part(thread);
                 continue;
             }
             self.sleeping.fetch_add(1, Ordering::SeqCst);
             let guard = held(&self.lock);
-            if !self.has_work() && !self.is_closed.load(Ordering::SeqCst) {
+            if !is_new(seen) && !self.is_closed.load(Ordering::SeqCst) {
                 // Whoever is woken looks around again, even if the region that woke it is over by now: the next one is near.
                 drop(self.begun.wait(guard).unwrap_or_else(PoisonError::into_inner));
             }
@@ -256,165 +294,45 @@ impl Shared {
         }
     }
 
-    /// As [`Shared::has_tasks`], in one order with the caller's look at who sleeps.
-    fn has_work(&self) -> bool {
-        let (tasks, next) = halves(self.claims.0.load(Ordering::SeqCst));
-        next < tasks
+    /// Whether it is so within [`SPIN`]. Meanwhile brings near what the thread will read.
+    fn is_soon(&self, thread: usize, is_so: impl Fn() -> bool) -> bool {
+        let mut begun = None;
+        loop {
+            for _ in 0..LOOKS {
+                if is_so() {
+                    return true;
+                }
+                if !self.wishes.fetch_some(thread) {
+                    std::hint::spin_loop();
+                }
+            }
+            thread::yield_now();
+            if begun.get_or_insert_with(Instant::now).elapsed() >= SPIN {
+                return false;
+            }
+        }
     }
+}
+
+/// The next task of a share that has one.
+fn claim(claims: &AtomicU64) -> Option<usize> {
+    let (end, next) = halves(claims.load(Ordering::Acquire));
+    if next >= end {
+        return None;
+    }
+    let (end, next) = halves(claims.fetch_add(1, Ordering::AcqRel));
+    (next < end).then_some(next)
+}
+
+/// The first and the last task of a thread's share; the first threads have a task where others have none.
+fn share(tasks: usize, thread: usize, threads: usize) -> (usize, usize) {
+    let begin = |thread: usize| (tasks * thread).div_ceil(threads);
+    (begin(thread), begin(thread + 1))
 }
 
 fn halves(claims: u64) -> (usize, usize) {
     ((claims >> 32) as usize, (claims & u64::from(u32::MAX)) as usize)
 }
 
-/// Whether it is so within [`SPIN`].
-fn is_soon(is_so: impl Fn() -> bool) -> bool {
-    let mut begun = None;
-    loop {
-        for _ in 0..LOOKS {
-            if is_so() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        thread::yield_now();
-        if begun.get_or_insert_with(Instant::now).elapsed() >= SPIN {
-            return false;
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::{Barrier, atomic::AtomicU32};
-
-    use super::*;
-
-    /// Every task runs once.
-    fn check(pool: &Pool, tasks: usize) {
-        let counts: Vec<AtomicU32> = (0..tasks).map(|_| AtomicU32::new(0)).collect();
-        pool.run(tasks, &|task| {
-            counts[task].fetch_add(1, Ordering::Relaxed);
-        });
-        assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{tasks} tasks");
-    }
-
-    #[test]
-    fn every_task_runs_once_in_pools_of_every_size() {
-        for threads in [0, 1, 2, 3, 4, 9] {
-            let pool = Pool::new(threads);
-            assert_eq!(pool.threads(), threads.max(1));
-            for tasks in [0, 1, 2, 3, 4, 7, 64, 1000] {
-                check(&pool, tasks);
-            }
-        }
-        assert_eq!(Pool::new(1000).threads(), THREADS_MAX);
-        check(pool(), 100);
-    }
-
-    /// Many short regions of changing sizes, with pauses in which workers fall asleep in all stages of it: a late worker must never
-    /// take a task of one region for another's.
-    #[test]
-    fn regions_do_not_meet() {
-        let pool = Pool::new(4);
-        let mut seed = 1u32;
-        for region in 0..40_000u32 {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let tasks = 1 + (seed >> 16) as usize % 9;
-            let sums: [AtomicU32; 9] = Default::default();
-            pool.run(tasks, &|task| {
-                sums[task].fetch_add(region + 1, Ordering::Relaxed);
-            });
-            for (task, sum) in sums.iter().enumerate() {
-                let expected = if task < tasks { region + 1 } else { 0 };
-                assert_eq!(sum.load(Ordering::Relaxed), expected, "region {region}, task {task}");
-            }
-            match seed % 1024 {
-                0 => thread::sleep(Duration::from_micros(200)),
-                1..=20 => {
-                    let begun = Instant::now();
-                    let pause = SPIN.mul_f64(f64::from(seed >> 22) / 512.0);
-                    while begun.elapsed() < pause {}
-                }
-                _ => {}
-            }
-        }
-    }
-
-    #[test]
-    fn callers_at_the_same_time_and_inside_of_tasks_get_their_own() {
-        let pool = Pool::new(4);
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for tasks in 0..400 {
-                        check(&pool, tasks % 23);
-                    }
-                });
-            }
-        });
-        let count = AtomicU32::new(0);
-        pool.run(8, &|_| {
-            pool.run(5, &|_| {
-                count.fetch_add(1, Ordering::Relaxed);
-            });
-        });
-        assert_eq!(count.load(Ordering::Relaxed), 40);
-    }
-
-    #[test]
-    fn all_threads_take_part() {
-        let pool = Pool::new(4);
-        // No task ends before all four have begun.
-        let barrier = Barrier::new(4);
-        for _ in 0..100 {
-            pool.run(4, &|_| {
-                barrier.wait();
-            });
-        }
-    }
-
-    #[test]
-    fn a_panic_reaches_the_caller_after_the_other_tasks_are_done() {
-        for (threads, threads_apart) in [(1, false), (1, true), (3, false), (3, true)] {
-            let pool = Pool::new(threads);
-            let count = AtomicU32::new(0);
-            let result = catch_unwind(AssertUnwindSafe(|| {
-                pool.run(20, &|task| {
-                    if task == 7 || (threads_apart && task == 12) {
-                        resume_unwind(Box::new("on purpose"));
-                    }
-                    count.fetch_add(1, Ordering::Relaxed);
-                });
-            }));
-            assert_eq!(result.unwrap_err().downcast_ref(), Some(&"on purpose"));
-            assert_eq!(count.load(Ordering::Relaxed), if threads_apart { 18 } else { 19 });
-            check(&pool, 50);
-        }
-    }
-
-    #[test]
-    fn a_caller_waits_asleep_for_a_long_task() {
-        let pool = Pool::new(2);
-        let barrier = Barrier::new(2);
-        let mut is_done = AtomicBool::new(false);
-        for _ in 0..20 {
-            let caller = thread::current().id();
-            pool.run(2, &|_| {
-                barrier.wait();
-                if thread::current().id() != caller {
-                    thread::sleep(Duration::from_millis(2));
-                    is_done.store(true, Ordering::Relaxed);
-                }
-            });
-            assert!(std::mem::take(is_done.get_mut()));
-        }
-    }
-
-    #[test]
-    fn another_pool_stands_in_on_this_thread() {
-        let other: &'static Pool = Box::leak(Box::new(Pool::new(3)));
-        with_pool(other, || assert_eq!(pool().threads(), 3));
-        assert!(!std::ptr::eq(pool(), other));
-    }
-}
+mod tests;

@@ -15,7 +15,10 @@ use crate::{
     cache::{LayerCache, Ring},
     config::{self, Gqa, KeyNorm, KvPacking, Mixtures, ModelConfig},
     info::LoadError,
-    nn::{Activation, Attention, Builder, Built, Linear, Map, Projections, Result, Rope, Second},
+    nn::{
+        Activation, Attention, Builder, Built, Linear, Map, Projections, Result, Rope, Second,
+        Tiled,
+    },
 };
 use fused::Fused;
 pub(super) use fused::earlier;
@@ -177,6 +180,16 @@ impl Block for Layer {
         let is_lent = self.window.is_some() || self.shape.kv.is_none();
         let tiles = if is_fused && is_lent { 0 } else { scores };
         PairBytes { tiles, ..PairBytes::always(scores) }
+    }
+
+    fn first(&self) -> &[Tiled] {
+        self.fused.as_ref().map_or(&[], |fused| fused.first())
+    }
+
+    fn lead_to(&self, then: &[Tiled]) {
+        if let Some(fused) = &self.fused {
+            fused.lead_to(then);
+        }
     }
 
     fn forward(

@@ -91,16 +91,24 @@ impl Network {
         Ok(Some(Network { norm: Norm::of(norm, eps)?, kind }))
     }
 
-    /// `into = x + f(norm(x))` for `rows` rows.
-    pub(crate) fn add(&self, x: &[f32], rows: usize, into: &mut [f32]) {
+    /// `into = x + f(norm(x))` for `rows` rows, which are multiplied with `then` next, if that is known.
+    pub(crate) fn add(&self, x: &[f32], rows: usize, into: &mut [f32], then: &[Map<'_>]) {
         let normed = self.norm.rows(x);
         match &self.kind {
-            Kind::Dense(glu) => glu.alone(&normed, rows, into),
+            Kind::Dense(glu) => glu.alone(&normed, rows, into, then),
             Kind::Experts { router, experts, shared } => {
-                experts_of(router, experts, shared.as_ref(), &normed, rows, into);
+                experts_of(router, experts, shared.as_ref(), (&normed, rows), into, then);
             }
         }
         sum(into, x);
+    }
+
+    /// Says that `rows` rows come to it next: what it reads first is brought near.
+    pub(crate) fn expect(&self, rows: usize) {
+        match &self.kind {
+            Kind::Dense(glu) => glu.experts(&[]).expect(rows),
+            Kind::Experts { router, .. } => kernels::expect(&[router.gate.map()], rows),
+        }
     }
 
     /// The same as an operation of the graph.
@@ -108,7 +116,7 @@ impl Network {
         let own = self.clone();
         let y = native(&[x], &[floats(x.shape().to_vec())], move |inputs, outputs| {
             let x = rows_of(&inputs[0]);
-            own.add(&x, x.len() / own.norm.weight.len(), outputs[0].f32());
+            own.add(&x, x.len() / own.norm.weight.len(), outputs[0].f32(), &[]);
         })?;
         first(y)
     }
@@ -125,9 +133,9 @@ fn experts_of(
     router: &Choice,
     experts: &Glu,
     shared: Option<&(Glu, Option<Tiled>)>,
-    x: &[f32],
-    rows: usize,
+    (x, rows): (&[f32], usize),
     into: &mut [f32],
+    then: &[Map<'_>],
 ) {
     let count = router.gate.out();
     let mut gates = vec![0.0; rows * count];
@@ -137,18 +145,21 @@ fn experts_of(
     let mut outputs = [&mut gates[..], &mut weights[..]];
     kernels::matmul(x, rows, &maps, &mut outputs[..maps.len()]);
     let (chosen, scores) = router.choose(gates);
-    experts.mixed(x, rows, &chosen, &scores, into);
-    if let Some((glu, gate)) = shared {
-        let mut y = vec![0.0; into.len()];
-        glu.alone(x, rows, &mut y);
-        if gate.is_some() {
-            for (y, weight) in y.chunks_exact_mut(into.len() / rows).zip(&weights) {
-                let weight = sigmoid(*weight);
-                y.iter_mut().for_each(|y| *y *= weight);
-            }
+    let Some((glu, gate)) = shared else {
+        kernels::mixture(x, rows, &chosen, &scores, &experts.experts(then), into);
+        return;
+    };
+    let first = [glu.gate.map(), glu.up.map()];
+    kernels::mixture(x, rows, &chosen, &scores, &experts.experts(&first), into);
+    let mut y = vec![0.0; into.len()];
+    glu.alone(x, rows, &mut y, then);
+    if gate.is_some() {
+        for (y, weight) in y.chunks_exact_mut(into.len() / rows).zip(&weights) {
+            let weight = sigmoid(*weight);
+            y.iter_mut().for_each(|y| *y *= weight);
         }
-        sum(into, &y);
     }
+    sum(into, &y);
 }
 
 impl Glu {
@@ -176,7 +187,8 @@ impl Glu {
         (biases == [biases[0]; 3]).then_some(Glu { gate, up, down, activation })
     }
 
-    fn mixed(&self, x: &[f32], rows: usize, chosen: &[u32], scores: &[f32], into: &mut [f32]) {
+    /// As the kernels take it.
+    fn experts<'a>(&'a self, then: &'a [Map<'a>]) -> Experts<'a> {
         let Glu { gate, up, down, activation } = self;
         let biases = match [gate, up, down].map(|map| map.bias.as_deref()) {
             [Some(gate), Some(up), Some(down)] => Some([gate, up, down]),
@@ -184,13 +196,13 @@ impl Glu {
         };
         let activation = *activation;
         let [gate, up, down] = [gate, up, down].map(|map| &*map.matrix);
-        let experts = Experts { gate, up, down, biases, activation };
-        kernels::mixture(x, rows, chosen, scores, &experts, into);
+        Experts { gate, up, down, biases, activation, then }
     }
 
     /// The one network that there is.
-    fn alone(&self, x: &[f32], rows: usize, into: &mut [f32]) {
-        self.mixed(x, rows, &vec![0; rows], &vec![1.0; rows], into);
+    fn alone(&self, x: &[f32], rows: usize, into: &mut [f32], then: &[Map<'_>]) {
+        let (chosen, scores) = (vec![0; rows], vec![1.0; rows]);
+        kernels::mixture(x, rows, &chosen, &scores, &self.experts(then), into);
     }
 }
 

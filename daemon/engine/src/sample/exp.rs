@@ -1,52 +1,12 @@
 //! Exponentials of a whole row, in plain Rust that the compiler turns into vector instructions: a vocabulary has 150,000 entries, and
 //! the mathematical library takes one at a time.
 
-use kernels::softmax::power_sums;
+pub(super) use kernels::softmax::sums;
 
 /// Numbers that are summed side by side, so that the order of the sums is fixed and the lanes are free.
 const LANES: usize = 16;
 /// Numbers after which the lanes are added up in double precision.
 const BLOCK: usize = 1024;
-
-/// Sums over a row: what the logarithm of its total and its entropy are made of.
-pub(super) struct Sums {
-    /// The greatest number.
-    pub(super) max: f32,
-    /// Σ exp(x − max)
-    pub(super) total: f64,
-    /// Σ exp(x − max) · (x − max)
-    pub(super) weighted: f64,
-}
-
-/// `None` when the row has no finite maximum (it holds NaN, or nothing but infinities).
-pub(super) fn sums(row: &[f32]) -> Option<Sums> {
-    let max = max(row)?;
-    if !max.is_finite() {
-        return None;
-    }
-    let [total, weighted] = power_sums(row, max);
-    Some(Sums { max, total, weighted })
-}
-
-/// The greatest number of a row; `None` where one is not a number, or there is none.
-pub(super) fn max(row: &[f32]) -> Option<f32> {
-    let mut greatest = [f32::NEG_INFINITY; LANES];
-    let mut not_numbers = [0u32; LANES];
-    let mut lanes = row.chunks_exact(LANES);
-    for numbers in &mut lanes {
-        for lane in 0..LANES {
-            let number = numbers[lane];
-            greatest[lane] = if number > greatest[lane] { number } else { greatest[lane] };
-            not_numbers[lane] |= u32::from(number.is_nan());
-        }
-    }
-    for (lane, &number) in lanes.remainder().iter().enumerate() {
-        greatest[lane] = greatest[lane].max(number);
-        not_numbers[lane] |= u32::from(number.is_nan());
-    }
-    let is_sound = !row.is_empty() && not_numbers.iter().all(|&bad| bad == 0);
-    is_sound.then(|| greatest.iter().copied().fold(f32::NEG_INFINITY, f32::max))
-}
 
 /// The greatest number of a row, as if those that are none were not there.
 pub(super) fn greatest(row: &[f32]) -> f32 {

@@ -6,9 +6,10 @@ use crate::digits::Prepared;
 use crate::isa::{self, PANEL_SUMS};
 use crate::layout::LANES;
 use crate::matrix::Matrix;
-use crate::pool::pool;
+use crate::pool::{AHEAD_BYTES_MAX, Pool, pool};
 
-use super::{Inputs, Rows, Sorted, block, blocks, copy, each_piece, tile_bytes, tiles_per_task};
+use super::plan::{Plan, ROWS_AHEAD_MAX, expect, tile_bytes, tiles_per_task, wish};
+use super::{Inputs, Map, Rows, Sorted, block, blocks, copy, each_piece};
 
 /// The experts of one layer: stacks of the same number of matrices.
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +24,52 @@ pub struct Experts<'a> {
     pub biases: Option<[&'a [f32]; 3]>,
     /// What makes one of gate and up.
     pub activation: Activation,
+    /// What the rows are multiplied with next, if that is known: brought near before its turn.
+    pub then: &'a [Map<'a>],
 }
 
 impl Experts<'_> {
+    /// Says that `rows` rows will go through the first of these next but for what is under way (see [`super::expect`]).
+    pub fn expect(&self, rows: usize) {
+        if rows <= ROWS_AHEAD_MAX {
+            let only = Sorted { positions: Vec::new(), spans: vec![(0, 0, rows)] };
+            self.expect_open(&only, pool());
+        }
+    }
+
+    /// Gate and up of the experts that were chosen.
+    fn expect_open(&self, sorted: &Sorted, pool: &Pool) {
+        let plan = self.open_plan(sorted, pool);
+        plan.expect(pool, &|place| ([Some(self.gate), Some(self.up)], sorted.spans[place].0));
+    }
+
+    fn open_plan(&self, sorted: &Sorted, pool: &Pool) -> Plan {
+        let bytes = tile_bytes(self.gate) + tile_bytes(self.up);
+        let tiles = self.gate.tiles();
+        // Both matrices are multiplied with each row.
+        let matrices =
+            sorted.spans.iter().map(|&(_, start, end)| (tiles, bytes, 2 * (end - start)));
+        Plan::new(matrices, self.gate.inner, pool)
+    }
+
+    /// Down of the experts that were chosen: a thread reads some tiles of each.
+    fn expect_close(&self, sorted: &Sorted, span: usize, pool: &Pool) {
+        let down = self.down;
+        pool.expect(&|thread, spans| {
+            let (first, end) = pool.share(down.tiles().div_ceil(span), thread);
+            let mut bytes = 0;
+            for first in (first..end).map(|task| task * span) {
+                let tiles = span.min(down.tiles() - first);
+                for &(expert, ..) in &sorted.spans {
+                    bytes += wish(down, (expert, first, tiles), spans);
+                }
+                if bytes >= AHEAD_BYTES_MAX {
+                    break;
+                }
+            }
+        });
+    }
+
     fn check(&self) {
         let Experts { gate, up, down, biases, .. } = self;
         let same = gate.experts == up.experts && up.experts == down.experts;
@@ -64,11 +108,24 @@ pub fn mixture(
     let slots = chosen.len() / rows;
     into.fill(0.0);
     let sorted = Sorted::new(chosen, experts.gate.experts);
+    let pool = pool();
+    let is_ahead = rows <= ROWS_AHEAD_MAX;
+    if is_ahead && experts.gate.experts > 1 {
+        // Of a single one whoever calls has said it long before.
+        experts.expect_open(&sorted, pool);
+    }
     let inputs = Inputs::new(x, rows, width, [experts.gate, experts.up].into_iter());
     let mut inner = Scratch::new(chosen.len() * experts.gate.out);
+    let span = close_span(experts.down, &sorted, chosen.len(), pool);
+    if is_ahead {
+        experts.expect_close(&sorted, span, pool);
+    }
     open(&inputs, slots, &sorted, experts, &mut inner);
+    if is_ahead {
+        expect(experts.then, rows);
+    }
     let inner = Prepared::new(&inner, chosen.len(), experts.gate.out, experts.down.layout.group());
-    close(&inner, slots, &sorted, scores, experts, into);
+    close(&inner, (slots, span), &sorted, scores, experts, into);
     for (row, into) in chosen.chunks_exact(slots.max(1)).zip(into.chunks_exact_mut(out.max(1))) {
         if row.iter().any(|&expert| expert as usize >= experts.gate.experts) {
             into.fill(f32::NAN);
@@ -84,28 +141,14 @@ fn open(
     experts: &Experts<'_>,
     inner: &mut [f32],
 ) {
-    let Experts { gate, up, .. } = *experts;
     // What beyond-the-stack choices would have written is read all the same.
     inner.fill(0.0);
     let inner = Shared::new(inner);
     let pool = pool();
-    let all_tiles = sorted.spans.len() * gate.tiles();
-    let mut ends = Vec::with_capacity(sorted.spans.len());
-    let mut tasks = 0;
-    for (_, choices) in sorted.experts() {
-        let products = 2 * gate.inner * LANES * choices.len();
-        let span =
-            tiles_per_task(tile_bytes(gate) + tile_bytes(up), products, all_tiles, pool.threads());
-        tasks += gate.tiles().div_ceil(span);
-        ends.push((tasks, span));
-    }
-    pool.run(tasks, &|task| {
-        let place = ends.partition_point(|&(end, _)| end <= task);
-        let before = if place == 0 { 0 } else { ends[place - 1].0 };
+    let plan = experts.open_plan(sorted, pool);
+    pool.run(plan.tasks(), &|task| {
+        let (place, first, tiles) = plan.task(task);
         let (expert, start, end) = sorted.spans[place];
-        let span = ends[place].1;
-        let first = (task - before) * span;
-        let tiles = span.min(gate.tiles() - first);
         open_tiles(
             inputs,
             slots,
@@ -159,10 +202,16 @@ fn add_bias(bias: &[f32], tile: usize, count: usize, sums: &mut [f32]) {
     }
 }
 
+/// How many tiles of each expert's down are one task.
+fn close_span(down: &Matrix, sorted: &Sorted, choices: usize, pool: &Pool) -> usize {
+    let products = down.inner * LANES * choices;
+    tiles_per_task(sorted.spans.len() * tile_bytes(down), products, down.tiles(), pool.threads())
+}
+
 /// Down of every choice, weighted and added up.
 fn close(
     inner: &Prepared<'_>,
-    slots: usize,
+    (slots, span): (usize, usize),
     sorted: &Sorted,
     scores: &[f32],
     experts: &Experts<'_>,
@@ -171,11 +220,7 @@ fn close(
     let down = experts.down;
     let out = down.out;
     let into = Shared::new(into);
-    let pool = pool();
-    let products = down.inner * LANES * inner.rows();
-    let cost = sorted.spans.len() * tile_bytes(down);
-    let span = tiles_per_task(cost, products, down.tiles(), pool.threads());
-    pool.run(down.tiles().div_ceil(span), &|task| {
+    pool().run(down.tiles().div_ceil(span), &|task| {
         let first = task * span;
         let tiles = span.min(down.tiles() - first);
         let mut sums = [0.0; PANEL_SUMS];

@@ -59,6 +59,7 @@ impl Layer {
             down: &self.down,
             biases: self.biases.as_ref().map(|biases| biases.each_ref().map(Vec::as_slice)),
             activation: self.activation,
+            then: &[],
         };
         let mut into = vec![3.0; rows * self.down.out()];
         let choices = first * self.slots..(first + rows) * self.slots;

@@ -4,9 +4,10 @@
 //! key and value, attention of every sequence of the pass, output, norm and feed-forward part. A row's results depend on that row
 //! and its sequence alone, to the bit.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kernels::{
+    Map,
     attention::{
         self, Attention, Cached, KeyNorms, Projected, Sequence, Table, append_and_attend_each,
     },
@@ -41,6 +42,8 @@ pub(super) struct Fused {
     head_dim: usize,
     scale: f32,
     network: Arc<Network>,
+    /// What the rows are multiplied with behind the layer.
+    then: OnceLock<Vec<Tiled>>,
 }
 
 /// One sequence of a pass.
@@ -83,7 +86,18 @@ impl Fused {
             head_dim: head_dim as usize,
             scale,
             network,
+            then: OnceLock::new(),
         })))
+    }
+
+    /// What the rows of a pass are multiplied with first.
+    pub(super) fn first(&self) -> &[Tiled] {
+        &self.qkv
+    }
+
+    /// Says what they are multiplied with behind the layer, so that it is brought near in time.
+    pub(super) fn lead_to(&self, then: &[Tiled]) {
+        self.then.get_or_init(|| then.to_vec());
     }
 
     /// The residual stream behind the layer.
@@ -144,6 +158,7 @@ impl Fused {
             [0, 1, 2].map(|index: usize| vec![0.0; count * self.qkv[index].out()]);
         let maps = self.qkv.each_ref().map(Tiled::map);
         let mut made = [&mut queries[..], &mut keys[..], &mut values[..]];
+        kernels::expect(&[self.output.map()], count);
         kernels::matmul(&self.input_norm.rows(&x), count, &maps, &mut made);
         let mut attended = vec![0.0; queries.len()];
         let tables = [queries, keys, values];
@@ -160,10 +175,12 @@ impl Fused {
         drop(sequences);
         drop(tables);
         let mut h = vec![0.0; x.len()];
+        self.network.expect(count);
         kernels::matmul(&attended, count, &[self.output.map()], &mut [&mut h]);
         drop(attended);
         sum(&mut h, &x);
-        self.network.add(&h, count, into.f32());
+        let then: Vec<Map<'_>> = self.then.get().into_iter().flatten().map(Tiled::map).collect();
+        self.network.add(&h, count, into.f32(), &then);
     }
 
     /// One sequence.
