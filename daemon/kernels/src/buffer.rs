@@ -60,7 +60,7 @@ pub(crate) fn view_mut<T: Plain>(lines: &mut [Line]) -> &mut [T] {
 }
 
 /// Buffers lie on huge pages, where the system has them: with small ones reading would wait for translations.
-const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 /// Smaller buffers share their huge pages: so much is asked of the system at once.
 const SLAB_BYTES: usize = 8 * HUGE_PAGE;
 /// From this size on a buffer has pages of its own.
@@ -131,7 +131,7 @@ impl Drop for Slab {
 }
 
 #[cfg(target_os = "linux")]
-fn ask_for_huge_pages(start: NonNull<u8>, bytes: usize) {
+pub(crate) fn ask_for_huge_pages(start: NonNull<u8>, bytes: usize) {
     let whole = bytes / HUGE_PAGE * HUGE_PAGE;
     // SAFETY: the pages are ours, and the advice changes nothing that a program sees. Where it is not taken, small pages do.
     let _ = unsafe {
@@ -140,7 +140,7 @@ fn ask_for_huge_pages(start: NonNull<u8>, bytes: usize) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ask_for_huge_pages(_: NonNull<u8>, _: usize) {}
+pub(crate) fn ask_for_huge_pages(_: NonNull<u8>, _: usize) {}
 
 impl Lines {
     /// `pieces` pieces of `size` bytes, made on all threads: `fill` gets the number of a piece and its bytes, which are zeros.

@@ -21,6 +21,8 @@ use crate::simd::{self, Level};
 pub(crate) const PANEL_TILES: usize = 8;
 /// Rows that one call of a kernel takes.
 pub(crate) const PANEL_ROWS: usize = 8;
+/// Room for the sums of a panel of one row.
+pub(crate) const ROW_SUMS: usize = PANEL_TILES * LANES;
 /// Room for the sums of any panel.
 pub(crate) const PANEL_SUMS: usize = PANEL_TILES * PANEL_ROWS * LANES;
 
@@ -63,7 +65,7 @@ impl Panel<'_> {
 const ASKED_BYTES: usize = 1024;
 
 /// Brings a line near, without waiting for it.
-fn ask_for(line: &[u8]) {
+pub(crate) fn ask_for(line: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: any address may be asked for, and every x86-64 processor has the instruction.
     unsafe {

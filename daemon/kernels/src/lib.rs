@@ -18,6 +18,7 @@ pub mod primitive;
 #[path = "absent.rs"]
 pub mod primitive;
 mod buffer;
+mod pages;
 mod layout;
 mod matrix;
 mod pack;
@@ -42,4 +43,5 @@ pub use layout::{FloatType, Format};
 pub use matmul::mixture::{Experts, mixture};
 pub use matmul::{Map, expect, gathered, matmul};
 pub use matrix::{Matrix, Source, Unsupported};
+pub use pages::{PAGE, Pages};
 pub use pool::{Pool, pool};

@@ -10,7 +10,7 @@ pub use plan::expect;
 
 use crate::buffer::Shared;
 use crate::digits::Prepared;
-use crate::isa::{self, PANEL_ROWS, PANEL_SUMS, PANEL_TILES, Row};
+use crate::isa::{self, PANEL_ROWS, PANEL_SUMS, PANEL_TILES, ROW_SUMS, Row};
 use crate::layout::LANES;
 use crate::matrix::Matrix;
 use crate::pool::{Pool, pool};
@@ -200,13 +200,17 @@ fn run(pool: &Pool, parts: &[Part<'_>]) {
     let plan = Plan::new(matrices, parts.first().map_or(0, |part| part.matrix.inner), pool);
     pool.run(plan.tasks(), &|task| {
         let (place, first, tiles) = plan.task(task);
-        product(&parts[place], first, tiles);
+        // Sums of one row need little room, and room is cleared first.
+        match parts[place].rows.len() {
+            1 => product::<ROW_SUMS>(&parts[place], first, tiles),
+            _ => product::<PANEL_SUMS>(&parts[place], first, tiles),
+        }
     });
 }
 
 /// All rows of a part with some of its tiles.
-fn product(part: &Part<'_>, first: usize, tiles: usize) {
-    let mut sums = [0.0; PANEL_SUMS];
+fn product<const SUMS: usize>(part: &Part<'_>, first: usize, tiles: usize) {
+    let mut sums = [0.0; SUMS];
     let out = part.matrix.out;
     blocks(part.matrix, (first, tiles), part.rows.len(), |tile, tiles, start, count| {
         let rows = block(part.input, part.rows, start, count);

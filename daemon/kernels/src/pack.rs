@@ -1,6 +1,7 @@
 //! From the bytes of a file to tiles.
 
 use crate::buffer::{Line, Lines};
+use crate::isa::ask_for;
 use crate::layout::{Code, FloatType, Format, LANES, Layout, Scales, from_e4m3, from_e8m0};
 use crate::matrix::{Matrix, Source, Unsupported};
 
@@ -82,19 +83,27 @@ fn pack_tile_of_words(source: &Source<'_>, layout: Layout, tile: usize, into: &m
         return false;
     }
     let (bytes, _) = row_bytes(source);
-    let rows = &source.weight[(expert * source.out + first) * bytes..][..LANES * bytes];
-    let rows: [&[[u8; 4]]; LANES] =
-        std::array::from_fn(|lane| rows[lane * bytes..][..bytes].as_chunks().0);
-    for (column, line) in into.as_chunks_mut::<{ Line::BYTES }>().0.iter_mut().enumerate() {
-        let words: [u32; LANES] =
-            std::array::from_fn(|lane| u32::from_le_bytes(rows[lane][column]));
-        let words = words.map(|word| quads(word & 0xffff) | quads(word >> 16) << 4);
-        for (into, word) in line.as_chunks_mut::<4>().0.iter_mut().zip(words) {
-            *into = word.to_le_bytes();
+    let (rows, behind) =
+        source.weight[(expert * source.out + first) * bytes..].split_at(LANES * bytes);
+    // Sixteen rows at a time are too many streams for a processor to see; the next tile is this thread's too.
+    behind[..behind.len().min(LANES * bytes)].chunks(Line::BYTES).for_each(ask_for);
+    // Some columns of all rows at a time: a line of each row makes as many lines of the tile.
+    for (index, into) in into.chunks_mut(COLUMNS * Line::BYTES).enumerate() {
+        let lines = into.as_chunks_mut::<{ Line::BYTES }>().0;
+        for (lane, row) in rows.chunks_exact(bytes).enumerate() {
+            let words = row[index * COLUMNS * 4..].as_chunks::<4>().0;
+            for (line, word) in lines.iter_mut().zip(words) {
+                let word = u32::from_le_bytes(*word);
+                let word = quads(word & 0xffff) | quads(word >> 16) << 4;
+                line[4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
+            }
         }
     }
     true
 }
+
+/// Words of a row that are packed together.
+const COLUMNS: usize = 16;
 
 /// [`spread`] of four bits without a loop, so that a line's words are spread at once.
 fn quads(word: u32) -> u32 {
@@ -216,8 +225,18 @@ fn spread<const BITS: usize>(stream: u64) -> u32 {
 
 /// One output's scales or biases; `place` is its place among the numbers of a group.
 fn pack_factors(kind: Scales, from: &[u8], size: usize, place: usize, into: &mut [u8]) {
-    for (from, into) in from.chunks_exact(size).zip(into.chunks_exact_mut(kind.bytes())) {
-        into[place * size..][..size].copy_from_slice(from);
+    match size {
+        1 => pack_numbers::<1>(kind, from, place, into),
+        2 => pack_numbers::<2>(kind, from, place, into),
+        _ => pack_numbers::<4>(kind, from, place, into),
+    }
+}
+
+/// Numbers of a size that is known need no call to be copied.
+fn pack_numbers<const SIZE: usize>(kind: Scales, from: &[u8], place: usize, into: &mut [u8]) {
+    let groups = into.chunks_exact_mut(kind.bytes());
+    for (from, into) in from.as_chunks::<SIZE>().0.iter().zip(groups) {
+        into.as_chunks_mut::<SIZE>().0[place] = *from;
     }
 }
 

@@ -81,7 +81,7 @@ struct Shared {
     regions: Apart<AtomicU64>,
     /// What the threads may bring near while they wait.
     wishes: Wishes,
-    /// How many tasks of the region are done.
+    /// How many tasks of the region are done, as far as threads have told.
     done: Apart<AtomicUsize>,
     /// What a task does, and how many there are. Written by who holds `caller`, while no task is claimed; read by who has claimed one.
     work: UnsafeCell<Option<(Work, usize)>>,
@@ -232,33 +232,37 @@ impl Shared {
     /// Does tasks until all are claimed: first those of its own share.
     fn take_part(&self, thread: usize) {
         IS_INSIDE.set(true);
+        let (mut done, mut tasks) = (0, 0);
         let (before, from) = self.claims.split_at(thread);
         for claims in from.iter().chain(before) {
             while let Some(task) = claim(&claims.0) {
-                self.perform(task);
+                tasks = self.perform(task);
+                done += 1;
             }
         }
         IS_INSIDE.set(false);
-    }
-
-    /// One task that was claimed.
-    fn perform(&self, task: usize) {
-        // SAFETY: the task is claimed and not done: the region lasts, and its work was written before the claims were opened.
-        let Some((work, tasks)) =
-            (unsafe { (*self.work.get()).map(|(work, tasks)| (&*work, tasks)) })
-        else {
-            return;
-        };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(task))) {
-            held(&self.panic).get_or_insert(panic);
-        }
-        // From here on the region may be over.
-        if self.done.0.fetch_add(1, Ordering::SeqCst) + 1 == tasks
+        // Told once: a counter that all threads write after each task would cost as much as a short one. From here on the region may be over.
+        if done > 0
+            && self.done.0.fetch_add(done, Ordering::SeqCst) + done == tasks
             && self.is_awaited.load(Ordering::SeqCst)
         {
             drop(held(&self.lock));
             self.ended.notify_all();
         }
+    }
+
+    /// One task that was claimed: how many the region has.
+    fn perform(&self, task: usize) -> usize {
+        // SAFETY: the task is claimed and not told as done: the region lasts, and its work was written before the claims were opened.
+        let Some((work, tasks)) =
+            (unsafe { (*self.work.get()).map(|(work, tasks)| (&*work, tasks)) })
+        else {
+            return 0;
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(task))) {
+            held(&self.panic).get_or_insert(panic);
+        }
+        tasks
     }
 
     fn wait_for(&self, tasks: usize) {

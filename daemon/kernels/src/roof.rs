@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::pool;
+use crate::{Pages, pool};
 
 /// Bytes that one task reads: few enough that threads end together, many enough that the processor sees a stream.
 const PIECE: usize = 1 << 22;
@@ -13,20 +13,35 @@ const TURNS: u32 = 200_000;
 /// Tasks per thread of a measurement of multiplications.
 const SHARES: usize = 4;
 
-/// Bytes per second that all threads together read from a buffer of `bytes`, which should be many times larger than all caches:
-/// the best of `passes`.
-pub fn read_rate(bytes: usize, passes: usize) -> f64 {
-    let words = vec![1u64; bytes / 8];
-    let pieces: Vec<&[u64]> = words.chunks(PIECE / 8).collect();
-    let mut best = 0.0f64;
-    for _ in 0..passes {
-        let started = Instant::now();
-        pool().run(pieces.len(), &|piece| {
-            black_box(sum(pieces[piece]));
-        });
-        best = best.max((words.len() * 8) as f64 / started.elapsed().as_secs_f64());
+/// A buffer to read from, which should be many times larger than all caches. It lies on huge pages, as weights do.
+pub struct Memory(Pages);
+
+impl Memory {
+    /// Of so many bytes.
+    pub fn new(bytes: usize) -> Memory {
+        let mut pages = Pages::new(bytes);
+        pages.fill(1);
+        Memory(pages)
     }
-    best
+
+    /// Bytes per second that all threads together read, in each of `passes`.
+    pub fn rates(&self, passes: usize) -> Vec<f64> {
+        let pieces: Vec<&[u8]> = self.0.chunks(PIECE).collect();
+        let pass = |_| {
+            let started = Instant::now();
+            pool().run(pieces.len(), &|piece| {
+                black_box(sum(pieces[piece]));
+            });
+            self.0.len() as f64 / started.elapsed().as_secs_f64()
+        };
+        (0..passes).map(pass).collect()
+    }
+
+    /// The mean of `passes`.
+    pub fn rate(&self, passes: usize) -> f64 {
+        // Passes are equal bytes, so that their times are added.
+        passes as f64 / self.rates(passes).iter().map(|rate| 1.0 / rate).sum::<f64>()
+    }
 }
 
 /// Products of a weight of up to eight bits with a digit of an activation, per second on all threads, out of registers: the best of
@@ -47,7 +62,7 @@ pub fn multiply_rate(passes: usize) -> Option<f64> {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn sum(words: &[u64]) -> u64 {
+fn sum(words: &[u8]) -> u64 {
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: the processor has the feature.
         unsafe { wide::sum_512(words) }
@@ -60,17 +75,17 @@ fn sum(words: &[u64]) -> u64 {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn sum(words: &[u64]) -> u64 {
+fn sum(words: &[u8]) -> u64 {
     plain_sum(words)
 }
 
 /// Sixty-four sums side by side, so that registers of any width are filled and no addition waits for the one before.
 #[inline(always)]
-fn plain_sum(words: &[u64]) -> u64 {
+fn plain_sum(words: &[u8]) -> u64 {
     let mut sums = [0u64; 64];
-    for words in words.chunks_exact(64) {
+    for words in words.as_chunks::<8>().0.chunks_exact(64) {
         for (sum, word) in sums.iter_mut().zip(words) {
-            *sum = sum.wrapping_add(*word);
+            *sum = sum.wrapping_add(u64::from_le_bytes(*word));
         }
     }
     sums.iter().fold(0, |sum, word| sum.wrapping_add(*word))
@@ -98,12 +113,12 @@ mod wide {
     use std::hint::black_box;
 
     #[target_feature(enable = "avx512f")]
-    pub(super) fn sum_512(words: &[u64]) -> u64 {
+    pub(super) fn sum_512(words: &[u8]) -> u64 {
         super::plain_sum(words)
     }
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn sum_256(words: &[u64]) -> u64 {
+    pub(super) fn sum_256(words: &[u8]) -> u64 {
         super::plain_sum(words)
     }
 
@@ -130,13 +145,13 @@ mod tests {
 
     #[test]
     fn sums_are_sums() {
-        let words: Vec<u64> = (0..640).collect();
+        let words: Vec<u8> = (0..640_u64).flat_map(u64::to_le_bytes).collect();
         assert_eq!((sum(&words), plain_sum(&words)), (639 * 320, 639 * 320));
     }
 
     #[test]
     fn there_is_a_rate() {
-        assert!(read_rate(1 << 20, 1) > 0.0);
+        assert!(Memory::new(1 << 20).rate(2) > 0.0);
         assert!(multiply_rate(1).is_none_or(|rate| rate > 0.0));
     }
 }

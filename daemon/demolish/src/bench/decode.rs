@@ -21,6 +21,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use checkpoint::Checkpoint;
+use kernels::roof::Memory;
 use peers::Peers;
 use shapes::Shape;
 
@@ -99,16 +100,17 @@ async fn measured(options: &Options, peers: &Peers, models: &Path) -> Result<Rep
         ([shapes::MOE, shapes::DENSE], FULL)
     };
     let mut all = Vec::new();
-    let mut machine = limits(extent);
+    let memory = Memory::new(extent.buffer);
+    let mut machine = limits(extent, &memory);
     for shape in &shapes {
         let checkpoint = Checkpoint::of(shape, models)?;
-        all.push(measure::shape(shape, &checkpoint, peers, extent).await?);
+        all.push(measure::shape(shape, &checkpoint, peers, (extent, &memory)).await?);
         // Other work may have disturbed the first measurement, and nothing makes memory faster than it is.
-        machine = machine.max(limits(extent));
+        machine = machine.max(limits(extent, &memory));
     }
     let mut rows = rows::machine(machine);
     for figures in &all {
-        rows.extend(rows::shape(figures, machine));
+        rows.extend(rows::shape(figures));
     }
     rows.extend(others(&shapes[0], models, extent).await?);
     if !options.is_quick {
@@ -130,10 +132,10 @@ async fn others(shape: &Shape, models: &Path, extent: Extent) -> Result<Vec<Row>
     Ok(rows::others(loss, default))
 }
 
-fn limits(extent: Extent) -> Machine {
+fn limits(extent: Extent, memory: &Memory) -> Machine {
     tell("the memory's speed");
     Machine {
-        read: kernels::roof::read_rate(extent.buffer, READS * extent.rounds),
+        read: memory.rates(READS * extent.rounds).into_iter().fold(0.0, f64::max),
         products: kernels::roof::multiply_rate(MULTIPLICATIONS * extent.rounds),
     }
 }

@@ -1,7 +1,7 @@
 //! `demolish bench load`: how soon a big model says its first token, compared with the time that its files take to be read.
 //!
 //! A random mixture of experts is written to the folder for temporary files. Then, with nothing of it in the page cache each time, it is
-//! read with plain big reads, by one thread and by four, and loaded and asked for a token. Where the system does not say that all of it
+//! read with plain big reads, by one thread and by four, through the page cache and past it, and loaded and asked for a token. Where the system does not say that all of it
 //! came from the disk each time, nothing is said of the time.
 
 mod model;
@@ -20,8 +20,8 @@ use super::report::{Report, Row, Samples};
 const ROUNDS: usize = 3;
 /// One plain read, in bytes.
 const READ_BYTES: usize = 8 << 20;
-/// Threads of the plain reads: the faster counts.
-const READERS: [usize; 2] = [1, 4];
+/// Threads of the plain reads, and whether they pass the page cache: the fastest counts.
+const READERS: [(usize, bool); 4] = [(1, false), (4, false), (1, true), (4, true)];
 /// So much of the files has to have come from the disk, or they were not read from it.
 const COLD_SHARE: f64 = 0.9;
 /// Memory that a load may take beside the weights: read buffers, caches, and what the process is.
@@ -57,8 +57,9 @@ pub(crate) async fn run(options: &Options) -> Result<Report, String> {
     let mut measured = Measured::default();
     for _ in 0..ROUNDS {
         let mut plain = f64::INFINITY;
-        for readers in READERS {
-            let Plain { seconds, bytes_read } = read(&folder.0, readers).map_err(told)?;
+        for (readers, is_direct) in READERS {
+            let Plain { seconds, bytes_read } =
+                read(&folder.0, readers, is_direct).map_err(told)?;
             plain = plain.min(seconds);
             measured.note_reads(bytes_read, bytes);
         }
@@ -118,7 +119,7 @@ impl Measured {
 
     fn timed(&self, bytes: u64) -> [Row; 2] {
         let note = format!(
-            "{:.1} GiB: {:.2} s to the first token, {:.2} s to read the files, by one thread or four",
+            "{:.1} GiB: {:.2} s to the first token, {:.2} s to read the files, by one thread or four, through the page cache or past it",
             bytes as f64 / (1u64 << 30) as f64,
             self.loading.quantile(0.5),
             self.reading.quantile(0.5)
@@ -208,10 +209,10 @@ struct Plain {
     bytes_read: Option<u64>,
 }
 
-/// Plain big reads of all files, none of which is in memory, by so many threads.
-fn read(folder: &Path, readers: usize) -> std::io::Result<Plain> {
+/// Plain big reads of all files, none of which is in memory, by so many threads. Past the page cache only where the file system can.
+fn read(folder: &Path, readers: usize, is_direct: bool) -> std::io::Result<Plain> {
     forget(folder)?;
-    let files = model::files(folder)?.into_iter().map(File::open);
+    let files = model::files(folder)?.into_iter().map(|path| open(&path, is_direct));
     let files: Vec<File> = files.collect::<std::io::Result<_>>()?;
     let mut pieces = Vec::new();
     for file in &files {
@@ -219,10 +220,11 @@ fn read(folder: &Path, readers: usize) -> std::io::Result<Plain> {
     }
     let (before, next, started) = (from_disk(), AtomicUsize::new(0), Instant::now());
     let reader = || {
-        let mut buffer = vec![0; READ_BYTES];
+        let mut buffer = kernels::Pages::new(READ_BYTES);
         while let Some((file, at)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut filled = 0;
-            while filled < READ_BYTES {
+            // Behind the end of a file a direct read would be refused.
+            while filled < READ_BYTES && filled.is_multiple_of(kernels::PAGE) {
                 match file.read_at(&mut buffer[filled..], at + filled as u64)? {
                     0 => break,
                     read => filled += read,
@@ -237,6 +239,19 @@ fn read(folder: &Path, readers: usize) -> std::io::Result<Plain> {
         threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(lost))
     })?;
     Ok(Plain { seconds: started.elapsed().as_secs_f64(), bytes_read: since(before) })
+}
+
+fn open(path: &Path, is_direct: bool) -> std::io::Result<File> {
+    #[cfg(target_os = "linux")]
+    if is_direct {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        if let Ok(file) = File::options().read(true).custom_flags(flags).open(path) {
+            return Ok(file);
+        }
+    }
+    let _ = is_direct;
+    File::open(path)
 }
 
 /// Has the system forget what it holds of the files.

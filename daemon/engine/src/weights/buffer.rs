@@ -7,6 +7,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+pub(super) use kernels::PAGE;
+use kernels::Pages;
+
 /// The most bytes that wait for the next tensor.
 const SPARE_BYTES_MAX: usize = 256 << 20;
 /// A spare buffer serves a tensor of no less than this fraction of it.
@@ -14,17 +17,14 @@ const WASTE_MAX: usize = 2;
 /// Smaller tensors are not worth the search.
 const SPARE_BYTES_MIN: usize = 64 << 10;
 
-/// What reads past the page cache has to begin and end at a multiple of this, in the file and in memory.
-pub(super) const PAGE: usize = 4096;
-
 /// Buffers that nobody uses at the moment.
 #[derive(Debug, Default)]
-pub(super) struct Spares(Mutex<Vec<Vec<u8>>>);
+pub(super) struct Spares(Mutex<Vec<Pages>>);
 
 /// The bytes of one tensor. Their memory goes back to where it came from.
 #[derive(Debug)]
 pub(crate) struct Bytes {
-    buffer: Vec<u8>,
+    buffer: Pages,
     start: usize,
     len: usize,
     spares: Arc<Spares>,
@@ -34,32 +34,31 @@ impl Spares {
     /// `len` bytes, of any value.
     pub(super) fn take(self: &Arc<Spares>, len: usize) -> Bytes {
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |buffer: &Vec<u8>| buffer.len() >= len && buffer.len() / WASTE_MAX <= len;
+        let fits = |buffer: &Pages| buffer.len() >= len && buffer.len() / WASTE_MAX <= len;
         let sizes = spare.iter().enumerate().filter(|(_, buffer)| fits(buffer));
         let best = sizes.min_by_key(|(_, buffer)| buffer.len()).map(|(index, _)| index);
         let buffer = best.map(|index| spare.swap_remove(index));
         drop(spare);
-        let buffer = buffer.unwrap_or_else(|| vec![0; len]);
+        let buffer = buffer.unwrap_or_else(|| Pages::new(len));
         Bytes { buffer, start: 0, len, spares: self.clone() }
     }
 
     /// `len` bytes, of any value, that begin `before` bytes (less than a page) behind the start of a page.
     pub(super) fn take_pages(self: &Arc<Spares>, before: usize, len: usize) -> Bytes {
         let whole = (before + len).next_multiple_of(PAGE);
-        let mut bytes = self.take(whole + PAGE);
-        let page = bytes.buffer.as_ptr().addr().next_multiple_of(PAGE);
-        (bytes.start, bytes.len) = (page - bytes.buffer.as_ptr().addr() + before, len);
+        let mut bytes = self.take(whole);
+        (bytes.start, bytes.len) = (before, len);
         bytes
     }
 
-    fn give(&self, buffer: Vec<u8>) {
+    fn give(&self, buffer: Pages) {
         if !(SPARE_BYTES_MIN..=SPARE_BYTES_MAX).contains(&buffer.len()) {
             return;
         }
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         spare.push(buffer);
         // The oldest goes: layers of one kind follow each other.
-        while spare.iter().map(Vec::len).sum::<usize>() > SPARE_BYTES_MAX {
+        while spare.iter().map(|buffer| buffer.len()).sum::<usize>() > SPARE_BYTES_MAX {
             spare.remove(0);
         }
     }
@@ -68,10 +67,8 @@ impl Spares {
 impl Bytes {
     /// The whole pages that the bytes of [`Spares::take_pages`] lie in.
     pub(super) fn pages(&mut self) -> &mut [u8] {
-        let first =
-            self.buffer.as_ptr().addr().next_multiple_of(PAGE) - self.buffer.as_ptr().addr();
-        let end = first + (self.start - first + self.len).next_multiple_of(PAGE);
-        &mut self.buffer[first..end]
+        let end = (self.start + self.len).next_multiple_of(PAGE);
+        &mut self.buffer[..end]
     }
 }
 
@@ -115,7 +112,7 @@ mod tests {
         let many: Vec<Bytes> = (0..5).map(|_| spares.take(SPARE_BYTES_MAX / 4)).collect();
         drop(many);
         drop(spares.take(SPARE_BYTES_MAX + 1));
-        let held: usize = spares.0.lock().unwrap().iter().map(Vec::len).sum();
+        let held: usize = spares.0.lock().unwrap().iter().map(|buffer| buffer.len()).sum();
         assert!((SPARE_BYTES_MAX / 2..=SPARE_BYTES_MAX).contains(&held), "{held}");
     }
 }

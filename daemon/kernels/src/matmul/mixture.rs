@@ -3,7 +3,7 @@
 use crate::activation::Activation;
 use crate::buffer::{Scratch, Shared};
 use crate::digits::Prepared;
-use crate::isa::{self, PANEL_SUMS};
+use crate::isa::{self, PANEL_SUMS, ROW_SUMS};
 use crate::layout::LANES;
 use crate::matrix::Matrix;
 use crate::pool::{AHEAD_BYTES_MAX, Pool, pool};
@@ -149,19 +149,14 @@ fn open(
     pool.run(plan.tasks(), &|task| {
         let (place, first, tiles) = plan.task(task);
         let (expert, start, end) = sorted.spans[place];
-        open_tiles(
-            inputs,
-            slots,
-            (expert, &sorted.positions[start..end]),
-            experts,
-            (first, tiles),
-            inner,
-        );
+        let choices = (expert, &sorted.positions[start..end]);
+        let open = if end - start == 1 { open_tiles::<ROW_SUMS> } else { open_tiles::<PANEL_SUMS> };
+        open(inputs, slots, choices, experts, (first, tiles), inner);
     });
 }
 
 /// Some tiles of gate and up of one expert, for all that chose it.
-fn open_tiles(
+fn open_tiles<const SUMS: usize>(
     inputs: &Inputs<'_>,
     slots: usize,
     (expert, choices): (usize, &[u32]),
@@ -170,7 +165,7 @@ fn open_tiles(
     inner: Shared<f32>,
 ) {
     let Experts { gate, up, biases, activation, .. } = *experts;
-    let (mut gates, mut ups) = ([0.0; PANEL_SUMS], [0.0; PANEL_SUMS]);
+    let (mut gates, mut ups) = ([0.0; SUMS], [0.0; SUMS]);
     let rows: Vec<u32> = choices.iter().map(|&choice| choice / slots as u32).collect();
     let out = gate.out;
     blocks(gate, tiles, choices.len(), |tile, tiles, start, count| {

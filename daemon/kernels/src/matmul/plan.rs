@@ -7,7 +7,7 @@ use crate::pool::{AHEAD_BYTES_MAX, Pool, Span};
 use super::Map;
 
 /// How long a task takes at least, if that leaves enough of them for all threads.
-const TASK_NS: usize = 3_000;
+const TASK_NS: usize = 2_000;
 /// Bytes of weights that a thread reads, and products that it makes, in a nanosecond: for the size of tasks alone.
 const BYTES_PER_NS: usize = 40;
 const PRODUCTS_PER_NS: usize = 120;
@@ -111,11 +111,14 @@ pub(super) fn tiles_per_task(
     let fair = tiles.div_ceil(threads * TASKS_PER_THREAD);
     let span = long_enough.min(fair);
     // Kernels take tiles by fours or pairs; fewer leave them waiting for their own sums.
-    if span > 2 || tiles >= 4 * threads {
-        span.next_multiple_of(4)
-    } else {
-        span.next_multiple_of(2)
-    }
+    let fours = span > 2 || tiles >= 4 * threads;
+    let span = span.next_multiple_of(if fours { 4 } else { 2 });
+    if span == 4 && longest(tiles, 4, threads) > longest(tiles, 2, threads) { 2 } else { span }
+}
+
+/// How many tiles the thread has that has the most, if they are dealt out in so many together.
+fn longest(tiles: usize, together: usize, threads: usize) -> usize {
+    tiles.div_ceil(together).div_ceil(threads) * together
 }
 
 /// Bytes of one tile with its scales.

@@ -2,16 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
+use kernels::roof::Memory;
+
 use super::checkpoint::Checkpoint;
 use super::numbers::Float;
 use super::ours::Ours;
 use super::peers::{Best, Peers};
 use super::shapes::Shape;
+use super::work::Work;
 use super::{Extent, passes, tell};
 use crate::bench::report::Samples;
 
 /// Tokens that are read at once where several are verified.
 pub(super) const VERIFIED: [usize; 4] = [2, 4, 8, 16];
+
+/// Passes over the memory before a round of decoding, and as many after it: together about as long as the round.
+const READS_BESIDE: usize = 20;
 
 /// What was measured on one shape: medians of tokens per second.
 #[derive(Debug, Clone)]
@@ -20,6 +26,9 @@ pub(super) struct Figures {
     pub(super) shape: Shape,
     /// Decoding.
     pub(super) decode: f64,
+    /// Bytes per second that were read from memory before and after each round of it, and the share of that which its weights take.
+    pub(super) memory: f64,
+    pub(super) share: f64,
     /// Reading a long prompt.
     pub(super) prefill: f64,
     /// Decoding eight sequences together.
@@ -48,7 +57,7 @@ pub(super) async fn shape(
     shape: &Shape,
     checkpoint: &Checkpoint,
     peers: &Peers,
-    extent: Extent,
+    (extent, memory): (Extent, &Memory),
 ) -> Result<Figures, String> {
     let gguf = checkpoint.gguf();
     tell(&format!("{}: llama.cpp's best count of threads", shape.name));
@@ -60,9 +69,17 @@ pub(super) async fn shape(
     ours.decode(extent.written).await?;
     let [mut decode, mut prefill, mut batch, mut llama_decode, mut llama_prefill] =
         std::array::from_fn(|_| Samples::default());
+    let [mut around, mut shares] = std::array::from_fn(|_| Samples::default());
+    let bytes = Work::of(shape, 1, Float::Bf16).bytes;
     for round in 1..=extent.rounds {
         tell(&format!("{}: round {round} of {}", shape.name, extent.rounds));
-        decode.push(ours.decode(extent.written).await?);
+        // Neighbours of a virtual machine take now more, now less of the memory: what is compared is measured side by side.
+        let before = memory.rate(READS_BESIDE);
+        let rate = ours.decode(extent.written).await?;
+        let beside = before.midpoint(memory.rate(READS_BESIDE));
+        decode.push(rate);
+        around.push(beside);
+        shares.push(bytes * rate / beside);
         prefill.push(ours.read(extent.read).await?);
         batch.push(ours.batch(extent.written).await?);
         if let Some((decode, prefill)) = best {
@@ -89,6 +106,8 @@ pub(super) async fn shape(
     Ok(Figures {
         shape: shape.clone(),
         decode: decode.quantile(0.5),
+        memory: around.quantile(0.5),
+        share: shares.quantile(0.5),
         prefill: prefill.quantile(0.5),
         batch: batch.quantile(0.5),
         verify,
