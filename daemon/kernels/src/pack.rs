@@ -89,13 +89,18 @@ fn pack_tile_of_words(source: &Source<'_>, layout: Layout, tile: usize, into: &m
     behind[..behind.len().min(LANES * bytes)].chunks(Line::BYTES).for_each(ask_for);
     // Some columns of all rows at a time: a line of each row makes as many lines of the tile.
     for (index, into) in into.chunks_mut(COLUMNS * Line::BYTES).enumerate() {
-        let lines = into.as_chunks_mut::<{ Line::BYTES }>().0;
-        for (lane, row) in rows.chunks_exact(bytes).enumerate() {
+        let mut spread = [[0; COLUMNS]; LANES];
+        for (spread, row) in spread.iter_mut().zip(rows.chunks_exact(bytes)) {
             let words = row[index * COLUMNS * 4..].as_chunks::<4>().0;
-            for (line, word) in lines.iter_mut().zip(words) {
+            for (spread, word) in spread.iter_mut().zip(words) {
                 let word = u32::from_le_bytes(*word);
-                let word = quads(word & 0xffff) | quads(word >> 16) << 4;
-                line[4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
+                *spread = quads(word & 0xffff) | quads(word >> 16) << 4;
+            }
+        }
+        let lines = into.as_chunks_mut::<{ Line::BYTES }>().0;
+        for (column, line) in lines.iter_mut().enumerate() {
+            for (into, spread) in line.as_chunks_mut::<4>().0.iter_mut().zip(&spread) {
+                *into = spread[column].to_le_bytes();
             }
         }
     }
