@@ -330,7 +330,7 @@ fn claim(claims: &AtomicU64) -> Option<usize> {
 
 /// The first and the last task of a thread's share; the first threads have a task where others have none.
 fn share(tasks: usize, thread: usize, threads: usize) -> (usize, usize) {
-    let begin = |thread: usize| (tasks * thread).div_ceil(threads);
+    let begin = |thread: usize| (tasks as u64 * thread as u64).div_ceil(threads as u64) as usize;
     (begin(thread), begin(thread + 1))
 }
 

@@ -31,8 +31,8 @@ const REQUEST_BYTES: usize = 8 << 20;
 /// The threads, which end when this is dropped.
 pub(super) struct Direct {
     shared: Arc<Shared>,
-    /// Where in the order a tensor stands, by its file and its start.
-    turns: HashMap<(usize, u64), usize>,
+    /// Where in the order a tensor stands, by its file, its start and its bytes.
+    turns: HashMap<(usize, u64, u64), usize>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -105,7 +105,9 @@ impl Direct {
     ) -> Option<Direct> {
         steps.retain(|step| step.place.bytes > 0);
         let turns = steps.iter().enumerate();
-        let turns = turns.map(|(turn, step)| ((step.place.file, step.place.start), turn)).collect();
+        let turns = turns
+            .map(|(turn, Step { place, .. })| ((place.file, place.start, place.bytes), turn))
+            .collect();
         let slots = steps.iter().map(|_| Slot::Open).collect();
         let state = State { slots, next: 0, held: 0, wanted: None, is_over: false };
         let (state, moved) = (Mutex::new(state), Condvar::new());
@@ -124,7 +126,7 @@ impl Direct {
         place: Place,
         tell: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> ControlFlow<(), Option<Ready>> {
-        let Some(&turn) = self.turns.get(&(place.file, place.start)) else {
+        let Some(&turn) = self.turns.get(&(place.file, place.start, place.bytes)) else {
             return ControlFlow::Continue(None);
         };
         let (mut state, mut told) = (self.shared.lock(), 0);
@@ -268,6 +270,8 @@ impl Drop for Claim<'_> {
             state.slots[self.turn] = Slot::Gone;
             state.held -= self.shared.steps[self.turn].place.bytes;
         }
+        // Whoever waits for a thread that is no more reads by itself.
+        state.is_over |= thread::panicking();
         self.shared.moved.notify_all();
     }
 }

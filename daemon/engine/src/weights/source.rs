@@ -84,7 +84,8 @@ impl Source {
         let files: Arc<[File]> = shards.files.iter().map(open).collect::<Result<_, _>>()?;
         let mut seen = HashSet::new();
         let mut order = places.to_vec();
-        order.retain(|place| seen.insert((place.file, place.start)));
+        // Tensors of other sizes may begin at the same place.
+        order.retain(|place| seen.insert((place.file, place.start, place.bytes)));
         let total = order.iter().map(|place| place.bytes).sum();
         let free = machine().available().map_or(u64::MAX, |(bytes, _)| bytes);
         let mut source = Source {
@@ -133,10 +134,11 @@ impl Source {
             entries.map(|entry| entry.origin.as_ref().map_or(entry, |origin| &origin.entry));
         let dtypes: HashMap<_, _> = entries
             .filter(|entry| entry.bytes > 0)
-            .map(|entry| ((entry.file, entry.start), entry.dtype.as_str()))
+            .map(|entry| ((entry.file, entry.start, entry.bytes), entry.dtype.as_str()))
             .collect();
         let steps = order.iter().map(|place| {
-            let dtype = dtypes.get(&(place.file, place.start)).copied().unwrap_or_default();
+            let dtype =
+                dtypes.get(&(place.file, place.start, place.bytes)).copied().unwrap_or_default();
             Step { place: *place, dtype: dtype.to_owned() }
         });
         self.direct = Direct::start(files, steps.collect(), self.spares.clone());

@@ -40,6 +40,7 @@ fn tensors_come_whole_wherever_they_begin_and_each_once() {
     let steps = steps(&[
         (0, 10),
         (10, 5000),
+        (10, 20),
         (5010, 2 * REQUEST_BYTES as u64),
         (8192, 4096),
         (4095, 2),
@@ -157,7 +158,7 @@ fn whoever_waits_hears_how_far_it_is_and_may_stop() {
     let mut direct = start(&path, &[]);
     let slots = vec![Slot::Reading(7)];
     *direct.shared.lock() = State { slots, next: 1, held: 7, wanted: None, is_over: false };
-    direct.turns = [((0, 0), 0)].into();
+    direct.turns = [((0, 0, steps[0].place.bytes), 0)].into();
     let stopped = direct.take(steps[0].place, &mut |bytes| {
         assert_eq!(bytes, 7);
         ControlFlow::Break(())
