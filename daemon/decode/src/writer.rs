@@ -14,7 +14,7 @@ use crate::prompt::Prompt;
 use crate::tape::Tape;
 
 /// Steps that the engine may decode while a check runs. More would be thrown away too often.
-const AHEAD_MAX: u32 = 12;
+pub(crate) const AHEAD_MAX: u32 = 12;
 /// Tokens less likely than this share of the likeliest never come.
 const MIN_P: f32 = 0.05;
 /// How much warmer each retry is, from the second on: the first takes the runner-up.
