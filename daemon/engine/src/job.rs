@@ -99,6 +99,10 @@ pub struct Step {
     pub position: usize,
     /// Its natural-log probability under the model alone (before constraint and temperature).
     pub logprob: f32,
+    /// Its natural-log probability under what it was drawn from: the model with bias, penalties and constraint, before the temperature
+    /// and the stages of [`Sampling::order`]. 0 where the constraint left nothing else. `None`: a server has drawn it that tells no
+    /// probabilities.
+    pub final_logprob: Option<f32>,
     /// The entropy of the model's distribution at this position, in nats.
     pub entropy: f32,
     /// The likeliest tokens with their log probabilities (likewise the model's own), likeliest first: as many as

@@ -182,6 +182,15 @@ impl<S> Run<S> {
     }
 }
 
+/// A token that was drawn.
+struct Drawn {
+    token: TokenId,
+    /// Under the model alone.
+    logprob: f32,
+    /// Under what it was drawn from.
+    final_logprob: f32,
+}
+
 /// A job in progress.
 pub(crate) struct Decode {
     pub(crate) id: u64,
@@ -329,22 +338,24 @@ impl Decode {
             .ok_or(EngineError::NotANumber { position })?;
         std::mem::replace(&mut self.prepared, Ok(()))?;
         let certain = forced.and_then(|token| Some((token, *logits.get(token as usize)?)));
-        let (token, logit) = match certain {
-            Some((token, logit)) if logit > f32::NEG_INFINITY => (token, logit),
+        let drawn = match certain {
+            Some((token, logit)) if logit > f32::NEG_INFINITY => {
+                Drawn { token, logprob: logit - outlook.normaliser, final_logprob: 0.0 }
+            }
             Some(_) => return Err(EngineError::NothingAllowed { position }),
-            None => self.draw(logits, position)?,
+            None => self.draw(logits, outlook.normaliser, position)?,
         };
-        let logprob = logit - outlook.normaliser;
-        self.tape.push(token);
-        Ok(self.settle(token, position, logprob, outlook, facts))
+        self.tape.push(drawn.token);
+        Ok(self.settle(drawn, position, outlook, facts))
     }
 
-    /// A token and the model's own logit of it.
+    /// A token from the model's logits, whose normaliser is known.
     fn draw(
         &mut self,
         mut logits: Vec<f32>,
+        normaliser: f32,
         position: usize,
-    ) -> Result<(TokenId, f32), EngineError> {
+    ) -> Result<Drawn, EngineError> {
         let remedy = self.watch.as_ref().and_then(|watch| watch.remedy(&self.sampling, position));
         let sampling = remedy.as_ref().map_or(&self.sampling, |remedy| &remedy.sampling);
         let is_changed = self.constraint.is_some() || sampling.adjusts();
@@ -368,19 +379,19 @@ impl Decode {
             drawn = self.sampler.draw(&logits, sampling, position, self.retry);
         }
         let token = drawn.ok_or(EngineError::NothingAllowed { position })?;
-        let raw = self.sampler.raw(token).filter(|_| is_changed);
-        Ok((token, raw.unwrap_or(logits[token as usize])))
+        let logit = logits[token as usize];
+        let (own, left) = if is_changed {
+            let own = self.sampler.raw(token).unwrap_or(logit);
+            (own, self.sampler.normaliser(&logits, normaliser))
+        } else {
+            (logit, normaliser)
+        };
+        Ok(Drawn { token, logprob: own - normaliser, final_logprob: logit - left })
     }
 
     /// What follows from a token that was put on the tape.
-    fn settle(
-        &mut self,
-        token: TokenId,
-        position: usize,
-        logprob: f32,
-        outlook: Outlook,
-        facts: &Facts,
-    ) -> Turn {
+    fn settle(&mut self, drawn: Drawn, position: usize, outlook: Outlook, facts: &Facts) -> Turn {
+        let Drawn { token, logprob, final_logprob } = drawn;
         let mut finish = self.end_at(token, facts);
         let mut settled = self.tape.len();
         if let Some(watch) = &mut self.watch {
@@ -405,6 +416,7 @@ impl Decode {
             token,
             position,
             logprob,
+            final_logprob: Some(final_logprob),
             entropy,
             top,
             settled,

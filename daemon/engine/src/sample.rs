@@ -84,6 +84,18 @@ impl Sampler {
         self.raw.get(token as usize).copied()
     }
 
+    /// The normaliser of `logits`, which the remembered ones, whose normaliser is `own`, were changed into. Where nothing has changed
+    /// there is nothing to sum.
+    pub(crate) fn normaliser(&self, logits: &[f32], own: f32) -> f32 {
+        const BLOCK: usize = 64;
+        // One look at all of a block.
+        let is_same = |(raw, changed): (&[f32], &[f32])| {
+            raw.iter().zip(changed).fold(true, |same, (raw, changed)| same & (raw == changed))
+        };
+        let mut blocks = self.raw.chunks(BLOCK).zip(logits.chunks(BLOCK));
+        if blocks.all(is_same) { own } else { log_sum_exp(logits).unwrap_or(own) }
+    }
+
     /// Draws from constrained logits; `None` when every token is banned.
     pub(crate) fn draw(
         &mut self,

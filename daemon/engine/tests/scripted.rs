@@ -171,6 +171,36 @@ async fn a_panic_answers_everyone() {
 }
 
 #[tokio::test]
+async fn a_token_is_as_sure_as_what_it_was_drawn_from_makes_it() {
+    struct Ban(TokenId);
+    impl Constraint for Ban {
+        fn apply(&mut self, tape: &[TokenId], logits: &mut [f32]) {
+            if tape.is_empty() {
+                logits[self.0 as usize] = f32::NEG_INFINITY;
+            }
+        }
+    }
+    let lines = [("a", 0.0), ("b", -1.0), ("c", -2.0)];
+    let script = lines
+        .into_iter()
+        .fold(Script::new(), |script, (text, logit)| script.line(":", text, logit));
+    let engine = Engine::scripted(script);
+    let mut plain = engine.submit(job(&engine, ":", 1)).unwrap();
+    let step = plain.next().await.unwrap().unwrap();
+    assert_eq!(step.final_logprob, Some(step.logprob), "nothing was changed");
+    let mut banned = job(&engine, ":", 2);
+    banned.constraint = Some(Box::new(Ban(u32::from(b'a'))));
+    let steps = rest(&mut engine.submit(banned).unwrap()).await;
+    let [first, second] = &steps[..] else { panic!("{steps:?}") };
+    let own = -1.0 - (1.0 + (-1.0f32).exp() + (-2.0f32).exp()).ln();
+    let left = -(1.0 + (-1.0f32).exp()).ln();
+    assert_eq!(first.token, u32::from(b'b'));
+    assert!((first.logprob - own).abs() < 1e-4, "the model's own: {}", first.logprob);
+    assert!((first.final_logprob.unwrap() - left).abs() < 1e-4, "{:?}", first.final_logprob);
+    assert_eq!(second.final_logprob, Some(second.logprob), "nothing was changed");
+}
+
+#[tokio::test]
 async fn banning_everything_is_an_error_that_a_rewind_cures() {
     struct Nothing(bool);
     impl Constraint for Nothing {

@@ -389,6 +389,8 @@ impl Run {
     fn accept(&mut self, mut step: Step, drawn: &Drawn, shown: &[(TokenId, f32)]) -> Step {
         let found = shown.iter().find(|(token, _)| *token == step.token);
         step.logprob = found.map_or(UNKNOWN_LOGPROB, |(_, logprob)| *logprob);
+        // What a row of a few tokens sums up to says nothing.
+        step.final_logprob = found.filter(|_| drawn.logprob.is_some()).map(|(_, logprob)| *logprob);
         step.entropy = entropy(&drawn.top);
         step.top.clone_from(&drawn.top);
         step.top.truncate(self.decode.sampling().top_len as usize);
