@@ -16,7 +16,7 @@ use crate::shell::Shell;
 /// The layers, lowest first. Crates of one layer do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["text", "kernels", "mlx-sys", "xtask"],
-    &["engine", "lang", "wire", "testkit"],
+    &["engine", "lang", "recall", "wire", "testkit"],
     &["decode", "integrity", "verify", "proxy", "serve", "heal"],
     &["agent"],
     &["demolish"],
@@ -49,7 +49,7 @@ const OWNERS: &[(&str, &[&str])] = &[
 const DEV_ONLY: &[&str] = &["testkit"];
 
 /// Crates without an async runtime anywhere below them.
-const PURE: &[&str] = &["text", "lang", "proxy", "integrity"];
+const PURE: &[&str] = &["text", "lang", "recall", "proxy", "integrity"];
 const RUNTIMES: &[&str] = &["tokio", "async-std", "smol", "async-executor"];
 
 #[derive(Deserialize)]

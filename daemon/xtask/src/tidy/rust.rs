@@ -23,7 +23,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const RULES: &str = "docs/proxy-rules.md";
 
 /// Crates in which nothing is async.
-const SYNC_CRATES: &[&str] = &["text", "proxy", "lang", "integrity"];
+const SYNC_CRATES: &[&str] = &["text", "proxy", "lang", "recall", "integrity"];
 /// Crates whose business is foreign code.
 const UNSAFE_CRATES: &[&str] = &["mlx-sys", "kernels"];
 /// Crates at the rim, where our types become JSON.
