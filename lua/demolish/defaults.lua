@@ -72,6 +72,7 @@
 ---@field temperature? number The sampler's temperature; `0` takes the likeliest token every time.
 ---@field show_unchecked? boolean Show suggestions that no language server has checked (their verdict is *unknown*).
 ---@field show_findings? boolean Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
+---@field withhold? "off"|"low"|"high" Withhold suggestions that nobody has asked for and that the model is not sure of: with `low`, of those that are shown about two in five are what the author writes, with `high` three in five; `off` shows all. This was learned for the default model; of other models' suggestions none is withheld.
 
 ---@class (exact) demolish.Config.Complete
 ---@field enabled boolean Offer inline completions.
@@ -83,6 +84,7 @@
 ---@field temperature number The sampler's temperature; `0` takes the likeliest token every time.
 ---@field show_unchecked boolean Show suggestions that no language server has checked (their verdict is *unknown*).
 ---@field show_findings boolean Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
+---@field withhold "off"|"low"|"high" Withhold suggestions that nobody has asked for and that the model is not sure of: with `low`, of those that are shown about two in five are what the author writes, with `high` three in five; `off` shows all. This was learned for the default model; of other models' suggestions none is withheld.
 
 ---@class (exact) demolish.Opts.Fix
 ---@field deadline_ms? integer How long a fix may search, in milliseconds.
@@ -202,6 +204,7 @@ return {
     temperature = 0,
     show_unchecked = true,
     show_findings = false,
+    withhold = "low",
   },
   fix = {
     deadline_ms = 10000,

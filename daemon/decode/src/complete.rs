@@ -4,13 +4,16 @@ use std::time::Instant;
 
 use engine::{Class, Engine, EngineError, SubmitError, TokenId, Tokenizer};
 
+use crate::confidence::Learned;
 use crate::judge::Desk;
 use crate::prompt::{Healing, Layout, fill_in};
 use crate::steer::{Found, Steer};
 use crate::trim::Place;
 use crate::watch::Watch;
 use crate::writer::{Manner, Writer};
-use crate::{CompleteError, CompleteRequest, Completion, Critic, Suggestion, Timings, Verdict};
+use crate::{
+    CompleteError, CompleteRequest, Completion, Critic, Suggestion, Timings, Trigger, Verdict,
+};
 
 /// Completes `request` with the model of `engine` under the eyes of `critic`. Dropping the future cancels all of it.
 pub async fn complete(
@@ -54,8 +57,17 @@ pub async fn complete(
     timings.checks = steer.watch.checks;
     timings.check_count = steer.watch.count;
     timings.total = started.elapsed();
-    let suggestions = found.into_iter().map(|found| suggestion(&desk, found)).collect();
-    Ok(Completion { suggestions, refused: steer.refused, timings })
+    let learned = Learned::of_model(&engine.info().name);
+    let all = found.into_iter().map(|found| suggestion(&desk, found, learned.as_ref()));
+    let is_shown = |one: &Suggestion| {
+        request.trigger == Trigger::Invoked
+            || learned
+                .as_ref()
+                .zip(one.confidence)
+                .is_none_or(|(learned, confidence)| learned.shows(request.withhold, confidence))
+    };
+    let (suggestions, withheld) = all.partition(is_shown);
+    Ok(Completion { suggestions, withheld, refused: steer.refused, timings })
 }
 
 /// The best candidate, then others that start with other tokens, as long as the budget lasts.
@@ -83,13 +95,17 @@ async fn search(
     Ok(all)
 }
 
-fn suggestion(desk: &Desk, found: Found) -> Suggestion {
+fn suggestion(desk: &Desk, found: Found, learned: Option<&Learned>) -> Suggestion {
     Suggestion {
         text: desk.own_line_ends(&found.text),
         range: desk.offset..desk.offset,
         verdict: found.verdict,
         deferred: found.deferred,
         mean_logprob: found.mean_logprob,
+        evidence: found.evidence,
+        confidence: learned
+            .zip(found.evidence)
+            .map(|(learned, evidence)| learned.probability(&evidence)),
     }
 }
 

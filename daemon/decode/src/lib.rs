@@ -27,13 +27,15 @@ mod around;
 mod candidates;
 mod fix;
 mod rank;
+pub mod confidence;
 
 pub use around::{Around, Unread};
 pub use complete::complete;
+pub use confidence::Withhold;
 pub use critic::{BoxFuture, Checked, Critic, NoCritic, Unknown, Verdict};
 pub use fix::fix;
 pub use request::{
     Budget, CompleteError, CompleteRequest, Completion, Fix, FixBudget, FixError, FixRequest,
-    OnFindings, Origin, Proposal, Refused, Suggestion,
+    OnFindings, Origin, Proposal, Refused, Suggestion, Trigger,
 };
 pub use timings::Timings;

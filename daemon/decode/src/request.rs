@@ -9,6 +9,7 @@ use engine::TokenId;
 use lang::Language;
 use text::{Diagnostic, Edit};
 
+use crate::confidence::{Evidence, Withhold};
 use crate::prompt::Healing;
 use crate::{Timings, Unknown, Verdict};
 
@@ -31,6 +32,10 @@ pub struct CompleteRequest {
     pub temperature: f32,
     /// Makes a run repeatable where `temperature` is above 0.
     pub seed: u64,
+    /// Who wants it.
+    pub trigger: Trigger,
+    /// From which confidence on a suggestion that nobody has asked for is shown.
+    pub withhold: Withhold,
     /// Whether half a word before the cursor is given back to the model.
     pub healing: Healing,
     /// Texts that the suggestion may repeat, beside the prompt ([`Around`](crate::Around)). They make it faster where it does, and
@@ -54,6 +59,15 @@ pub struct Budget {
     pub candidates: u32,
 }
 
+/// Who wants a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// Somebody types, and has not asked for anything: what is doubtful is not shown.
+    Automatic,
+    /// Somebody asks, and is shown what there is.
+    Invoked,
+}
+
 /// What becomes of a suggestion that has findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFindings {
@@ -68,6 +82,8 @@ pub enum OnFindings {
 pub struct Completion {
     /// The best first; may be empty.
     pub suggestions: Vec<Suggestion>,
+    /// What was found too, and not shown, because the model was not sure enough ([`Withhold`]).
+    pub withheld: Vec<Suggestion>,
     /// What the checker refused on the way, with the diagnostic that decided, in the order it happened.
     pub refused: Vec<Refused>,
     /// Where the time went.
@@ -88,6 +104,10 @@ pub struct Suggestion {
     pub deferred: Vec<Diagnostic>,
     /// The model's mean log-probability per token.
     pub mean_logprob: f32,
+    /// What speaks for it and against it; `None` where the model's server tells no probabilities.
+    pub evidence: Option<Evidence>,
+    /// The probability that it is what the author would write; `None` where nothing was learned of the model, or nothing is known.
+    pub confidence: Option<f32>,
 }
 
 /// Text that the checker refused.
@@ -242,6 +262,8 @@ impl CompleteRequest {
             on_findings,
             temperature: 0.0,
             seed: 0,
+            trigger: Trigger::Automatic,
+            withhold: Withhold::default(),
             healing,
             lookup: Vec::new(),
         }
@@ -275,7 +297,9 @@ mod tests {
     fn typing_along_keeps_the_rest_and_its_verdict() {
         let text = "é = 1".to_owned();
         let (verdict, deferred) = (Verdict::Clean, Vec::new());
-        let whole = Suggestion { text, range: 3..4, verdict, deferred, mean_logprob: -1.0 };
+        let (mean_logprob, evidence, confidence) = (-1.0, None, Some(0.5));
+        let whole =
+            Suggestion { text, range: 3..4, verdict, deferred, mean_logprob, evidence, confidence };
         let rest = whole.typed_through("é =");
         assert_eq!(rest, Some(Suggestion { text: " 1".to_owned(), range: 7..8, ..whole.clone() }));
         assert_eq!(whole.typed_through(""), Some(whole.clone()));

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use engine::EngineError;
 use text::{Diagnostic, Severity};
 
+use crate::confidence::{Evidence, Look as Evident};
 use crate::judge::{Desk, Judged, Placed, Stage};
 use crate::prompt::floor_boundary;
 use crate::trim::{End, Place};
@@ -33,6 +34,7 @@ pub(crate) struct Found {
     pub(crate) verdict: Verdict,
     pub(crate) deferred: Vec<Diagnostic>,
     pub(crate) mean_logprob: f32,
+    pub(crate) evidence: Option<Evidence>,
 }
 
 /// The search for one document and cursor.
@@ -401,7 +403,23 @@ impl<'a> Steer<'a> {
             Verdict::Clean if open().next().is_some() => Verdict::Findings(open().collect()),
             verdict => verdict,
         };
-        Found { text, verdict, deferred, mean_logprob }
+        let evidence = self.evidence(&text);
+        Found { text, verdict, deferred, mean_logprob, evidence }
+    }
+
+    fn evidence(&self, text: &str) -> Option<Evidence> {
+        // What was added to close it is nobody's choice.
+        let own = self.writer.text().bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
+        let (logprobs, end) = self.writer.sureness(own)?;
+        Some(Evidence::of(&Evident {
+            logprobs: &logprobs,
+            end,
+            text,
+            line: self.place.line(),
+            inside: self.place.is_inside(),
+            whole: self.place.is_whole(text),
+            language: self.desk.grammar.map_or("", |grammar| grammar.language().id()),
+        }))
     }
 
     fn mean_logprob(&self, text: &str) -> f32 {

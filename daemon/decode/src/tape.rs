@@ -9,6 +9,8 @@ pub(crate) struct Cell {
     /// Where its bytes end in the generated text.
     pub(crate) end: usize,
     pub(crate) logprob: f32,
+    /// Among what was left to draw; `None` where nobody knows.
+    pub(crate) final_logprob: Option<f32>,
     pub(crate) entropy: f32,
 }
 
@@ -33,6 +35,7 @@ impl Tape {
             token: step.token,
             end: self.bytes.len(),
             logprob: step.logprob,
+            final_logprob: step.final_logprob,
             entropy: step.entropy,
         });
     }
@@ -84,6 +87,11 @@ impl Tape {
         } else {
             cells.iter().map(|cell| cell.logprob).sum::<f32>() / cells.len() as f32
         }
+    }
+
+    /// How sure the first `len` tokens were, each among what was left to draw. `None` where nobody knows.
+    pub(crate) fn final_logprobs(&self, len: usize) -> Option<Vec<f32>> {
+        self.cells[..len.min(self.cells.len())].iter().map(|cell| cell.final_logprob).collect()
     }
 
     /// The token of `range` where the model was least sure; the first one of equals.

@@ -72,6 +72,11 @@ impl Place {
         !self.rest.trim().is_empty()
     }
 
+    /// The cursor's line before the cursor.
+    pub(crate) fn line(&self) -> &str {
+        &self.line
+    }
+
     /// The grammar and the gap, where the language is known.
     pub(crate) fn layout(&self) -> Option<&(Grammar, Gap)> {
         self.layout.as_ref()

@@ -61,8 +61,8 @@ pub(crate) struct Writer<'e> {
     retries: u32,
     loops: u32,
     ended: bool,
-    /// The token that ended the text; it is not on the tape.
-    stop: Option<TokenId>,
+    /// The token that ended the text, and how sure it was; it is not on the tape.
+    stop: Option<(TokenId, Option<f32>)>,
     /// A token was banned, and nothing has come instead yet.
     turned: bool,
     gave_up: bool,
@@ -152,6 +152,21 @@ impl<'e> Writer<'e> {
         self.stop.map(|_| self.tape.len())
     }
 
+    /// How sure the tokens were that made the first `len` bytes of the text, and the one behind them, which ended it. `None` where nobody
+    /// knows.
+    pub(crate) fn sureness(&self, len: usize) -> Option<(Vec<f32>, Option<f32>)> {
+        let last = self.tape.token_at(len.checked_sub(1)?)?;
+        let own = self.tape.final_logprobs(last + 1)?;
+        let behind = if len < self.text().len() && self.tape.token_at(len) == Some(last) {
+            Some(0.0) // It is in the same token.
+        } else if last + 1 < self.tape.len() {
+            self.tape.cell(last + 1).final_logprob
+        } else {
+            self.stop.and_then(|(_, final_logprob)| final_logprob)
+        };
+        Some((own, behind))
+    }
+
     /// Whether what was banned has left nothing that the model would say.
     pub(crate) fn gave_up(&self) -> bool {
         self.gave_up
@@ -186,7 +201,7 @@ impl<'e> Writer<'e> {
             return Ok(self.end());
         }
         if step.finish == Some(Finish::Stop) {
-            self.stop = Some(step.token);
+            self.stop = Some((step.token, step.final_logprob));
             return Ok(self.end());
         }
         let bytes = self.engine.tokenizer().token_bytes(step.token);
@@ -222,9 +237,10 @@ impl<'e> Writer<'e> {
         let refused: Vec<(TokenId, f32)> = (to..refused_end.min(tokens.len()))
             .map(|index| (tokens[index], self.tape.cell(index).logprob))
             .collect();
+        let stop = self.stop.map(|(token, _)| token);
         self.bans.with(|bans| {
             bans.reject(&tokens[..to], &refused);
-            if let Some(token) = refused.first().map(|(token, _)| *token).or(self.stop) {
+            if let Some(token) = refused.first().map(|(token, _)| *token).or(stop) {
                 bans.ban(&tokens[..to], token);
             }
         });

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use serde_json::Value as Json;
 
 pub use read::{Layers, Loaded, Problem};
-pub use value::{Drafts, Kind, KvBits, LogLevel, Speculation, Value};
+pub use value::{Drafts, Kind, KvBits, LogLevel, Speculation, Value, Withhold};
 
 /// Who may set a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +202,8 @@ settings! {
         project show_unchecked: bool = true;
         /// Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
         project show_findings: bool = false;
+        /// Withhold suggestions that nobody has asked for and that the model is not sure of: with `low`, of those that are shown about two in five are what the author writes, with `high` three in five; `off` shows all. This was learned for the default model; of other models' suggestions none is withheld.
+        project withhold: Withhold = Withhold::Low;
     }
 
     /// The fix of a diagnostic.

@@ -261,6 +261,48 @@ impl Value for Drafts {
     }
 }
 
+/// From which confidence on suggestions are shown that nobody has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withhold {
+    /// All of them.
+    Off,
+    /// Most of what is right, with some that is not.
+    Low,
+    /// Little that is wrong.
+    High,
+}
+
+const WITHHOLDS: &[&str] = &["off", "low", "high"];
+
+impl Withhold {
+    /// As completion is told it.
+    #[must_use]
+    pub fn withhold(self) -> decode::Withhold {
+        match self {
+            Withhold::Off => decode::Withhold::Off,
+            Withhold::Low => decode::Withhold::Low,
+            Withhold::High => decode::Withhold::High,
+        }
+    }
+}
+
+impl Value for Withhold {
+    fn kind() -> Kind {
+        Kind::Choice(WITHHOLDS)
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        match json.as_str() {
+            Some("off") => Ok(Withhold::Off),
+            Some("low") => Ok(Withhold::Low),
+            Some("high") => Ok(Withhold::High),
+            _ => Err(expected::<Self>()),
+        }
+    }
+    fn write(&self) -> Json {
+        Json::from(WITHHOLDS[*self as usize])
+    }
+}
+
 /// Who is shown what nobody has typed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speculation {

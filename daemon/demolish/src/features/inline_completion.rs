@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use decode::{Budget, CompleteError, CompleteRequest, Completion, OnFindings, Suggestion, Verdict};
+use decode::{
+    Budget, CompleteError, CompleteRequest, Completion, OnFindings, Suggestion, Trigger, Verdict,
+};
 use engine::{Engine, TokenId};
 use serde_json::{Value as Json, json};
 use wire::lsp::{InlineCompletionParams, InlineCompletionTriggerKind, Position};
@@ -47,6 +49,17 @@ pub enum NoAnswer {
     Engine(String),
 }
 
+/// Who wants a completion, and what it may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish {
+    /// Who.
+    pub trigger: Trigger,
+    /// What it may cost.
+    pub budget: Budget,
+    /// How long it waits for a model that is still loading.
+    pub patience: Duration,
+}
+
 /// What a completion may cost, as the settings say.
 #[must_use]
 pub fn budget(config: &Config) -> Budget {
@@ -60,7 +73,7 @@ pub fn budget(config: &Config) -> Budget {
     }
 }
 
-/// Completes `target` at the byte `offset`. Waits for the model as long as `patience` says.
+/// Completes `target` at the byte `offset`.
 ///
 /// # Errors
 /// There is no model, or it could not answer; a missing checker is no error, but a verdict.
@@ -70,15 +83,14 @@ pub async fn complete(
     config: &Config,
     target: &Target,
     offset: usize,
-    budget: Budget,
-    patience: Duration,
+    wish: Wish,
 ) -> std::result::Result<Answer, NoAnswer> {
     let critic = target.critic(shared, scene, config);
     critic.warm();
     if !config.model.enabled {
         return Err(NoAnswer::Model(MODEL_OFF.into()));
     }
-    let engine = match tokio::time::timeout(patience, shared.models.typing().engine()).await {
+    let engine = match tokio::time::timeout(wish.patience, shared.models.typing().engine()).await {
         Ok(engine) => engine.map_err(NoAnswer::Model)?,
         Err(_) => return Err(NoAnswer::Loading),
     };
@@ -86,7 +98,9 @@ pub async fn complete(
     let temperature = config.complete.temperature as f32;
     let mut request = CompleteRequest::typing(target.shown.clone(), target.text.clone(), offset);
     request.language = target.language;
-    request.budget = budget;
+    request.budget = wish.budget;
+    request.trigger = wish.trigger;
+    request.withhold = config.complete.withhold.withhold();
     request.temperature = temperature;
     if config.complete.show_findings {
         request.on_findings = OnFindings::Show;
@@ -141,6 +155,8 @@ impl Answer {
         };
         json!({
             "verdict": suggestion.map(verdict),
+            "confidence": suggestion.and_then(|suggestion| suggestion.confidence),
+            "withheld": completion.withheld.len(),
             "refused": answer::refused(&completion.refused, ranges, &(self.offset..self.offset)),
             "timings_ms": answer::timings_ms(&completion.timings),
             "work": answer::work(&completion.timings),
@@ -302,8 +318,13 @@ impl Backend {
         if config.model.enabled {
             self.show_loading();
         }
-        let budget = if automatic { budget(&config) } else { asked(&config) };
-        let work = complete(&self.shared, &scene, &config, &target, offset, budget, MODEL_PATIENCE);
+        let (trigger, budget) = if automatic {
+            (Trigger::Automatic, budget(&config))
+        } else {
+            (Trigger::Invoked, asked(&config))
+        };
+        let wish = Wish { trigger, budget, patience: MODEL_PATIENCE };
+        let work = complete(&self.shared, &scene, &config, &target, offset, wish);
         let answered = tokio::select! {
             biased;
             () = own::overtaken() => return Ok(empty),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use wire::{ResponseError, codes};
 
-use super::inline_completion::{self, NoAnswer};
+use super::inline_completion::{self, NoAnswer, Wish};
 use super::{Scene, Shared, Target, fix};
 use crate::config::Config;
 use crate::twin::plan::uri_of;
@@ -116,8 +116,8 @@ async fn complete(
     let mut budget = inline_completion::budget(config);
     budget.deadline = budget.deadline.max(decode::Budget::ASKED.deadline);
     let patience = Duration::from_millis(asked.patience_ms);
-    let answer =
-        inline_completion::complete(shared, scene, config, &target, offset, budget, patience).await;
+    let wish = Wish { trigger: decode::Trigger::Invoked, budget, patience };
+    let answer = inline_completion::complete(shared, scene, config, &target, offset, wish).await;
     match answer {
         Ok(answer) => Ok(answer.list(&target.text)),
         Err(error @ (NoAnswer::Model(_) | NoAnswer::Loading)) => {
