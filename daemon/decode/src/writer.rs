@@ -113,6 +113,7 @@ impl<'e> Writer<'e> {
             },
             class: manner.class,
             soul: None,
+            mixture: None,
             lookup: manner.lookup,
             speculation: Speculation::Auto,
         })?;

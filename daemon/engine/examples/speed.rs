@@ -40,6 +40,7 @@ async fn main() {
             limits: Limits { tokens_max: decode_len as u32 + 1, stop: Vec::new(), ahead_max: 64 },
             class: Class::Typing,
             soul: None,
+            mixture: None,
             lookup: Vec::new(),
             speculation: Speculation::Auto,
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{grammar::Grammar, sampling::Sampling, speculate::Speculation};
+use crate::{grammar::Grammar, mixture::Mixture, sampling::Sampling, speculate::Speculation};
 
 /// A token of the model's vocabulary.
 pub type TokenId = u32;
@@ -17,6 +17,8 @@ pub struct Job {
     pub prompt: Vec<TokenId>,
     /// Looks at the logits before each draw, and may ban tokens.
     pub constraint: Option<Box<dyn Constraint>>,
+    /// Has a say in what comes next, beside the model. A remote engine has no use for it.
+    pub mixture: Option<Box<dyn Mixture>>,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// When to stop, and how far to run ahead of the caller.
@@ -97,15 +99,15 @@ pub struct Step {
     pub token: TokenId,
     /// Its position on the tape: 0 is the first token after the prompt.
     pub position: usize,
-    /// Its natural-log probability under the model alone (before constraint and temperature).
+    /// Its natural-log probability under the model, with the job's [`Mixture`] if there is one (before constraint and temperature).
     pub logprob: f32,
     /// Its natural-log probability under what it was drawn from: the model with bias, penalties and constraint, before the temperature
     /// and the stages of [`Sampling::order`]. 0 where the constraint left nothing else. `None`: a server has drawn it that tells no
     /// probabilities.
     pub final_logprob: Option<f32>,
-    /// The entropy of the model's distribution at this position, in nats.
+    /// The entropy of that distribution at this position, in nats.
     pub entropy: f32,
-    /// The likeliest tokens with their log probabilities (likewise the model's own), likeliest first: as many as
+    /// The likeliest tokens with their log probabilities (of the same distribution), likeliest first: as many as
     /// [`Sampling::top_len`] says.
     pub top: Vec<(TokenId, f32)>,
     /// The tape up to here stays as it is, whatever the collapse guard does ([`Guard`](crate::Guard)): a client that cannot take text
@@ -202,6 +204,9 @@ pub enum EngineError {
         /// Position on the tape.
         position: usize,
     },
+    /// The caller's mixture panicked. The sequence can be rewound.
+    #[error("the mixture panicked: {0}")]
+    Mixture(String),
     /// The caller's constraint panicked. The sequence can be rewound.
     #[error("the constraint panicked: {0}")]
     Constraint(String),

@@ -25,6 +25,7 @@ mod info;
 mod job;
 mod line;
 mod memory;
+mod mixture;
 #[cfg(feature = "mlx")]
 mod models;
 #[cfg(feature = "mlx")]
@@ -73,6 +74,7 @@ pub use crate::{
         Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, SubmitError, TokenId,
     },
     memory::{MemoryPlan, ModePlan, Survey},
+    mixture::{MIXED_MAX, Mixture, Opinion, Supposed},
     profile::{Profile, Thinking},
     remote::{Capabilities, Key, Probing, Prompts, RemoteOptions, RemoteWords, Structured, Words},
     sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},

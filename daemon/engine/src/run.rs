@@ -14,6 +14,7 @@ use crate::{
     guard::{Guard, Verdict, Watch},
     job::{Class, Constraint, EngineError, Finish, Job, Limits, SoulId, Step, TokenId},
     line::{Board, Course},
+    mixture::Mixture,
     prefix::common_len,
     question::Question,
     sample::{History, Outlook, Sampler, adjust},
@@ -199,6 +200,7 @@ pub(crate) struct Decode {
     /// Generated so far, including steps that nobody took yet.
     tape: Vec<TokenId>,
     constraint: Option<Box<dyn Constraint>>,
+    mixture: Option<Box<dyn Mixture>>,
     sampling: Sampling,
     sampler: Sampler,
     /// Looks for loops, where that is wanted.
@@ -208,7 +210,7 @@ pub(crate) struct Decode {
     pub(crate) limits: Limits,
     /// Rewinds since the seed was set.
     retry: u64,
-    /// What came of the constraint's preparation.
+    /// What came of the preparations of the constraint and the mixture.
     prepared: Result<(), EngineError>,
     /// The tape ends with a finishing step.
     pub(crate) finished: bool,
@@ -222,7 +224,7 @@ impl Decode {
         texts: &mut Texts,
         experience: &Experience,
     ) -> Self {
-        let Job { prompt, constraint, sampling, limits, class, lookup, .. } = job;
+        let Job { prompt, constraint, mixture, sampling, limits, class, lookup, .. } = job;
         let prompt: Arc<[TokenId]> = prompt.into();
         let mode = match facts.speculation.and(job.speculation) {
             // What an adapter adds is multiplied as everywhere else.
@@ -240,6 +242,7 @@ impl Decode {
             prompt,
             tape: Vec::new(),
             constraint,
+            mixture,
             sampling,
             sampler: Sampler::default(),
             watch: is_watched.then(|| Watch::new(facts.kinds.clone())),
@@ -264,6 +267,7 @@ impl Decode {
             watch,
             speculator: self.speculator.as_ref().map(|own| own.fork()),
             constraint: fork.constraint,
+            mixture: self.mixture.as_ref().and_then(|own| own.fork()),
             sampling: Sampling { seed: fork.seed, ..self.sampling.clone() },
             sampler: Sampler::default(),
             limits: self.limits.clone(),
@@ -317,6 +321,9 @@ impl Decode {
         if let Some(constraint) = &mut self.constraint {
             let _ = catch_unwind(AssertUnwindSafe(|| constraint.rewound(len)));
         }
+        if let Some(mixture) = &mut self.mixture {
+            let _ = catch_unwind(AssertUnwindSafe(|| mixture.rewound(len)));
+        }
         if let Some(watch) = &mut self.watch {
             watch.rewound(&self.tape);
         }
@@ -329,14 +336,16 @@ impl Decode {
     /// constraint forces it, there is nothing to draw.
     fn step(
         &mut self,
-        logits: Vec<f32>,
+        mut logits: Vec<f32>,
         forced: Option<TokenId>,
         facts: &Facts,
     ) -> Result<Turn, EngineError> {
         let position = self.tape.len();
-        let outlook = Outlook::of(&logits, self.sampling.top_len)
+        let least = u32::from(self.mixture.is_some());
+        let mut outlook = Outlook::of(&logits, self.sampling.top_len.max(least))
             .ok_or(EngineError::NotANumber { position })?;
         std::mem::replace(&mut self.prepared, Ok(()))?;
+        self.mix(&mut logits, &mut outlook)?;
         let certain = forced.and_then(|token| Some((token, *logits.get(token as usize)?)));
         let drawn = match certain {
             Some((token, logit)) if logit > f32::NEG_INFINITY => {
@@ -347,6 +356,17 @@ impl Decode {
         };
         self.tape.push(drawn.token);
         Ok(self.settle(drawn, position, outlook, facts))
+    }
+
+    /// Blends what the job's mixture says into the model's logits.
+    fn mix(&mut self, logits: &mut [f32], outlook: &mut Outlook) -> Result<(), EngineError> {
+        let (Some(mixture), Some(opinion)) = (&mut self.mixture, outlook.opinion()) else {
+            return Ok(());
+        };
+        let shares =
+            guarded(|| mixture.shares(&self.tape, opinion)).map_err(EngineError::Mixture)?;
+        outlook.blend(logits, &shares, self.sampling.top_len as usize);
+        Ok(())
     }
 
     /// A token from the model's logits, whose normaliser is known.
@@ -438,6 +458,10 @@ impl Decode {
 
 /// Runs a caller's constraint, which must not take the engine down.
 fn caught(call: impl FnOnce()) -> Result<(), EngineError> {
-    catch_unwind(AssertUnwindSafe(call))
-        .map_err(|panic| EngineError::Constraint(panic_message(panic.as_ref())))
+    guarded(call).map_err(EngineError::Constraint)
+}
+
+/// Runs what a caller has plugged in; what its panic said, if it panicked.
+fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| panic_message(panic.as_ref()))
 }

@@ -11,7 +11,7 @@ pub(crate) use penalty::History;
 
 use crate::{job::TokenId, sampling::Sampling};
 
-/// What the model thinks of a position, before any bias, penalty or constraint.
+/// What the model thinks of a position, with its mixture if the job has one, before any bias, penalty or constraint.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Outlook {
     /// log of the sum of exponentials of the logits.
@@ -41,7 +41,7 @@ pub(crate) fn log_sum_exp(logits: &[f32]) -> Option<f32> {
 }
 
 /// The tokens with the greatest logits, the greatest first, the first one of equals.
-fn likeliest_few(logits: &[f32], count: usize) -> Vec<(TokenId, f32)> {
+pub(crate) fn likeliest_few(logits: &[f32], count: usize) -> Vec<(TokenId, f32)> {
     const BLOCK: usize = 64;
     let mut top: Vec<(TokenId, f32)> = Vec::with_capacity(count + 1);
     if count == 0 {

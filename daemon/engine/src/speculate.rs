@@ -5,7 +5,7 @@
 //! the position and the number of rewinds alone, so the text is that of plain decoding as far as a row of logits does not depend on the
 //! other rows of its pass.
 //!
-//! Drafts come from what a constraint forces ([`forced`]), from texts ([`lookup`]), and from a small model or a layer of the model itself
+//! Drafts come from what a constraint forces ([`forced`]), from texts ([`lookup`]), from a job's mixture, and from a small model or a layer of the model itself
 //! that is made for it ([`model`]); `control` says which, and how long. `run::drafted` checks them.
 
 mod control;
@@ -26,7 +26,7 @@ use self::{
     control::{Control, Offer},
     lookup::Lookup,
 };
-use crate::job::TokenId;
+use crate::{job::TokenId, mixture::Supposed};
 
 /// Whether several tokens may be computed at once on the supposition that they will be drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,12 +58,12 @@ impl Speculation {
 /// The most tokens that are supposed at once.
 pub(crate) const DRAFT_LEN_MAX: usize = 32;
 /// How many sources there are.
-pub(crate) const SOURCES: usize = 4;
+pub(crate) const SOURCES: usize = 5;
 /// How many classes of depth.
 const DEPTHS: usize = 4;
 
 /// The sources of drafts, as [`Stats::drafted`](crate::Stats::drafted) counts them.
-pub const DRAFT_SOURCES: [&str; SOURCES] = ["forced", "text", "model", "mtp"];
+pub const DRAFT_SOURCES: [&str; SOURCES] = ["forced", "text", "model", "mtp", "workspace"];
 
 /// Where a draft comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub(crate) enum Source {
     Model,
     /// The model's own layer for that says so.
     Mtp,
+    /// The job's mixture has seen it there.
+    Workspace,
 }
 
 /// What speaks for a draft: its source, and how much.
@@ -93,14 +95,14 @@ impl Guess {
     }
 
     /// As many tokens were the same before it.
-    fn of_match(len: usize) -> Guess {
+    fn of_match(source: Source, len: usize) -> Guess {
         let depth = match len {
             0..4 => 0,
             4..8 => 1,
             8..16 => 2,
             _ => 3,
         };
-        Guess { source: Source::Text, depth }
+        Guess { source, depth }
     }
 }
 
@@ -210,18 +212,23 @@ impl Speculator {
         &mut self,
         tape: &[TokenId],
         forced: Vec<TokenId>,
+        beside: Supposed,
         reach: Reach,
         experience: &Experience,
     ) -> Draft {
         let certain = forced.len();
         let mut draft = Draft { tokens: forced, forced: certain, choice: None };
-        let is_always = self.mode == Speculation::Always;
-        let len = reach.len.saturating_sub(certain).min(DRAFT_LEN_MAX);
-        if len == 0 || !(reach.is_alone || is_always) {
+        if !self.may_suppose(certain, reach) {
             return draft;
         }
+        let is_always = self.mode == Speculation::Always;
+        let len = reach.len.saturating_sub(certain).min(DRAFT_LEN_MAX);
         let found = self.lookup.find(tape, &draft.tokens);
-        let text = found.map(|found| Offer { guess: Guess::of_match(found.depth()), len });
+        let of_match = |source, depth, len| Offer { guess: Guess::of_match(source, depth), len };
+        let text = found.map(|found| of_match(Source::Text, found.depth(), len));
+        let Supposed { tokens: workspace, depth } = beside;
+        let seen = (!workspace.is_empty())
+            .then(|| of_match(Source::Workspace, depth, len.min(workspace.len())));
         // The model itself goes on from what it made of the last token: nothing may lie between.
         let is_next =
             |source: &Source| *source == Source::Model || certain == 0 && reach.pending == 1;
@@ -230,7 +237,7 @@ impl Speculator {
             guess: Guess { source, depth: 0 },
             len: len.min(model::MODEL_DRAFT_LEN_MAX),
         });
-        let offers: Vec<Offer> = text.into_iter().chain(model).collect();
+        let offers: Vec<Offer> = seen.into_iter().chain(text).chain(model).collect();
         let choice = if is_always {
             offers.first().map(|offer| Choice { guess: offer.guess, len: offer.len })
         } else {
@@ -244,7 +251,15 @@ impl Speculator {
             draft.choice = choice.map(|choice| Choice { len: guessed.len(), ..choice });
             draft.tokens.extend(guessed);
         }
+        if let Some(Choice { guess: Guess { source: Source::Workspace, .. }, len }) = choice {
+            draft.tokens.extend_from_slice(&workspace[..len]);
+        }
         draft
+    }
+
+    /// Whether it would suppose anything behind so many forced tokens.
+    pub(crate) fn may_suppose(&self, forced: usize, reach: Reach) -> bool {
+        reach.len > forced && (reach.is_alone || self.mode == Speculation::Always)
     }
 
     /// Learns from a pass that no other sequence shared.

@@ -128,6 +128,7 @@ fn job(prompt: &[TokenId], tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 3 },
         class: Class::Typing,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

@@ -53,6 +53,7 @@ fn job(engine: &Engine, class: Class) -> Job {
         limits: Limits { tokens_max: 600, stop: Vec::new(), ahead_max: 4 },
         class,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

@@ -102,6 +102,7 @@ fn job(prompt: &[u32], tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 0 },
         class: Class::Agent,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

@@ -103,6 +103,7 @@ async fn three_at_once_get_what_each_gets_alone() {
                     limits,
                     class,
                     soul: None,
+                    mixture: None,
                     lookup: Vec::new(),
                     speculation: Speculation::Auto,
                 })

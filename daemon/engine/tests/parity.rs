@@ -98,6 +98,7 @@ async fn decode(engine: &Engine, checkpoint: &Checkpoint) -> Vec<Step> {
         },
         class: Class::Typing,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     };

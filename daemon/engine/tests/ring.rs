@@ -264,6 +264,7 @@ async fn a_batch_of_three_gives_each_what_it_gets_alone() {
             limits: Limits { tokens_max: 24, stop: Vec::new(), ahead_max: 24 },
             class: Class::Agent,
             soul: None,
+            mixture: None,
             lookup: Vec::new(),
             speculation: Speculation::Auto,
         };

@@ -18,6 +18,7 @@ fn job(engine: &Engine, prompt: &str, tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
         class: Class::Agent,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

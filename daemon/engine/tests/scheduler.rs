@@ -32,6 +32,7 @@ fn job(prompt: &[TokenId], tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: tokens_max },
         class: Class::Agent,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

@@ -86,6 +86,7 @@ fn job(prompt: &[TokenId], tokens_max: u32, soul: Option<SoulId>) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
         class: Class::Agent,
         soul,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

@@ -9,8 +9,8 @@ mod steps;
 use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use engine::{
-    Constraint, DRAFT_SOURCES, Engine, Fork, Guard, Job, Penalty, Sampling, Script, Sequence,
-    Speculation, Step, TokenId,
+    Constraint, DRAFT_SOURCES, Engine, Fork, Guard, Job, Mixture, Opinion, Penalty, Sampling,
+    Script, Sequence, Speculation, Step, Supposed, TokenId,
 };
 use jobs::{job, rest};
 use proptest::prelude::*;
@@ -71,6 +71,54 @@ impl Constraint for Picky {
     }
 }
 
+/// Says that what came behind the last two tokens of the tape comes again, and that other things may come too; drafts it, with a mistake
+/// now and then.
+#[derive(Clone, Default)]
+struct Echo {
+    /// As [`Picky::known`].
+    known: usize,
+}
+
+impl Echo {
+    fn next(tape: &[TokenId]) -> Option<TokenId> {
+        let latest = &tape[tape.len().checked_sub(2)?..];
+        let at = tape[..tape.len() - 1].windows(2).rposition(|pair| pair == latest)?;
+        Some(tape[at + 2])
+    }
+}
+
+impl Mixture for Echo {
+    fn prepare(&mut self, tape: &[TokenId]) {
+        assert!(tape.len() >= self.known, "the tape was cut without a word");
+        self.known = tape.len();
+    }
+
+    fn shares(&mut self, tape: &[TokenId], opinion: Opinion) -> Vec<(TokenId, f32)> {
+        assert_eq!(tape.len(), self.known, "prepared for another tape");
+        let sum = tape.iter().sum::<TokenId>();
+        let any = (97 + sum % 12, 0.1 + 0.2 * (1.0 - opinion.certainty));
+        Echo::next(tape).map(|next| (next, 0.55)).into_iter().chain([any]).collect()
+    }
+
+    fn draft(&mut self, tape: &[TokenId], len: usize) -> Supposed {
+        let mut longer = tape.to_vec();
+        for _ in 0..len.min(5) {
+            let Some(next) = Echo::next(&longer) else { break };
+            let slip = TokenId::from(longer.len().is_multiple_of(11));
+            longer.push(next + slip);
+        }
+        Supposed { tokens: longer[tape.len()..].to_vec(), depth: 2 + tape.len() % 9 }
+    }
+
+    fn rewound(&mut self, len: usize) {
+        self.known = self.known.min(len);
+    }
+
+    fn fork(&self) -> Option<Box<dyn Mixture>> {
+        Some(Box::new(Echo::default()))
+    }
+}
+
 /// What happens to a sequence.
 #[derive(Debug, Clone, Copy)]
 enum Act {
@@ -99,15 +147,16 @@ struct Manner {
     is_picky: bool,
     is_guarded: bool,
     is_penalised: bool,
+    is_mixed: bool,
     ahead_max: u32,
     rigid: bool,
 }
 
 fn manners() -> impl Strategy<Value = Manner> {
     let numbers = (prop_oneof![Just(0.0f32), Just(0.7), Just(1.3)], 0u32..20);
-    (numbers, any::<[bool; 4]>()).prop_map(|((temperature, ahead_max), flags)| {
-        let [is_picky, is_guarded, is_penalised, rigid] = flags;
-        Manner { temperature, is_picky, is_guarded, is_penalised, ahead_max, rigid }
+    (numbers, any::<[bool; 5]>()).prop_map(|((temperature, ahead_max), flags)| {
+        let [is_picky, is_guarded, is_penalised, is_mixed, rigid] = flags;
+        Manner { temperature, is_picky, is_guarded, is_penalised, is_mixed, ahead_max, rigid }
     })
 }
 
@@ -121,6 +170,7 @@ fn job_in(engine: &Engine, manner: &Manner, lookup: &[TokenId], speculation: Spe
     let mut job = job(engine, "abcabdabe>", 120);
     job.limits.ahead_max = manner.ahead_max;
     job.constraint = picky(manner);
+    job.mixture = manner.is_mixed.then(|| Box::<Echo>::default() as Box<dyn Mixture>);
     job.sampling = Sampling {
         temperature: manner.temperature,
         seed: 5,

@@ -99,6 +99,7 @@ fn submit(engine: &Engine, prompt: &[u32]) -> Sequence {
         limits: Limits { tokens_max: TOKENS, stop: Vec::new(), ahead_max: TOKENS },
         class: Class::Agent,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     };

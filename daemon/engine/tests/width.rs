@@ -96,6 +96,7 @@ fn job(prompt: &[u32]) -> Job {
         limits: Limits { tokens_max: 1, stop: Vec::new(), ahead_max: 0 },
         class: Class::Agent,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

@@ -107,6 +107,7 @@ fn job(
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max },
         class: Class::Typing,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

@@ -187,6 +187,7 @@ async fn load(folder: &Path) -> Result<Loaded, String> {
         limits: Limits { tokens_max: 1, stop: Vec::new(), ahead_max: 1 },
         class: Class::Agent,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     };

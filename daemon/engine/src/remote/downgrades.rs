@@ -23,6 +23,11 @@ pub(super) fn of(server: &Server, context: Option<usize>, probing: Probing) -> V
     };
     say(true, "masks are not kept by the server: what it draws is checked, and asked for again where it is refused".to_owned());
     say(
+        true,
+        "what the workspace writes is not mixed in: the server draws from its model alone"
+            .to_owned(),
+    );
+    say(
         is_all && structured.is_empty(),
         "no grammar is kept to by the server: answers are checked alone".to_owned(),
     );

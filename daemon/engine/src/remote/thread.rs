@@ -235,6 +235,8 @@ impl Runner {
             return;
         }
         let class = job.class;
+        // A server's own distribution is not seen, so there is nothing to blend into.
+        let job = Job { mixture: None, ..job };
         let decode = Decode::new(
             id,
             job,

@@ -1,10 +1,11 @@
 //! A job's drafts: what it supposes, and what comes of it.
 
-use super::{Decode, Turn, caught};
+use super::{Decode, Turn, caught, guarded};
 use crate::{
     backend::Rows,
-    job::TokenId,
-    speculate::{Draft, Experience, Outcome, Reach, forced, model::Draws},
+    job::{EngineError, TokenId},
+    mixture::Supposed,
+    speculate::{DRAFT_LEN_MAX, Draft, Experience, Outcome, Reach, forced, model::Draws},
     thread::Facts,
 };
 
@@ -79,7 +80,18 @@ impl Decode {
             let certain = forced.len();
             return Draft { tokens: forced, forced: certain, choice: None };
         };
-        let mut draft = speculator.plan(&self.tape, forced, reach, experience);
+        let beside = match &mut self.mixture {
+            Some(mixture) if speculator.may_suppose(forced.len(), reach) => {
+                let len = (reach.len - forced.len()).min(DRAFT_LEN_MAX);
+                let tape = [&self.tape[..], &forced].concat();
+                guarded(|| mixture.draft(&tape, len)).unwrap_or_else(|panic| {
+                    self.prepared = Err(EngineError::Mixture(panic));
+                    Supposed::default()
+                })
+            }
+            _ => Supposed::default(),
+        };
+        let mut draft = speculator.plan(&self.tape, forced, beside, reach, experience);
         draft.keep(known(&draft.tokens));
         draft
     }
@@ -101,7 +113,18 @@ impl Decode {
             let tape = &self.tape;
             self.prepared = caught(|| constraint.prepare(tape));
         }
+        self.prepare_mixture();
         self.index();
+    }
+
+    /// The mixture is asked of forced tokens too: how likely they were.
+    fn prepare_mixture(&mut self) {
+        if let Some(mixture) = &mut self.mixture
+            && self.prepared.is_ok()
+        {
+            let tape = &self.tape;
+            self.prepared = guarded(|| mixture.prepare(tape)).map_err(EngineError::Mixture);
+        }
     }
 
     /// Gets ahead with looking texts up.
@@ -128,8 +151,10 @@ impl Decode {
         for (index, row) in logits.chunks_exact(vocabulary.max(1)).enumerate() {
             let supposed = draft.tokens.get(index).copied();
             let forced = supposed.filter(|_| index < draft.forced);
-            if index > 0 && forced.is_none() {
-                self.prepare(&Draft::default());
+            match forced {
+                _ if index == 0 => {} // While the model computed.
+                None => self.prepare(&Draft::default()),
+                Some(_) => self.prepare_mixture(),
             }
             let turn = self.step(row.to_vec(), forced, facts).unwrap_or_else(Turn::Failed);
             let goes_on = matches!(&turn, Turn::Step(step)

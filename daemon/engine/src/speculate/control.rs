@@ -276,7 +276,7 @@ impl Control {
 fn drafting(offer: &Offer, len: usize, experience: &Experience) -> f64 {
     match offer.guess.source {
         Source::Model | Source::Mtp => len as f64 * experience.draft_token,
-        Source::Text | Source::Forced => 0.0,
+        Source::Text | Source::Workspace | Source::Forced => 0.0,
     }
 }
 

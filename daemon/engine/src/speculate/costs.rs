@@ -78,6 +78,7 @@ impl Default for Experience {
                 FIRST_YIELDS.map(first),
                 [first(FIRST_YIELD_MODEL); DEPTHS],
                 [first(FIRST_YIELD_MODEL); DEPTHS],
+                FIRST_YIELDS.map(first),
             ],
             spare: 1.0,
         }

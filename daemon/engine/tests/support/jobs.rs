@@ -12,6 +12,7 @@ pub(crate) fn job(engine: &Engine, prompt: &str, tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
         class: Class::Typing,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

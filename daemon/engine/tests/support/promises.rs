@@ -18,6 +18,7 @@ fn job(engine: &Engine, tokens_max: u32) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: 4 },
         class: Class::Fix,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::default(),
     }

@@ -34,6 +34,7 @@ pub(crate) fn compared(
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: tokens_max },
         class: Class::Typing,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation,
     }

@@ -49,6 +49,7 @@ impl Ours {
             limits: Limits { tokens_max: written, stop: Vec::new(), ahead_max: written },
             class: Class::Agent,
             soul: None,
+            mixture: None,
             lookup: Vec::new(),
             speculation: Speculation::Off,
         };

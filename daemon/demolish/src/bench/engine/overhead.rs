@@ -86,6 +86,7 @@ fn job() -> Job {
         limits: Limits { tokens_max: WRITTEN, stop: Vec::new(), ahead_max: WRITTEN },
         class: Class::Agent,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

@@ -75,6 +75,7 @@ pub(super) fn job(prompt: Vec<TokenId>, tokens_max: u32, class: Class) -> Job {
         limits: Limits { tokens_max, stop: Vec::new(), ahead_max: tokens_max },
         class,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: Speculation::Auto,
     }

@@ -143,6 +143,7 @@ fn job(workload: &Workload, mode: Speculation, place: (usize, usize, usize)) -> 
         },
         class: Class::Agent,
         soul: None,
+        mixture: None,
         lookup: workload.lookup.clone(),
         speculation: mode,
     }

@@ -22,7 +22,7 @@ fn run(world: &World<'_>, tokens: usize, experience: &mut Experience, chance: &m
     while at < tokens {
         let (depth, right) = (world.text)(at);
         let room = (tokens - at - 1).min(32);
-        let offer = Offer { guess: Guess::of_match(depth), len: room };
+        let offer = Offer { guess: Guess::of_match(Source::Text, depth), len: room };
         let offers: &[Offer] = if depth >= 2 && room > 0 { &[offer] } else { &[] };
         let pending = 1 + again;
         let choice = control.choose(pending, offers, experience);
@@ -82,7 +82,7 @@ fn what_never_pays_is_left() {
     let mut control = Control::new(&experience);
     let mut drafted = Vec::new();
     for token in 0..20_000 {
-        let offer = Offer { guess: Guess::of_match(20), len: 32 };
+        let offer = Offer { guess: Guess::of_match(Source::Text, 20), len: 32 };
         let choice = control.choose(1, &[offer], &experience);
         let rows = 1 + choice.map_or(0, |choice| choice.len);
         drafted.extend(choice.map(|_| token));

@@ -77,6 +77,7 @@ pub(super) fn asked(shared: &Shared, body: &Value) -> Result<(Job, Asked), Strin
         limits,
         class: Class::Served,
         soul: None,
+        mixture: None,
         lookup: Vec::new(),
         speculation: engine::Speculation::default(),
     };

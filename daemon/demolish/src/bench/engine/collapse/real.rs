@@ -55,6 +55,7 @@ async fn write(engine: &Engine, prompts: &[&[TokenId]]) -> Result<Vec<Vec<TokenI
             limits: Limits { tokens_max: WRITTEN, stop: Vec::new(), ahead_max: WRITTEN },
             class: Class::Served,
             soul: None,
+            mixture: None,
             lookup: Vec::new(),
             speculation: Speculation::Auto,
         };
