@@ -31,6 +31,7 @@ pub async fn complete(
         request.language,
         &request.path,
         critic.server(),
+        request.indent,
     );
     let place = Place::new(&desk.before, &desk.after, request.budget.lines_max, desk.grammar);
     let prompt =
@@ -97,7 +98,7 @@ async fn search(
 
 fn suggestion(desk: &Desk, found: Found, learned: Option<&Learned>) -> Suggestion {
     Suggestion {
-        text: desk.own_line_ends(&found.text),
+        text: desk.dressed(&found.text).text,
         range: desk.offset..desk.offset,
         verdict: found.verdict,
         deferred: found.deferred,

@@ -299,6 +299,7 @@ impl<'a> Search<'a> {
             request.language,
             &request.path,
             self.critic.server(),
+            None,
         );
         let lines = request.text[hole.clone()].lines().count().max(1) as u32;
         let place = Place::new(&desk.before, &desk.after, lines, desk.grammar);
@@ -346,7 +347,7 @@ impl<'a> Search<'a> {
                 self.refused.push(refused);
             }
         }
-        let edit = found.map(|found| Edit { range: hole, text: desk.own_line_ends(&found.text) });
+        let edit = found.map(|found| Edit { range: hole, text: desk.dressed(&found.text).text });
         Ok(edit.map(|edit| Idea { edits: vec![edit], origin: Origin::Regenerated }))
     }
 

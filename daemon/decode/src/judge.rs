@@ -7,6 +7,8 @@ use std::sync::Arc;
 use lang::{Blame, Class, Gap, Grammar, Language, Policy, Until};
 use text::{Baseline, Diagnostic, Severity};
 
+use crate::style::{Dressed, Indent, Style};
+
 /// Longer documents are not parsed at every line: they are closed by signs alone, and judged when the candidate is whole.
 pub(crate) const PARSE_BYTES_MAX: usize = 1 << 18;
 
@@ -17,7 +19,8 @@ pub(crate) struct Desk {
     /// The two halves with `\n` line ends, as the model and the rules of trimming see them.
     pub(crate) before: String,
     pub(crate) after: String,
-    crlf: bool,
+    /// How the document is written.
+    pub(crate) style: Style,
     pub(crate) grammar: Option<Grammar>,
     policy: &'static Policy,
 }
@@ -29,6 +32,8 @@ pub(crate) struct Placed {
     pub(crate) text: Arc<str>,
     /// The candidate's bytes in it.
     pub(crate) inserted: Range<usize>,
+    /// The candidate as it stands there.
+    dressed: Dressed,
 }
 
 /// What stood before any candidate did.
@@ -76,6 +81,7 @@ impl Desk {
         language: Option<&'static Language>,
         path: &Path,
         server: &str,
+        indent: Option<Indent>,
     ) -> Desk {
         let offset = crate::prompt::floor_boundary(&text, offset);
         let crlf = text.contains("\r\n");
@@ -83,12 +89,14 @@ impl Desk {
         let (before, after) = (plain(&text[..offset]), plain(&text[offset..]));
         let grammar = language.map(|language| Grammar::new(language, path));
         let policy = language.map_or_else(Policy::unmeasured, |language| language.policy(server));
-        Desk { text, offset, before, after, crlf, grammar, policy }
+        let style = Style::of(crlf, &before, &after, indent, grammar.is_some());
+        Desk { text, offset, before, after, style, grammar, policy }
     }
 
-    /// A candidate with the document's own line ends.
-    pub(crate) fn own_line_ends(&self, candidate: &str) -> String {
-        if self.crlf { candidate.replace('\n', "\r\n") } else { candidate.to_owned() }
+    /// A candidate in the document's own style: what is inserted.
+    pub(crate) fn dressed(&self, candidate: &str) -> Dressed {
+        let line = self.before.rsplit('\n').next().unwrap_or("");
+        self.style.dress(line, candidate)
     }
 
     /// The document with exactly `candidate` at the cursor.
@@ -98,11 +106,12 @@ impl Desk {
 
     /// The document with `candidate` at the cursor and what closes it behind it and at the end.
     pub(crate) fn place_closed(&self, candidate: &str, closer: &str, tail: &str) -> Placed {
-        let candidate = self.own_line_ends(candidate);
-        let inserted = self.offset..self.offset + candidate.len();
+        let dressed = self.dressed(candidate);
+        let inserted = self.offset..self.offset + dressed.text.len();
         let (before, after) = self.text.split_at(self.offset);
-        let text = [before, &candidate, &self.own_line_ends(closer), after, tail].concat();
-        Placed { text: text.into(), inserted }
+        let closer = self.style.line_ends(closer);
+        let text = [before, &dressed.text, &closer, after, tail].concat();
+        Placed { text: text.into(), inserted, dressed }
     }
 
     /// The document with a candidate that goes on, closed as its language wants it.
@@ -217,9 +226,7 @@ impl Desk {
 
     /// A byte of the placed document as a byte of the candidate with `\n` line ends.
     fn written(&self, placed: &Placed, at: usize) -> usize {
-        let own = &placed.text.as_bytes()[placed.inserted.start..at];
-        own.len()
-            - if self.crlf { own.windows(2).filter(|pair| pair == b"\r\n").count() } else { 0 }
+        placed.dressed.raw(at - placed.inserted.start)
     }
 }
 

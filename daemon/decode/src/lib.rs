@@ -17,6 +17,7 @@ pub mod prompt;
 mod tape;
 mod ban;
 pub mod loops;
+mod style;
 mod trim;
 mod judge;
 mod watch;
@@ -38,4 +39,5 @@ pub use request::{
     Budget, CompleteError, CompleteRequest, Completion, Fix, FixBudget, FixError, FixRequest,
     OnFindings, Origin, Proposal, Refused, Suggestion, Trigger,
 };
+pub use style::Indent;
 pub use timings::Timings;

@@ -11,6 +11,7 @@ use text::{Diagnostic, Edit};
 
 use crate::confidence::{Evidence, Withhold};
 use crate::prompt::Healing;
+use crate::style::Indent;
 use crate::{Timings, Unknown, Verdict};
 
 /// A wish for inline completion. [`CompleteRequest::typing`] fills in what most callers want.
@@ -32,6 +33,8 @@ pub struct CompleteRequest {
     pub temperature: f32,
     /// Makes a run repeatable where `temperature` is above 0.
     pub seed: u64,
+    /// How the editor indents this document; `None` lets the document tell.
+    pub indent: Option<Indent>,
     /// Who wants it.
     pub trigger: Trigger,
     /// From which confidence on a suggestion that nobody has asked for is shown.
@@ -262,6 +265,7 @@ impl CompleteRequest {
             on_findings,
             temperature: 0.0,
             seed: 0,
+            indent: None,
             trigger: Trigger::Automatic,
             withhold: Withhold::default(),
             healing,

@@ -291,7 +291,7 @@ impl<'a> Steer<'a> {
         findings: Vec<Diagnostic>,
     ) -> Outcome {
         if self.known_bad.insert(text.to_owned(), diagnostic.clone()).is_none() {
-            let own = self.desk.own_line_ends(text.trim_end());
+            let own = self.desk.dressed(text.trim_end()).text;
             self.refused.push(Refused { text: own, diagnostic: diagnostic.clone() });
         }
         if self.unsteered.is_none() {
