@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the Nano model from nothing: environment, corpus, tokenizer, training, measurements, export.
-# usage: daemon/nano/build.sh [setup|data|train|export|all] [--until HH:MM]     (another edition: NANO_CONFIG=file)
+# usage: daemon/nano/build.sh [setup|data|train|export|reproduce|all] [--until HH:MM]     (another edition: NANO_CONFIG=file)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 tools=$(cd "$here/../.." && pwd)/.tools
@@ -12,6 +12,8 @@ what=${1:-all}
 
 # Sleeping instead of spinning threads, so that other work on the machine is not starved.
 export OMP_WAIT_POLICY=PASSIVE KMP_BLOCKTIME=0 GOMP_SPINCOUNT=0 PYTHONHASHSEED=0
+# Weights and activations in huge pages.
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 
 setup() {
     [ -x "$python" ] || python3 -m venv "$tools/nano"
@@ -42,6 +44,12 @@ setup) setup ;;
 data) data ;;
 train) nice -n 5 "$python" "$here/train.py" "$@" ;;
 export) export_model ;;
+reproduce) # the first 100 steps, twice: the weights must be the same to the bit
+    first=$("$python" "$here/train.py" --digest 100 | tail -n 1)
+    second=$("$python" "$here/train.py" --digest 100 | tail -n 1)
+    echo "$first"
+    [ "$first" = "$second" ] || { echo "the second time: $second" >&2; exit 1; }
+    ;;
 all)
     setup
     data

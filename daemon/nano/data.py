@@ -5,33 +5,22 @@ Held-out packages are split off whole, before anything else is learnt from them.
 
 from __future__ import annotations
 
-import email
 import json
+import multiprocessing
 import os
 import re
-import sys
-import sysconfig
+import shutil
 import tomllib
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, replace
+from typing import Any
 
-from fetch import FETCH
+from packages import SUFFIXES, Package, debs, native, node_modules, permissive, sdists, stdlib, vendored, wheels
 from settings import HERE, LANGUAGES, WORK, load
 
 CORPUS = WORK / "corpus"
-SUFFIXES = {
-    ".py": "python", ".ts": "typescript", ".tsx": "typescript", ".mts": "typescript", ".js": "typescript",
-    ".mjs": "typescript", ".jsx": "typescript", ".rs": "rust", ".go": "go",
-}  # fmt: skip
-PERMISSIVE = re.compile(
-    r"\b(mit|mit-0|bsd|0bsd|bsd-[23]-clause|apache|apache-2\.0|isc|psf|psf-2\.0|python-2\.0|python software foundation|"
-    r"unlicense|zlib|cc0|cc0-1\.0|hpnd|blueoak-1\.0\.0|zpl)\b",
-    re.I,
-)
-COPYLEFT = re.compile(r"\b[al]?gpl|\bmpl\b|mozilla|\bepl\b|\bcddl\b|\beupl\b|\bsspl\b|\bbusl\b|commons clause|elastic", re.I)
+SPLITS = ("train", "valid", "heldout")
 GENERATED = re.compile(
     r"@generated|do not (edit|modify)|auto-?generated|automatically generated|code generated|generated (by|from|file)", re.I
 )
@@ -47,101 +36,9 @@ SKIP_PARTS = re.compile(
 TESTS = re.compile(r"(^|/)(tests?|__tests__|testing|benches)(/|$)|(_test|\.test|\.spec)\.\w+$|(^|/)test_")
 
 
-@dataclass
-class Package:
-    """One package and what the corpus kept of it."""
-
-    origin: str
-    name: str
-    version: str
-    licence: str
-    language: str = ""
-    split: str = "train"
-    files: int = 0
-    bytes: int = 0
-    dropped: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-
-
-def permissive(licence: str) -> bool:
-    """Whether a licence text lets us use the package; a dual licence with one permissive half does."""
-    if re.search(r"\bor\b|/", licence, re.I) and PERMISSIVE.search(licence):
-        return True
-    return bool(PERMISSIVE.search(licence)) and not COPYLEFT.search(licence)
-
-
-def wheels() -> Iterator[tuple[Package, Iterator[tuple[str, str]]]]:
-    for wheel in sorted((FETCH / "pypi").glob("*.whl")):
-        archive = zipfile.ZipFile(wheel)
-        meta_name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        meta = email.message_from_bytes(archive.read(meta_name))
-        classifiers = [value.split("::")[-1].strip() for value in meta.get_all("Classifier", []) if value.startswith("License")]
-        licence = meta.get("License-Expression") or "; ".join(classifiers) or (meta.get("License") or "").split("\n")[0][:80]
-        name = (meta["Name"] or wheel.name).lower().replace("_", "-").replace(".", "-")
-
-        def texts(archive: zipfile.ZipFile = archive) -> Iterator[tuple[str, str]]:
-            for info in archive.infolist():
-                if info.filename.endswith(".py") and 0 < info.file_size < 400_000 and ".data/" not in info.filename:
-                    yield info.filename, archive.read(info).decode("utf-8", "ignore")
-
-        yield Package("pypi", name, meta["Version"] or "", licence), texts()
-
-
-def tree(folder: Path, suffixes: tuple[str, ...], nested: str = "") -> Iterator[tuple[str, str]]:
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder).as_posix()
-        if nested and f"/{nested}/" in f"/{relative}":
-            continue
-        if path.suffix in suffixes and path.is_file() and not path.is_symlink() and path.stat().st_size < 400_000:
-            yield relative, path.read_text("utf-8", "ignore")
-
-
-def stdlib() -> Iterator[tuple[Package, Iterator[tuple[str, str]]]]:
-    folder = Path(sysconfig.get_paths()["stdlib"])
-
-    def texts() -> Iterator[tuple[str, str]]:
-        for relative, text in tree(folder, (".py",), "site-packages"):
-            if not relative.startswith(("test/", "idlelib/", "lib2to3/", "config-")):
-                yield relative, text
-
-    version = ".".join(map(str, sys.version_info[:3]))
-    yield Package("cpython", "python-standard-library", version, "PSF-2.0"), texts()
-
-
-def node_modules() -> Iterator[tuple[Package, Iterator[tuple[str, str]]]]:
-    root = FETCH / "npm" / "node_modules"
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] not in "@."]
-    folders += [path for scope in sorted(root.glob("@*")) for path in sorted(scope.iterdir()) if path.is_dir()]
-    for folder in folders:
-        manifest = folder / "package.json"
-        if not manifest.exists():
-            continue
-        meta = json.loads(manifest.read_text())
-        licence = meta.get("license") or "; ".join(item.get("type", "") for item in meta.get("licenses", []))
-        licence = licence.get("type", "") if isinstance(licence, dict) else str(licence)
-        texts = tree(folder, (".ts", ".tsx", ".mts", ".js", ".mjs", ".jsx"), "node_modules")
-        yield Package("npm", meta.get("name", folder.name), meta.get("version", ""), licence), texts
-
-
-def vendored() -> Iterator[tuple[Package, Iterator[tuple[str, str]]]]:
-    for folder in sorted((FETCH / "crates" / "vendor").iterdir()):
-        meta = tomllib.loads((folder / "Cargo.toml").read_text()).get("package", {})
-        if not meta.get("name", "").startswith(("windows", "winapi", "web-sys", "objc2", "icu_", "linux-raw-sys")):
-            yield Package("crates", meta["name"], meta.get("version", ""), meta.get("license", "")), tree(folder, (".rs",))
-
-
-def debs() -> Iterator[tuple[Package, Iterator[tuple[str, str]]]]:
-    licences = {"rust-src": "MIT OR Apache-2.0", "golang-google-grpc-dev": "Apache-2.0", "golang-github-gin-gonic-gin-dev": "MIT",
-                "golang-github-prometheus-client-golang-dev": "Apache-2.0", "golang-github-sirupsen-logrus-dev": "MIT",
-                "golang-github-spf13-cobra-dev": "Apache-2.0", "golang-github-stretchr-testify-dev": "MIT"}  # fmt: skip
-    for package in sorted((FETCH / "deb").glob("*.deb")):
-        name, version, _ = package.name.split("_")
-        texts = tree(FETCH / "deb" / name, (".rs",) if name == "rust-src" else (".go",))
-        yield Package("debian", name, version.replace("%3a", ":"), licences.get(name, "BSD-3-Clause")), texts
-
-
 def unfit(path: str, text: str) -> str | None:
     """The reason to drop a file, or nothing."""
-    if SKIP_PARTS.search(path):
+    if SKIP_PARTS.search(path.replace("fixtures/", "") if path.endswith(".sql") else path):  # SQL in packages is mostly there
         return "path"
     if len(text) < 160:
         return "short"
@@ -193,53 +90,69 @@ def clean(text: str) -> str:
     return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
 
 
+def prepared(job: tuple[Package, list[tuple[str, str]], dict[str, Any]]) -> tuple[Package, list[tuple[str, str, str]]]:
+    """A package's fit files as (language, path, clean text), in the order in which they are taken."""
+    package, files, config = job
+    order = sorted(files, key=lambda file: hash_name(file[0]))
+    typed = {path for path, _ in files if path.endswith((".ts", ".tsx", ".mts")) and ".d." not in path}
+    taken: list[tuple[str, str, str]] = []
+    for path, raw in order:
+        language = SUFFIXES["." + path.rsplit(".", 1)[-1]]
+        if typed and len(typed) > 3 and path not in typed:  # the package carries its sources: skip what was built from them
+            package.dropped["built"] += 1
+            continue
+        if language != "sql" and TESTS.search(path) and hash_name(path) % 100 >= config["tests_percent"]:
+            package.dropped["tests"] += 1
+            continue
+        text = clean(raw)
+        if reason := unfit(path, text):
+            package.dropped[reason] += 1
+            continue
+        taken.append((language, path, MAIL.sub("user@example.com", text)))
+    return package, taken
+
+
+def jobs(config: dict[str, Any], splits: dict[str, str]) -> Iterator[tuple[Package, list[tuple[str, str]], dict[str, Any]]]:
+    """Every package that may be used, with its files: held-out ones first, since a copy of one in training is the duplicate."""
+    every = [item for source in (stdlib, wheels, node_modules, vendored, native, sdists, debs) for item in source()]
+    every.sort(key=lambda item: ("heldout", "valid", "train").index(splits.get(item[0].name, "train")))
+    for package, texts in every:
+        package.split = splits.get(package.name, "train") if permissive(package.licence) else "licence"
+        yield package, list(texts) if package.split != "licence" else [], config
+
+
 def collect() -> None:
     if os.environ.get("PYTHONHASHSEED") != "0":
         raise SystemExit("duplicates are found by Python's own hashes: set PYTHONHASHSEED=0, so that every run keeps the same files")
     config = load()["data"]
-    holdout = tomllib.loads((HERE / "sources.toml").read_text())["holdout"]
-    CORPUS.mkdir(parents=True, exist_ok=True)
-    outputs = {(lang, split): (CORPUS / f"{lang}.{split}.jsonl").open("w") for lang in LANGUAGES for split in ("train", "heldout")}
+    sources = tomllib.loads((HERE / "sources.toml").read_text())
+    splits = {name: "heldout" for names in sources["holdout"].values() for name in names}
+    splits |= {name: "valid" for names in sources["validation"].values() for name in names}
+    fresh = CORPUS.with_name("corpus.new")
+    fresh.mkdir(parents=True, exist_ok=True)
+    outputs = {(lang, split): (fresh / f"{lang}.{split}.jsonl").open("w") for lang in LANGUAGES for split in SPLITS}
     seen = Seen()
     packages: list[Package] = []
-    every = [item for source in (stdlib, wheels, node_modules, vendored, debs) for item in source()]
-    held = {name for names in holdout.values() for name in names}
-    every.sort(key=lambda item: item[0].name not in held)  # held-out first: a copy of it in training is the duplicate
-    for package, texts in every:
-        packages.append(package)
-        if not permissive(package.licence):
-            package.split = "licence"
-            continue
-        package.split = "heldout" if package.name in held else "train"
-        budget = config["caps"].get(package.name, config["cap"])
-        files = list(texts)
-        order = sorted(range(len(files)), key=lambda index: hash_name(files[index][0]))
-        typed = {path for path, _ in files if path.endswith((".ts", ".tsx", ".mts")) and ".d." not in path}
-        for index in order:
-            path, raw = files[index]
-            language = SUFFIXES["." + path.rsplit(".", 1)[-1]]
-            if typed and len(typed) > 3 and path not in typed:  # the package carries its sources: skip what was built from them
-                package.dropped["built"] += 1
-                continue
-            if TESTS.search(path) and hash_name(path) % 100 >= config["tests_percent"]:
-                package.dropped["tests"] += 1
-                continue
-            text = clean(raw)
-            reason = unfit(path, text) or ("duplicate" if seen.duplicate(text) else None)
-            if reason:
-                package.dropped[reason] += 1
-                continue
-            text = MAIL.sub("user@example.com", text)
-            if package.bytes + len(text) > budget * (0.3 if ".d." in path else 1.0):
-                package.dropped["cap"] += 1
-                continue
-            outputs[language, package.split].write(json.dumps({"package": package.name, "path": short(path), "text": text}) + "\n")
-            package.language = language
-            package.files += 1
-            package.bytes += len(text)
+    with multiprocessing.get_context("fork").Pool(max(1, (os.cpu_count() or 2) // 2)) as pool:
+        for package, files in pool.imap(prepared, jobs(config, splits), chunksize=1):
+            packages.append(package)
+            budget = config["caps"].get(package.name, config["cap"])
+            for language, path, text in files:
+                if seen.duplicate(text):
+                    package.dropped["duplicate"] += 1
+                    continue
+                if package.bytes + len(text) > budget * (0.3 if ".d." in path else 1.0):
+                    package.dropped["cap"] += 1
+                    continue
+                row = {"package": package.name, "path": short(path), "text": text}
+                outputs[language, package.split].write(json.dumps(row) + "\n")
+                package.languages[language] = package.languages.get(language, 0) + len(text)
+                package.files += 1
     for output in outputs.values():
         output.close()
     report(packages)
+    shutil.rmtree(CORPUS, ignore_errors=True)
+    fresh.rename(CORPUS)
 
 
 def short(path: str) -> str:
@@ -263,12 +176,14 @@ def report(packages: list[Package]) -> None:
     for package in sorted(used, key=lambda item: (item.language, item.name, item.version)):
         row = asdict(replace(package, dropped={}))
         row["from"] = row.pop("origin")
+        row |= {"language": package.language, "bytes": package.bytes}
         row["dropped"] = dict(sorted(package.dropped.items()))
         rows.append(json.dumps(row, sort_keys=True))
     (HERE / "data.lock").write_text("\n".join(rows) + "\n")
     totals: dict[tuple[str, str], int] = defaultdict(int)
     for package in used:
-        totals[package.language, package.split] += package.bytes
+        for language, size in package.languages.items():
+            totals[language, package.split] += size
     for (language, split), size in sorted(totals.items()):
         print(f"{language:11} {split:8} {size / 1e6:7.1f} MB")
     reasons: dict[str, int] = defaultdict(int)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from card import card
 from fakequant import bits_of
-from model import Nano
+from model import Nano, published
 from settings import HERE, WORK, load, shape
 from tokens import PATH, SPECIALS
 
@@ -57,7 +57,7 @@ def mlx_name(name: str) -> str:
 def tensors(model: Nano, export: dict[str, Any], quantize: bool) -> dict[str, np.ndarray]:
     """Every tensor of the folder's safetensors file."""
     out: dict[str, np.ndarray] = {}
-    for name, weight in model.named_parameters():
+    for name, weight in published(model.shape, model.named_parameters()):
         path = mlx_name(name)
         value = weight.detach().float()
         bits = bits_of(name, export) if quantize else None

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
-from settings import HERE, WORK
+from pip._internal.configuration import Configuration
+from pip._internal.exceptions import ConfigurationError
+from pip._internal.index.collector import LinkCollector
+from pip._internal.index.package_finder import PackageFinder
+from pip._internal.models.format_control import FormatControl
+from pip._internal.models.index import PyPI
+from pip._internal.models.search_scope import SearchScope
+from pip._internal.models.selection_prefs import SelectionPreferences
+from pip._internal.network.session import PipSession
+from pip._vendor.packaging.specifiers import SpecifierSet
 
-FETCH = WORK / "fetch"
+from settings import FETCH, HERE
 
 
 def locked(ecosystem: str) -> dict[str, str]:
@@ -27,15 +37,52 @@ def run(folder: Path, *command: str) -> None:
     subprocess.run(command, cwd=folder, check=True)
 
 
+def missing(wanted: list[str], there: list[str]) -> list[str]:
+    """Names of PyPI that have no archive yet."""
+    known = {re.sub(r"[-_.]+", "-", name).lower() for name in there}
+    return [name for name in wanted if re.sub(r"[-_.]+", "-", name).lower() not in known]
+
+
 def pypi(source: dict[str, list[str] | str]) -> None:
     folder = FETCH / "pypi"
-    if any(folder.glob("*.whl")):
-        return
     pins = locked("pypi")
-    names = [f"{name}=={pins[name]}" if name in pins else name for name in source["names"]]
+    names = missing(list(source["names"]), [path.name.split("-")[0] for path in folder.glob("*.whl")])
+    names = [f"{name}=={pins[name]}" if name in pins else name for name in names]
     platforms = [word for platform in source["platforms"] for word in ("--platform", platform)]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    run(folder, *pip, "--python-version", str(source["python"]), *platforms, "-d", ".", *names)
+    if names:
+        run(folder, *pip, "--python-version", str(source["python"]), *platforms, "-d", ".", *names)
+
+
+def sdists(source: dict[str, list[str]]) -> None:
+    """Source archives, straight from the index that pip uses: pip's own download would build them."""
+    folder = FETCH / "sdists"
+    folder.mkdir(parents=True, exist_ok=True)
+    pins = locked("sdist")
+    names = missing(source["names"], [path.name.rsplit("-", 1)[0] for path in folder.glob("*.tar.gz")])
+    scope = SearchScope.create(find_links=[], index_urls=[index_address()], no_index=False)
+    with PipSession() as session:
+        choice = SelectionPreferences(allow_yanked=False, format_control=FormatControl(no_binary={":all:"}), ignore_requires_python=True)
+        finder = PackageFinder.create(link_collector=LinkCollector(session=session, search_scope=scope), selection_prefs=choice)
+        for name in names:
+            wanted = SpecifierSet(f"=={pins[name]}") if name in pins else SpecifierSet()
+            best = finder.find_best_candidate(name, wanted).best_candidate
+            if best is None:
+                raise SystemExit(f"{name}: no source archive; take it out of [sdists] in sources.toml")
+            answer = session.get(best.link.url_without_fragment)
+            answer.raise_for_status()
+            best.link.as_hashes().check_against_chunks(iter([answer.content]))
+            (folder / best.link.filename).write_bytes(answer.content)
+
+
+def index_address() -> str:
+    """The index that pip is set to."""
+    settings = Configuration(isolated=False)
+    settings.load()
+    try:
+        return settings.get_value("global.index-url")
+    except ConfigurationError:
+        return PyPI.simple_url
 
 
 def npm(source: dict[str, list[str]]) -> None:
@@ -50,8 +97,8 @@ def npm(source: dict[str, list[str]]) -> None:
     run(folder, "npm", "install", *quiet, *names)
 
 
-def crates(source: dict[str, str]) -> None:
-    folder = FETCH / "crates"
+def crates(source: dict[str, str], folder: Path) -> None:
+    """Crates and all that they depend on, as a workspace would vendor them."""
     if (folder / "vendor").is_dir():
         return
     (folder / "src").mkdir(parents=True, exist_ok=True)
@@ -64,8 +111,11 @@ def crates(source: dict[str, str]) -> None:
 
 def debian(source: dict[str, list[str]]) -> None:
     folder = FETCH / "deb"
-    if not any(folder.glob("*.deb")):
-        run(folder, "apt-get", "download", *source["names"])
+    folder.mkdir(parents=True, exist_ok=True)
+    there = {package.name.split("_")[0] for package in folder.glob("*.deb")}
+    names = [name for name in source["names"] if name not in there]
+    if names:
+        run(folder, "apt-get", "download", "-q", *names)
     for package in sorted(folder.glob("*.deb")):
         target = folder / package.name.split("_")[0]
         if not target.is_dir():
@@ -75,8 +125,10 @@ def debian(source: dict[str, list[str]]) -> None:
 def main() -> None:
     sources = tomllib.loads((HERE / "sources.toml").read_text())
     pypi(sources["pypi"])
+    sdists(sources["sdists"])
     npm(sources["npm"])
-    crates(sources["crates"])
+    crates(sources["crates"], FETCH / "crates")
+    crates(sources["native"], FETCH / "native")
     debian(sources["debian"])
 
 

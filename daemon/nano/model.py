@@ -6,10 +6,14 @@ is one dense product, and the loss never holds all logits at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import attention
+import experts
 from settings import Shape
 
 BF16 = torch.bfloat16
@@ -44,27 +48,28 @@ class Spread(torch.autograd.Function):
         return grad.index_select(0, inverse).view(-1, ctx.k, grad.shape[-1]).sum(1), None, None, None
 
 
+def head_gradient(logits: Tensor, targets: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted cross entropy of some rows of logits, and its gradient."""
+    logits = logits.float()
+    whole = logits.logsumexp(-1, keepdim=True)
+    loss = ((whole - logits.gather(1, targets[:, None])).squeeze(1) * row).sum()
+    right = torch.arange(logits.shape[1], device=logits.device) == targets[:, None]
+    return loss, (((logits - whole).exp() - right.float()) * row[:, None]).to(BF16)
+
+
 class HeadLoss(torch.autograd.Function):
     """Tied head and cross entropy in chunks; gradients are made on the way forward."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor) -> Tensor:  # noqa: ANN001
-        total = hidden.new_zeros((), dtype=torch.float32)
+        total = torch.zeros((), device=hidden.device)
         scale = 1.0 / weights.sum().clamp(min=1.0)
         grad_hidden = torch.empty_like(hidden)
-        grad_table = torch.zeros(table.shape, dtype=torch.float32)
+        grad_table = torch.zeros(table.shape, device=hidden.device)
         for start in range(0, hidden.shape[0], 1024):
             part = slice(start, start + 1024)
-            logits = (hidden[part] @ table.T).float()
-            logits -= logits.amax(-1, keepdim=True)
-            picked = logits.gather(1, targets[part, None]).squeeze(1)
-            logits.exp_()
-            sums = logits.sum(-1, keepdim=True)
-            row = weights[part] * scale
-            total += ((sums.squeeze(1).log() - picked) * row).sum()
-            logits *= row[:, None] / sums
-            logits.scatter_add_(1, targets[part, None], -row[:, None])
-            flow = logits.to(hidden.dtype)
+            loss, flow = head_gradient(hidden[part] @ table.T, targets[part], weights[part] * scale)
+            total += loss
             grad_hidden[part] = flow @ table
             grad_table += (flow.T @ hidden[part]).float()
         ctx.save_for_backward(grad_hidden, grad_table)
@@ -80,14 +85,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x.float(), weight.shape, weight, eps).to(x.dtype)
 
 
-def rotary(length: int, dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    inverse = theta ** (-torch.arange(0, dim, 2, dtype=torch.float32) / dim)
-    angle = torch.outer(torch.arange(length, dtype=torch.float32), inverse)
+def rotary(length: int, dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    inverse = theta ** (-torch.arange(0, dim, 2, dtype=torch.float32, device=device) / dim)
+    angle = torch.outer(torch.arange(length, dtype=torch.float32, device=device), inverse)
     return torch.cat([angle.cos(), angle.cos()], -1), torch.cat([angle.sin(), angle.sin()], -1)
 
 
 def heads(joint: Tensor, norms: tuple[Tensor, Tensor], turn: tuple[Tensor, Tensor], shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """Splits the joint projection into queries, keys and values of [batch, heads, length, dim], normed and rotated (half-split)."""
+    """Splits the joint projection into queries, keys and values as `Causal` wants them, normed and rotated (half-split)."""
     batch, length, _ = joint.shape
     count, groups, dim = shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim
     repeats = count // groups
@@ -98,15 +103,17 @@ def heads(joint: Tensor, norms: tuple[Tensor, Tensor], turn: tuple[Tensor, Tenso
     turned = torch.cat([-qk[..., half:], qk[..., :half]], -1)
     qk = (qk * turn[0][:, None] + turned * turn[1][:, None]).to(joint.dtype)
     v = joint[..., (count + groups) * dim :].reshape(batch, length, groups, dim)
-    q = qk[:, :, :count].transpose(1, 2).contiguous()
-    k = qk[:, :, count:].transpose(1, 2).repeat_interleave(repeats, 1).contiguous()
-    return q, k, v.transpose(1, 2).repeat_interleave(repeats, 1).contiguous()
+    q = qk[:, :, :count].transpose(1, 2).reshape(batch * groups, repeats, length, dim)
+    k = qk[:, :, count:].transpose(1, 2).reshape(batch * groups, length, dim)
+    return q, k, v.transpose(1, 2).reshape(batch * groups, length, dim)
 
 
 def fuse() -> None:
     """Compiles what is memory traffic and no matrix product; only training gains from it."""
-    global heads, rms_norm
-    heads, rms_norm = torch.compile(heads, dynamic=False), torch.compile(rms_norm, dynamic=False)
+    global heads, rms_norm, head_gradient
+    heads, rms_norm, head_gradient = (torch.compile(part, dynamic=False) for part in (heads, rms_norm, head_gradient))
+    attention.fuse()
+    experts.fuse()
 
 
 class Attention(nn.Module):
@@ -114,17 +121,14 @@ class Attention(nn.Module):
         super().__init__()
         self.shape = shape
         size, dim = shape.hidden_size, shape.head_dim
-        self.q_proj = nn.Parameter(torch.empty(shape.num_attention_heads * dim, size))
-        self.k_proj = nn.Parameter(torch.empty(shape.num_key_value_heads * dim, size))
-        self.v_proj = nn.Parameter(torch.empty(shape.num_key_value_heads * dim, size))
+        self.qkv_proj = nn.Parameter(torch.empty((shape.num_attention_heads + 2 * shape.num_key_value_heads) * dim, size))
         self.o_proj = nn.Parameter(torch.empty(size, shape.num_attention_heads * dim))
         self.q_norm = nn.Parameter(torch.ones(dim))
         self.k_norm = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], cast: torch.dtype) -> Tensor:
-        joint = torch.cat([self.q_proj, self.k_proj, self.v_proj]).to(cast)
-        q, k, v = heads(F.linear(x, joint), (self.q_norm, self.k_norm), turn, self.shape)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        q, k, v = heads(F.linear(x, self.qkv_proj.to(cast)), (self.q_norm, self.k_norm), turn, self.shape)
+        mixed = attention.causal(q, k, v).view(x.shape[0], -1, x.shape[1], self.shape.head_dim)
         return F.linear(mixed.transpose(1, 2).flatten(2), self.o_proj.to(cast))
 
 
@@ -134,8 +138,7 @@ class Experts(nn.Module):
         self.shape = shape
         size, inner, count = shape.hidden_size, shape.moe_intermediate_size, shape.num_experts
         self.gate = nn.Parameter(torch.empty(count, size))
-        self.gate_proj = nn.Parameter(torch.empty(count, inner, size))
-        self.up_proj = nn.Parameter(torch.empty(count, inner, size))
+        self.gate_up_proj = nn.Parameter(torch.empty(count, 2 * inner, size))
         self.down_proj = nn.Parameter(torch.empty(count, size, inner))
 
     def forward(self, x: Tensor, cast: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,19 +150,13 @@ class Experts(nn.Module):
         top = top / top.sum(-1, keepdim=True)
         order = chosen.flatten().argsort(stable=True)
         inverse = torch.empty_like(order)
-        inverse[order] = torch.arange(order.numel())
+        inverse[order] = torch.arange(order.numel(), device=order.device)
         counts = torch.bincount(chosen.flatten(), minlength=shape.num_experts)
         share = counts.float() / order.numel()
         balance = shape.num_experts * (share * chances.mean(0)).sum()
-        pieces = Spread.apply(flat, order, inverse, k).split(counts.tolist())
-        joint = torch.cat([self.gate_proj, self.up_proj], 1).to(cast).unbind(0)
-        down = self.down_proj.to(cast).unbind(0)
-        done = []
-        for piece, into, back in zip(pieces, joint, down, strict=True):
-            gate, up = F.linear(piece, into).chunk(2, -1)
-            done.append(F.linear(F.silu(gate) * up, back))
-        ordered = Permute.apply(torch.cat(done), inverse, order).view(-1, k, shape.hidden_size)
-        mixed = (ordered * top.to(cast).unsqueeze(-1)).sum(1)
+        rows = Spread.apply(flat, order, inverse, k)
+        done = experts.Grouped.apply(rows, self.gate_up_proj.to(cast), self.down_proj.to(cast), counts.tolist())
+        mixed = experts.mixed(Permute.apply(done, inverse, order), top)
         return mixed.view_as(x), balance, share
 
 
@@ -193,7 +190,7 @@ class Nano(nn.Module):
             nn.init.normal_(weight, std=scale * (depth if "o_proj" in name or "down_proj" in name else 1.0))
 
     def forward(self, tokens: Tensor, cast: torch.dtype = BF16) -> tuple[Tensor, Tensor, Tensor]:
-        turn = rotary(tokens.shape[1], self.shape.head_dim, self.shape.rope_theta)
+        turn = rotary(tokens.shape[1], self.shape.head_dim, self.shape.rope_theta, tokens.device)
         x = F.embedding(tokens, self.embed_tokens).to(cast)
         balances, shares = [], []
         for layer in self.layers:
@@ -213,6 +210,22 @@ class Nano(nn.Module):
     def logits(self, tokens: Tensor, cast: torch.dtype = torch.float32) -> Tensor:
         hidden, _, _ = self(tokens, cast)
         return (hidden @ self.embed_tokens.to(cast).T).float()
+
+
+def published(shape: Shape, named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Weights (or their gradients) under their Hugging Face names: the joint ones as views of their parts."""
+    keys = shape.num_key_value_heads * shape.head_dim
+    parts = {
+        "qkv_proj": (("q_proj", "k_proj", "v_proj"), [shape.num_attention_heads * shape.head_dim, keys, keys]),
+        "gate_up_proj": (("gate_proj", "up_proj"), [shape.moe_intermediate_size] * 2),
+    }
+    for name, weight in named:
+        before, _, last = name.rpartition(".")
+        if last in parts:
+            names, counts = parts[last]
+            yield from ((f"{before}.{part}", piece) for part, piece in zip(names, weight.split(counts, -2), strict=True))
+        else:
+            yield name, weight
 
 
 def sizes(model: Nano) -> dict[str, int]:

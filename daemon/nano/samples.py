@@ -12,17 +12,22 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from calls import transcript
 from data import CORPUS
 from settings import LANGUAGES
+from siblings import Siblings
 from tokens import SPECIALS
 
 END, PREFIX, SUFFIX, MIDDLE, PAD, FILE = (SPECIALS.index(f"<|{name}|>") for name in (
     "endoftext", "fim_prefix", "fim_suffix", "fim_middle", "fim_pad", "file_sep"))  # fmt: skip
 CHARS_PER_TOKEN = 3.0
+PATH_NAMES, HEADER_TOKENS = 3, 24
+CONTEXT_ROOM = 200  # with less than this, siblings would leave too little of the file itself
 SPANS = re.compile(r"\w+|\([^()\n]+\)|\"[^\"\n]+\"|\[[^\[\]\n]+\]")
 
 
@@ -98,53 +103,96 @@ def cut(path: str, text: str, rng: random.Random) -> Hole:
 class Packer:
     """Fills rows of a fixed length with samples of one corpus split."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, mix: dict[str, float], seed: int, fim: float, middle_weight: float, split: str = "train"
-    ) -> None:
-        self.tokenizer, self.seed, self.fim, self.middle_weight = tokenizer, seed, fim, middle_weight
-        self.mix = [mix[language] for language in LANGUAGES]
-        self.files: list[list[tuple[str, str]]] = []
+    def __init__(self, tokenizer: Tokenizer, config: dict[str, Any], fim: float, split: str = "train") -> None:
+        self.tokenizer, self.fim = tokenizer, fim
+        self.seed, self.middle_weight = config["train"]["seed"], config["train"]["middle_weight"]
+        self.shares = config["samples"]
+        self.mix = [config["data"]["mix"][language] for language in LANGUAGES]
+        self.files: list[list[tuple[str, str, str]]] = []
         self.ends: list[list[int]] = []
+        self.siblings: list[Siblings] = []
         for language in LANGUAGES:
             rows = [json.loads(line) for line in (CORPUS / f"{language}.{split}.jsonl").open()]
-            self.files.append([(row["path"], row["text"]) for row in rows])
+            self.files.append([(row["package"], row["path"], row["text"]) for row in rows])
             self.ends.append(list(accumulate(min(len(row["text"]), 60_000) for row in rows)))
+            self.siblings.append(Siblings(self.files[-1]))
 
-    def pick(self, rng: random.Random) -> tuple[str, str]:
+    def pick(self, rng: random.Random) -> tuple[int, str, str, str]:
+        """A language and a file of it: package, path, text."""
         language = rng.choices(range(len(LANGUAGES)), self.mix)[0]
         ends = self.ends[language]
-        return self.files[language][bisect_left(ends, rng.randrange(1, ends[-1] + 1))]
+        return (language, *self.files[language][bisect_left(ends, rng.randrange(1, ends[-1] + 1))])
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def header(self, path: str) -> list[int]:
+        """A path as the daemon gives it."""
+        return [FILE, *self.encode("/".join(path.split("/")[-PATH_NAMES:]) + "\n")[-HEADER_TOKENS:]]
 
     def plain(self, path: str, text: str, room: int, rng: random.Random) -> tuple[list[int], list[float]]:
         size = int(room * 4.5)
         start = 0 if len(text) <= size or rng.random() < 0.3 else rng.randrange(len(text) - size // 2)
         start = text.rfind("\n", 0, start) + 1
-        ids = [FILE, *self.encode(path + "\n"), *self.encode(text[start : start + size])]
+        ids = [*self.header(path), *self.encode(text[start : start + size])]
         if start + size >= len(text):
             ids.append(END)
         return ids[:room], [1.0] * min(len(ids), room)
 
-    def hole(self, hole: Hole, room: int, rng: random.Random) -> tuple[list[int], list[float]]:
+    def context(self, language: int, package: str, hole: Hole, room: int, rng: random.Random) -> list[int]:
+        """Chunks of sibling files in front of everything, in at most so many tokens."""
+        ids: list[int] = []
+        for chunk in reversed(self.siblings[language].near(package, hole.path, hole.prefix, hole.suffix, rng.randint(1, 3), rng)):
+            more = [*self.header(chunk.path), *self.encode(chunk.text + "\n")]
+            if len(ids) + len(more) <= room:
+                ids = more + ids
+        return ids
+
+    def hole(self, language: int, package: str, hole: Hole, room: int, rng: random.Random) -> tuple[list[int], list[float]]:
         middle = self.encode(hole.middle[:1200])
         if len(hole.middle) > 1200 or len(middle) > room // 2:
             return [], []
-        path = self.encode(hole.path + "\n") if rng.random() < 0.9 else []
-        header = [FILE, *path] if path else []
+        header = self.header(hole.path) if rng.random() < 0.95 else []
         room -= len(middle) + len(header) + 4
-        suffix_room = 0 if rng.random() < 0.3 else int(room * rng.uniform(0.05, 0.45))
+        around: list[int] = []
+        if room >= CONTEXT_ROOM and rng.random() < self.shares["context"]:
+            around = self.context(language, package, hole, int(room * rng.uniform(0.2, 0.45)), rng)
+            room -= len(around)
+        suffix_room = 0 if rng.random() < 0.15 else int(room * rng.uniform(0.05, 0.35))
         suffix = self.encode(hole.suffix[: int(suffix_room * 4.5)])[:suffix_room]
         prefix_room = max(room - len(suffix), 0)
         prefix = self.encode(from_line_start(hole.prefix, int(prefix_room * CHARS_PER_TOKEN)))
         prefix = prefix[max(len(prefix) - prefix_room, 0) :]
-        if rng.random() < 0.5:
-            context = [PREFIX, *header, *prefix, SUFFIX, *suffix, MIDDLE]
+        if rng.random() < self.shares["prefix_first"]:
+            context = [*around, PREFIX, *header, *prefix, SUFFIX, *suffix, MIDDLE]
         else:
-            context = [SUFFIX, *suffix, PREFIX, *header, *prefix, MIDDLE]
+            context = [*around, SUFFIX, *suffix, PREFIX, *header, *prefix, MIDDLE]
         ids = [*context, *middle, END]
         return ids, [1.0] * len(context) + [self.middle_weight] * (len(middle) + 1)
+
+    def call(self, language: int, package: str, room: int, rng: random.Random) -> tuple[list[int], list[float]]:
+        """A conversation with one call of a tool, in the agent's format; what the assistant says is learned."""
+        rows = [{"path": path, "text": text} for path, text in self.siblings[language].packages[package][:64]]
+        ids, weights = [], []
+        for text, learned in transcript(rng, rows):
+            more = self.tokenizer.encode(text, add_special_tokens=False).ids  # special tokens by their names
+            ids += more
+            weights += [1.0 if learned else 0.1] * len(more)
+        return ids[:room], weights[:room]
+
+    def sample(self, room: int, rng: random.Random) -> tuple[list[int], list[float]]:
+        language, package, path, text = self.pick(rng)
+        kind = rng.random()
+        if kind < self.shares["calls"]:
+            return self.call(language, package, room, rng)
+        if kind > self.fim:
+            return self.plain(path, text, room, rng)
+        size = rng.random()
+        if size < self.shares["short"]:  # short ones too, for many holes in a row
+            room = min(room, rng.randint(48, 160))
+        elif size < self.shares["short"] + self.shares["middling"]:
+            room = min(room, rng.randint(160, 420))
+        return self.hole(language, package, cut(path, text, rng), room, rng)
 
     def row(self, number: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Row `number`: length + 1 tokens and the loss weight of each as a target."""
@@ -152,13 +200,7 @@ class Packer:
         ids: list[int] = []
         weights: list[float] = []
         while (room := length + 1 - len(ids)) >= 48:
-            path, text = self.pick(rng)
-            if rng.random() < self.fim:
-                if rng.random() < 0.75:  # short ones too, for many holes in a row
-                    room = min(room, rng.randint(48, 144) if rng.random() < 0.67 else rng.randint(144, 320))
-                more, weight = self.hole(cut(path, text, rng), room, rng)
-            else:
-                more, weight = self.plain(path, text, room, rng)
+            more, weight = self.sample(room, rng)
             if 1 < len(more) <= room:
                 weight[0] = 0.0  # what a sample starts with cannot be foreseen
                 ids += more

@@ -11,7 +11,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = Path(os.environ.get("NANO_WORK", ROOT / ".tools" / "nano-data"))
-LANGUAGES = ("python", "typescript", "rust", "go")
+FETCH = WORK / "fetch"
+LANGUAGES = ("python", "typescript", "rust", "go", "c", "sql", "lua")
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import unittest
 
 import numpy as np
 import torch
 
-from data import permissive, unfit
+from attention import Causal
+from calls import SCHEMAS, transcript
+from data import unfit
+from experts import Grouped
 from export import pack
 from fakequant import affine
 from ngram import WittenBell
+from packages import debian_licence, permissive
 from samples import cut, from_line_start
 from settings import load, shape
 
@@ -43,6 +49,46 @@ class Rounding(unittest.TestCase):
             np.testing.assert_allclose(values.reshape(6, 128), affine(weight, bits, 64).numpy(), atol=1e-6)
 
 
+class Gradients(unittest.TestCase):
+    """Our own backward passes against those that the library derives."""
+
+    def compare(self, ours: torch.Tensor, reference: torch.Tensor, inputs: list[torch.Tensor], tolerance: float) -> None:
+        torch.testing.assert_close(ours, reference, atol=tolerance, rtol=1e-5)
+        flow = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2), dtype=ours.dtype)
+        for one, other in zip(torch.autograd.grad(ours, inputs, flow), torch.autograd.grad(reference, inputs, flow), strict=True):
+            torch.testing.assert_close(one, other, atol=tolerance, rtol=1e-5)
+
+    def test_experts(self) -> None:
+        draw = torch.Generator().manual_seed(1)
+        rows, gate_up, down = (torch.randn(shape, generator=draw, requires_grad=True) for shape in ((40, 16), (3, 24, 16), (3, 16, 12)))
+        counts = [10, 0, 30]
+        parts = []
+        for piece, into, back in zip(rows.split(counts), gate_up, down, strict=True):
+            gate, up = (piece @ into.T).chunk(2, -1)
+            parts.append((torch.nn.functional.silu(gate) * up) @ back.T)
+        self.compare(Grouped.apply(rows, gate_up, down, counts), torch.cat(parts), [rows, gate_up, down], 1e-3)
+
+    def test_attention(self) -> None:
+        draw = torch.Generator().manual_seed(1)
+        q, k, v = (torch.randn(shape, generator=draw, requires_grad=True) for shape in ((2, 3, 300, 8), (2, 300, 8), (2, 300, 8)))
+        shared = (each[:, None].expand(2, 3, 300, 8) for each in (k, v))
+        reference = torch.nn.functional.scaled_dot_product_attention(q, *shared, is_causal=True)
+        self.compare(Causal.apply(q, k, v), reference, [q, k, v], 1e-4)
+
+
+class Conversations(unittest.TestCase):
+    def test_a_call_is_what_the_agent_reads(self) -> None:
+        files = [{"path": "pkg/a.py", "text": TEXT}, {"path": "b.sql", "text": "select 1;\n" * 20}]
+        for seed in range(200):
+            pieces = transcript(random.Random(seed), files)
+            said = next(text for text, learned in pieces if learned)
+            found = re.fullmatch(r"<tool_call>\n(.*)\n</tool_call><\|im_end\|>", said)
+            self.assertIsNotNone(found, said)
+            call = json.loads(found.group(1)) if found else {}
+            self.assertEqual(list(call), ["name", "arguments"])
+            self.assertLessEqual(set(call["arguments"]), set(SCHEMAS[call["name"]]))
+
+
 class Baseline(unittest.TestCase):
     def test_probabilities_sum_to_one(self) -> None:
         counts = WittenBell(np.frombuffer(TEXT.encode(), dtype=np.uint8), 5, 256)
@@ -58,6 +104,13 @@ class Corpus(unittest.TestCase):
             self.assertTrue(permissive(good), good)
         for bad in ("GPL-3.0", "LGPL", "MPL-2.0", "MPL-2.0 AND MIT", "", "Proprietary"):
             self.assertFalse(permissive(bad), bad)
+
+    def test_debian_notices(self) -> None:
+        files = {"*": "Expat\n text", "debian/*": "GPL-2+", "src/a.c\n src/b/*": "LGPL-2.1"}
+        notice = "Format: x\n" + "".join(f"\nFiles: {pattern}\nLicense: {licence}\n" for pattern, licence in files.items())
+        self.assertEqual(debian_licence(notice), ("Expat", ["src/a.c", "src/b/*"]))
+        self.assertEqual(debian_licence("Permission is hereby granted,\nfree of charge"), ("MIT", []))
+        self.assertFalse(permissive(debian_licence("the GNU General Public License, or the Apache License")[0]))
 
     def test_files(self) -> None:
         self.assertIsNone(unfit("a/b.py", TEXT))

@@ -1,41 +1,42 @@
 """Trains the model: warm-up, constant rate, then decay, and at the end with weights rounded as the export rounds them.
 
 It can be stopped at any time and goes on from its last checkpoint. The end is set by a token count or, where the wall
-clock is what is scarce, by a time (`--until`): the decay then starts early enough to finish in time.
+clock is what is scarce, by a time (`--until`): the decay then starts early enough to finish in time. The state before the decay
+is kept as well (`stable.pt`), so that a longer run can go on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import multiprocessing
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch._inductor.config as inductor
-from torch import Tensor
 
-from fakequant import rounded
-from model import Nano, fuse, sizes
-from muon import Optimizer
+from export import restore
+from model import Nano, sizes
+from muon import Optimizer, Rates
 from samples import Packer
 from settings import WORK, load, shape
 from tokens import open_tokenizer
+from workers import Batch, Workers
 
 RUN = WORK / "run"
+LATEST, STABLE = RUN / "latest.pt", RUN / "stable.pt"
 
 
 def feed(config: dict[str, Any], fim: float, first: int, rows: int, length: int, queue: Any) -> None:
     """The process that tokenises ahead of the training."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    train = config["train"]
-    packer = Packer(open_tokenizer(), config["data"]["mix"], train["seed"], fim, train["middle_weight"])
+    packer = Packer(open_tokenizer(), config, fim)
     number = first
     while True:
         made = [packer.row(number + offset, length) for offset in range(rows)]
@@ -52,7 +53,7 @@ class Feeder:
         self.process = context.Process(target=feed, args=(config, fim, first, rows, length, self.queue), daemon=True)
         self.process.start()
 
-    def next(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def next(self) -> Batch:
         ids, weights = self.queue.get(timeout=300)
         tokens = torch.from_numpy(ids)
         return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), torch.from_numpy(weights)[:, 1:].contiguous()
@@ -62,51 +63,16 @@ class Feeder:
         self.process.join()
 
 
-class Workers:
-    """Each thread does its own share of a batch from end to end, so that none waits for another within a layer.
-
-    On a machine with other work this is faster than splitting every product: the threads meet once per step.
-    """
-
-    def __init__(self, model: Nano, threads: int, balance: float, accumulate: int) -> None:
-        self.model, self.threads, self.balance, self.accumulate = model, threads, balance, accumulate
-        self.weights = list(model.parameters())
-        inductor.cpp.threads = 1
-        fuse()
-        self.pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        self.compiled: set[torch.Size] = set()
-
-    def share(self, tokens: Tensor, targets: Tensor, weights: Tensor, part: float) -> tuple[list[Tensor], np.ndarray]:
-        loss, balance, shares = self.model.loss(tokens, targets, weights)
-        total = loss * part + balance * (self.balance / self.threads)
-        grads = torch.autograd.grad(total / self.accumulate, self.weights)
-        return list(grads), np.array([loss.item() * part, balance.item() / self.threads, shares.min().item() / self.threads])
-
-    def run(self, tokens: Tensor, targets: Tensor, weights: Tensor) -> np.ndarray:
-        """Adds a batch's gradients; gives loss, balance loss and the least share of an expert."""
-        whole = weights.sum().clamp(min=1.0)
-        pieces = zip(tokens.chunk(self.threads), targets.chunk(self.threads), weights.chunk(self.threads), strict=True)
-        jobs = [(*piece, (piece[2].sum() / whole).item()) for piece in pieces]
-        if jobs[0][0].shape not in self.compiled:  # one thread compiles, the others find it done
-            self.pool.submit(self.share, *jobs[0]).result()
-            self.compiled.add(jobs[0][0].shape)
-        results = list(self.pool.map(lambda job: self.share(*job), jobs))
-        for weight, *grads in zip(self.weights, *(result[0] for result in results), strict=True):
-            total = sum(grads[1:], grads[0])
-            weight.grad = total if weight.grad is None else weight.grad.add_(total)
-        return sum(result[1] for result in results)
-
-
 class Clock:
-    """How far the run is, in 0..1, from tokens or from the wall clock, whichever is further."""
+    """How far the run is, in 0..1, from tokens or from the time it has trained, whichever is further."""
 
-    def __init__(self, tokens: int, begun: float, until: float | None) -> None:
-        self.tokens, self.begun, self.until = tokens, begun, until
+    def __init__(self, tokens: int, trained: float, until: float | None) -> None:
+        self.tokens = tokens
+        self.seconds = trained + until - time.time() if until else math.inf
+        self.begun = time.time() - trained
 
     def progress(self, seen: int) -> float:
-        by_tokens = seen / self.tokens
-        by_time = (time.time() - self.begun) / (self.until - self.begun) if self.until else 0.0
-        return min(max(by_tokens, by_time), 1.0)
+        return min(max(seen / self.tokens, (time.time() - self.begun) / self.seconds), 1.0)
 
 
 def rate(step: int, progress: float, train: dict[str, Any]) -> float:
@@ -121,90 +87,132 @@ def stage(stages: list[list[float]], progress: float) -> Any:
     return next(value for begin, value in reversed(stages) if progress >= begin)
 
 
-def save(path: Path, model: Nano, optimizer: Optimizer, meta: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "meta": meta}, temporary)
-    temporary.replace(path)
+class Run:
+    """A training run: the weights, what the optimizer remembers, and how far it is."""
 
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config, self.train = config, config["train"]
+        torch.manual_seed(self.train["seed"])
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = Nano(shape(config)).to(device)
+        rates = Rates(self.train["muon_rate"], self.train["adam_rate"], self.train["weight_decay"])
+        self.optimizer = Optimizer(self.model, rates)
+        self.meta: dict[str, Any] = {"step": 0, "rows": 0, "tokens": 0, "seconds": 0.0}
+        self.workers = Workers(self.model, self.train, config["export"])
 
-def train_run(config: dict[str, Any], until: float | None) -> None:
-    train = config["train"]
-    torch.set_num_threads(train["threads"])
-    torch.manual_seed(train["seed"])
-    RUN.mkdir(parents=True, exist_ok=True)
-    model = Nano(shape(config))
-    optimizer = Optimizer(model, train["muon_rate"], train["adam_rate"], train["weight_decay"])
-    meta: dict[str, Any] = {"step": 0, "rows": 0, "tokens": 0, "seconds": 0.0, "begun": time.time(), "balance": train["balance"]}
-    latest = RUN / "latest.pt"
-    if latest.exists():
-        saved = torch.load(latest, weights_only=False)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        meta = saved["meta"]
-    workers = Workers(model, train["threads"], meta["balance"], train["accumulate"])
-    clock = Clock(train["tokens"], meta["begun"], until)
-    print(sizes(model), "from step", meta["step"], flush=True)
-    log = (RUN / "log.jsonl").open("a")
-    feeder: Feeder | None = None
-    current: tuple[float, float] | None = None
-    saved_at = logged_at = time.time()
-    sums = np.zeros(3)
-    since = 0
-    while (progress := clock.progress(meta["tokens"])) < 1.0:
-        started = time.time()
-        wanted = (stage(train["lengths"], progress), stage(train["fim"], progress))
-        if wanted != current:
+    def load(self, checkpoint: Path) -> None:
+        if checkpoint.is_dir():  # an exported model: its weights, and an optimizer that remembers nothing
+            self.model.load_state_dict(restore(self.config, checkpoint)[0].state_dict())
+            return
+        saved = torch.load(checkpoint, weights_only=False, map_location=self.model.embed_tokens.device)
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.meta = saved["meta"]
+
+    def save(self, path: Path) -> None:
+        temporary = path.with_suffix(".tmp")
+        torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "meta": self.meta}, temporary)
+        temporary.replace(path)
+
+    def batches(self, clock: Clock) -> Iterator[tuple[float, Batch]]:
+        """Progress and the next batch, until the run is at its end; the kind of batch changes on the way."""
+        feeder: Feeder | None = None
+        current: tuple[float, float] | None = None
+        try:
+            while (progress := clock.progress(self.meta["tokens"])) < 1.0:
+                wanted = (stage(self.train["lengths"], progress), stage(self.train["fim"], progress))
+                if wanted != current or feeder is None:
+                    if feeder:
+                        feeder.close()
+                    current = wanted
+                    rows = self.train["step_tokens"] // wanted[0]
+                    feeder = Feeder(self.config, wanted[1], self.meta["rows"], rows, wanted[0])
+                yield progress, feeder.next()
+        finally:
             if feeder:
                 feeder.close()
-            current = wanted
-            feeder = Feeder(config, wanted[1], meta["rows"], train["micro_tokens"] // wanted[0], wanted[0])
-        assert feeder
-        rounding = progress >= 1 - train["quantized"]
-        for _ in range(train["accumulate"]):
-            tokens, targets, weights = feeder.next()
-            with rounded(model, config["export"], rounding):
-                measured = workers.run(tokens, targets, weights)
-            meta["rows"] += tokens.shape[0]
-            meta["tokens"] += tokens.numel()
-            since += tokens.numel()
-            sums += (measured[0], measured[1], 1.0)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
-        factor = rate(meta["step"], progress, train)
-        optimizer.step(factor)
-        meta["step"] += 1
-        meta["seconds"] += time.time() - started
+
+    def step(self, progress: float, batch: Batch) -> dict[str, float]:
+        """One update; gives what the log wants to know."""
+        factor = rate(self.meta["step"], progress, self.train)
+        self.workers.refresh(rounding=progress >= 1 - self.train["quantized"])
+        grads, measured = self.workers.gradients(batch)
+        norm = self.workers.clip(grads, 1.0)
+        self.optimizer.step(self.workers.published(grads), factor, self.workers.pool)
+        self.meta["step"] += 1
+        self.meta["rows"] += batch[0].shape[0]
+        self.meta["tokens"] += batch[0].numel()
+        return measured | {"norm": norm, "rate": factor}
+
+    def digest(self) -> str:
+        """A fingerprint of all weights."""
+        parts = (weight.detach().cpu().numpy().tobytes() for weight in self.model.parameters())
+        total = hashlib.sha256()
+        for part in parts:
+            total.update(part)
+        return total.hexdigest()
+
+
+def train_run(run: Run, until: float | None, steps: int | None, keep: bool = True) -> None:
+    """Trains to the end, or for so many steps; saves on the way if it shall be kept."""
+    train, meta = run.train, run.meta
+    clock = Clock(train["tokens"], meta["seconds"], until)
+    print(sizes(run.model), "from step", meta["step"], flush=True)
+    RUN.mkdir(parents=True, exist_ok=True)
+    log = (RUN / "log.jsonl" if keep else Path(os.devnull)).open("a")
+    started = saved_at = logged_at = time.time()
+    trained, since, losses = meta["seconds"], 0, []
+    decaying = meta["tokens"] > 0 and clock.progress(meta["tokens"]) >= 1 - train["decay"]
+    for progress, batch in run.batches(clock):
+        if keep and not decaying and progress >= 1 - train["decay"]:
+            decaying = True
+            run.save(STABLE)
+        measured = run.step(progress, batch)
+        meta["seconds"] = trained + time.time() - started
+        since += batch[0].numel()
+        losses.append(measured["loss"])
         if meta["step"] % 10 == 0:
             now = time.time()
-            line = {
-                "step": meta["step"], "tokens": meta["tokens"], "loss": round(sums[0] / sums[2], 4),
-                "balance": round(sums[1] / sums[2], 4), "least_share": round(measured[2], 4), "norm": round(norm, 3),
-                "rate": round(factor, 4), "progress": round(progress, 4), "speed": round(since / (now - logged_at)),
-                "seconds": round(meta["seconds"]),
-            }  # fmt: skip
+            line = {"step": meta["step"], "tokens": meta["tokens"], **{key: round(value, 4) for key, value in measured.items()},
+                    "loss": round(float(np.mean(losses)), 4), "length": batch[0].shape[1], "progress": round(progress, 4),
+                    "speed": round(since / (now - logged_at)), "seconds": round(meta["seconds"])}  # fmt: skip
             print(json.dumps(line), file=log, flush=True)
             print(line, flush=True)
             if not math.isfinite(line["loss"]):
-                raise SystemExit("the loss is no number any more")
-            sums[:] = 0
-            logged_at, since = now, 0
-        if time.time() - saved_at > train["save_seconds"]:
-            save(latest, model, optimizer, meta)
+                raise SystemExit("the loss is no number any more: go on from an earlier checkpoint with lower rates")
+            logged_at, since, losses = now, 0, []
+        if keep and time.time() - saved_at > train["save_seconds"]:
+            run.save(LATEST)
             saved_at = time.time()
-    save(latest, model, optimizer, meta)
-    save(RUN / "final.pt", model, optimizer, meta)
-    if feeder:
-        feeder.close()
+        if steps and meta["step"] >= steps:
+            break
+    if keep:
+        run.save(LATEST)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--until", help="wall-clock end, HH:MM of today")
+    parser.add_argument(
+        "--from", dest="start", type=Path, help="a checkpoint, or the folder of an exported model; else the latest checkpoint"
+    )
+    parser.add_argument(
+        "--digest", type=int, metavar="STEPS", help="only make so many steps from nothing and print a fingerprint of the weights"
+    )
     args = parser.parse_args()
     until = None
     if args.until:
         hour, minute = map(int, args.until.split(":"))
         until = time.mktime((*time.localtime()[:3], hour, minute, 0, 0, 0, -1))
-    train_run(load(), until)
+    run = Run(load())
+    if args.digest:
+        train_run(run, None, args.digest, keep=False)
+        print(run.digest())
+        return
+    start = args.start or (LATEST if LATEST.exists() else None)
+    if start:
+        run.load(start)
+    train_run(run, until, None)
 
 
 if __name__ == "__main__":
