@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from card import card
@@ -23,8 +23,15 @@ from settings import HERE, WORK, load, shape
 from tokens import PATH, SPECIALS
 
 TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if tools %}<|im_start|>system\n{% if messages[0].role == 'system' %}{{ messages[0].content }}\n\n{% endif %}"
+    "# Tools\n\n<tools>\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}</tools><|im_end|>\n{% endif %}"
+    "{% for message in messages %}"
+    "{% if message.role == 'tool' %}<|im_start|>user\n<tool_response>\n{{ message.content }}\n</tool_response><|im_end|>\n"
+    "{% elif not (tools and loop.first and message.role == 'system') %}<|im_start|>{{ message.role }}\n{{ message.content or '' }}"
+    "{% for call in message.tool_calls or [] %}{% set tool_call = call.function or call %}"
+    '<tool_call>\n{"name": "{{ tool_call.name }}", "arguments": '
+    "{{ tool_call.arguments if tool_call.arguments is string else tool_call.arguments | tojson }}}\n</tool_call>"
+    "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
@@ -141,10 +148,30 @@ def write(folder: Path, model: Nano, config: dict[str, Any], quantize: bool = Tr
     shutil.rmtree(old, ignore_errors=True)
 
 
+def unpack(folder: Path, model: Nano, export: dict[str, Any]) -> None:
+    """Fills a model with the weights of an exported folder, as far as their rounding lets them be known."""
+    stored = load_file(folder / "model.safetensors")
+    with torch.no_grad():
+        for name, weight in published(model.shape, model.named_parameters()):
+            path = mlx_name(name)
+            value = torch.from_numpy(stored[f"{path}.weight"] if f"{path}.weight" in stored else stored[path])
+            if f"{path}.scales" in stored:
+                bits = bits_of(name, export)
+                shifts = torch.arange(0, 32, bits or 32)
+                codes = (value.view(torch.int32).long().unsqueeze(-1) >> shifts) & (2 ** (bits or 32) - 1)
+                groups = codes.reshape(*value.shape[:-1], -1, export["group"]).float()
+                scales, biases = (torch.from_numpy(stored[f"{path}.{part}"]).unsqueeze(-1) for part in ("scales", "biases"))
+                value = (groups * scales + biases).flatten(-2)
+            weight.copy_(value)
+
+
 def restore(config: dict[str, Any], checkpoint: Path) -> tuple[Nano, dict[str, Any]]:
-    """A model and its training record out of a checkpoint."""
-    saved = torch.load(checkpoint, weights_only=False, map_location="cpu")
+    """A model and its training record out of a checkpoint, or out of an exported folder, which has no record."""
     model = Nano(shape(config))
+    if checkpoint.is_dir():
+        unpack(checkpoint, model, config["export"])
+        return model.eval(), {"step": 0, "rows": 0, "tokens": 0, "seconds": 0.0}
+    saved = torch.load(checkpoint, weights_only=False, map_location="cpu")
     model.load_state_dict(saved["model"])
     return model.eval(), saved["meta"]
 
