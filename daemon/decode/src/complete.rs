@@ -7,12 +7,12 @@ use engine::{Class, Engine, EngineError, SubmitError, TokenId, Tokenizer};
 use crate::confidence::Learned;
 use crate::judge::Desk;
 use crate::prompt::{Healing, Layout, fill_in};
-use crate::steer::{Found, Steer};
+use crate::steer::{Found, Steer, Terms};
 use crate::trim::Place;
 use crate::watch::Watch;
 use crate::writer::{Manner, Writer};
 use crate::{
-    CompleteError, CompleteRequest, Completion, Critic, Suggestion, Timings, Trigger, Verdict,
+    CompleteError, CompleteRequest, Completion, Critic, Suggestion, Timings, Trigger, Verdict, gate,
 };
 
 /// Completes `request` with the model of `engine` under the eyes of `critic`. Dropping the future cancels all of it.
@@ -25,6 +25,9 @@ pub async fn complete(
     let tokenizer = engine.tokenizer();
     let layout =
         Layout::of(engine).ok_or_else(|| CompleteError::NoFim(engine.info().name.clone()))?;
+    if request.trigger == Trigger::Automatic && !gate::is_open(&request.text, request.offset) {
+        return Ok(Completion::default());
+    }
     let desk = Desk::new(
         request.text.clone(),
         request.offset,
@@ -33,7 +36,7 @@ pub async fn complete(
         critic.server(),
         request.indent,
     );
-    let place = Place::new(&desk.before, &desk.after, request.budget.lines_max, desk.grammar);
+    let place = Place::new(&desk, request.budget.lines_max).without_above();
     let prompt =
         fill_in(tokenizer, &layout, request.healing, &request.path, &desk.before, &desk.after);
     let manner = Manner {
@@ -48,7 +51,14 @@ pub async fn complete(
     let writer = Writer::start(engine, prompt, manner)?;
     let deadline = started + request.budget.deadline;
     let watch = Watch::new(critic, &desk, place.layout(), request.budget.checks_max, deadline);
-    let mut steer = Steer::new(&desk, &place, writer, watch, request.on_findings);
+    let terms = Terms {
+        on_findings: request.on_findings,
+        trigger: request.trigger,
+        bar: Learned::of_model(&engine.info().name)
+            .filter(|_| request.trigger == Trigger::Automatic)
+            .map(|learned| (learned, request.withhold)),
+    };
+    let mut steer = Steer::new(&desk, &place, writer, watch, terms);
     let found = search(&mut steer, request.budget.candidates, deadline).await?;
     timings.prefill = steer.writer.prefill.unwrap_or_default();
     timings.decode = steer.writer.decode;
@@ -59,16 +69,13 @@ pub async fn complete(
     timings.check_count = steer.watch.count;
     timings.total = started.elapsed();
     let learned = Learned::of_model(&engine.info().name);
-    let all = found.into_iter().map(|found| suggestion(&desk, found, learned.as_ref()));
-    let is_shown = |one: &Suggestion| {
-        request.trigger == Trigger::Invoked
-            || learned
-                .as_ref()
-                .zip(one.confidence)
-                .is_none_or(|(learned, confidence)| learned.shows(request.withhold, confidence))
+    let is_shown = |found: &Found| terms.shows(found.evidence.as_ref());
+    let (shown, withheld): (Vec<Found>, Vec<Found>) = found.into_iter().partition(is_shown);
+    let all = |found: Vec<Found>| {
+        found.into_iter().map(|found| suggestion(&desk, found, learned)).collect()
     };
-    let (suggestions, withheld) = all.partition(is_shown);
-    Ok(Completion { suggestions, withheld, refused: steer.refused, timings })
+    let refused = steer.refused;
+    Ok(Completion { suggestions: all(shown), withheld: all(withheld), refused, timings })
 }
 
 /// The best candidate, then others that start with other tokens, as long as the budget lasts.

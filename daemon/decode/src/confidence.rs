@@ -6,6 +6,9 @@
 
 mod fit;
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use serde::Deserialize;
 
 pub use fit::{FitError, SAMPLES_MIN, Sample, fit};
@@ -105,7 +108,7 @@ pub struct Learned {
     /// The logarithm of the odds where every feature is 0.
     pub bias: f32,
     /// What each feature adds to it; one that is not named adds nothing.
-    pub weights: std::collections::BTreeMap<String, f32>,
+    pub weights: BTreeMap<String, f32>,
 }
 
 /// From which probability on suggestions are shown, and what that meant for those that it was fitted on, each judged by what the others
@@ -165,9 +168,10 @@ impl Evidence {
 
 impl Learned {
     /// What was learned of the model of this name. `None`: nothing, and nothing of its suggestions is withheld.
-    pub fn of_model(name: &str) -> Option<Learned> {
-        let read = |text: &&str| toml::from_str::<Learned>(text).ok();
-        LEARNED.iter().filter_map(read).find(|learned| learned.model == name)
+    pub fn of_model(name: &str) -> Option<&'static Learned> {
+        static ALL: LazyLock<Vec<Learned>> =
+            LazyLock::new(|| LEARNED.iter().filter_map(|text| toml::from_str(text).ok()).collect());
+        ALL.iter().find(|learned| learned.model == name)
     }
 
     /// As the file of data spells it.

@@ -16,13 +16,11 @@ use crate::candidates::{Idea, quick_fixes, repairs, replacements};
 use crate::judge::{Before, Desk};
 use crate::prompt::{Layout, fill_in};
 use crate::rank::{self, Clean};
-use crate::steer::Steer;
+use crate::steer::{Steer, Terms};
 use crate::trim::Place;
 use crate::watch::Watch;
 use crate::writer::{Manner, Writer};
-use crate::{
-    Checked, Critic, Fix, FixError, FixRequest, OnFindings, Origin, Proposal, Refused, Timings,
-};
+use crate::{Checked, Critic, Fix, FixError, FixRequest, Origin, Proposal, Refused, Timings};
 
 /// Rewritings that the model is asked for where something clean was found without it: they may still be better.
 pub(crate) const REGENERATIONS_BESIDES: u32 = 2;
@@ -302,7 +300,7 @@ impl<'a> Search<'a> {
             None,
         );
         let lines = request.text[hole.clone()].lines().count().max(1) as u32;
-        let place = Place::new(&desk.before, &desk.after, lines, desk.grammar);
+        let place = Place::new(&desk, lines);
         let Some(layout) = Layout::of(engine) else { return Ok(None) };
         let prompt = fill_in(
             engine.tokenizer(),
@@ -330,7 +328,7 @@ impl<'a> Search<'a> {
         before.add(hole.start, &request.text, &others);
         let watch =
             Watch::over(self.critic, &desk, before, self.left.min(STEER_CHECKS_MAX), self.deadline);
-        let mut steer = Steer::new(&desk, &place, writer, watch, OnFindings::Withhold);
+        let mut steer = Steer::new(&desk, &place, writer, watch, Terms::ASKED);
         let found = steer.candidate().await?;
         self.timings.prefill += steer.writer.prefill.unwrap_or_default();
         self.timings.decode += steer.writer.decode;

@@ -18,6 +18,7 @@ mod tape;
 mod ban;
 pub mod loops;
 mod style;
+mod gate;
 mod trim;
 mod judge;
 mod watch;

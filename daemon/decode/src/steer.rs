@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use engine::EngineError;
 use text::{Diagnostic, Severity};
 
-use crate::confidence::{Evidence, Look as Evident};
+use crate::confidence::{Evidence, Learned, Look as Evident, Withhold};
 use crate::judge::{Desk, Judged, Placed, Stage};
 use crate::prompt::floor_boundary;
 use crate::trim::{End, Place};
 use crate::watch::{Ask, Watch};
 use crate::writer::{Reached, Writer};
-use crate::{Checked, OnFindings, Refused, Unknown, Verdict};
+use crate::{Checked, OnFindings, Refused, Trigger, Unknown, Verdict};
 
 /// Other ways that are tried for one line.
 pub(crate) const RETRIES_LINE_MAX: u32 = 6;
@@ -23,6 +23,8 @@ pub(crate) const RETRIES_LINE_MAX: u32 = 6;
 pub(crate) const RETRIES_MAX: u32 = 9;
 /// A suggestion that leaves more than this open is not closed for the model, but dropped.
 const SIGNS_MAX: usize = 3;
+/// So many shorter forms of a candidate are weighed, where the model is not sure of all of it.
+const CUTS_MAX: usize = 8;
 /// Where the model was surer of a token than this, another token is blamed first.
 const SURE: f32 = 0.9;
 
@@ -37,13 +39,35 @@ pub(crate) struct Found {
     pub(crate) evidence: Option<Evidence>,
 }
 
+/// On which terms a candidate is offered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) on_findings: OnFindings,
+    pub(crate) trigger: Trigger,
+    /// What was learned of the model, and from which confidence on a candidate is shown; `None`: whatever it is.
+    pub(crate) bar: Option<(&'static Learned, Withhold)>,
+}
+
+impl Terms {
+    /// For somebody who has asked, and wants nothing that has findings.
+    pub(crate) const ASKED: Terms =
+        Terms { on_findings: OnFindings::Withhold, trigger: Trigger::Invoked, bar: None };
+
+    /// Whether a candidate for which this speaks is shown.
+    pub(crate) fn shows(&self, evidence: Option<&Evidence>) -> bool {
+        self.bar.zip(evidence).is_none_or(|((learned, withhold), evidence)| {
+            learned.shows(withhold, learned.probability(evidence))
+        })
+    }
+}
+
 /// The search for one document and cursor.
 pub(crate) struct Steer<'a> {
     desk: &'a Desk,
     place: &'a Place,
     pub(crate) writer: Writer<'a>,
     pub(crate) watch: Watch<'a>,
-    on_findings: OnFindings,
+    terms: Terms,
     pub(crate) refused: Vec<Refused>,
     /// What was refused already, so that it is not checked again.
     known_bad: HashMap<String, Diagnostic>,
@@ -85,14 +109,14 @@ impl<'a> Steer<'a> {
         place: &'a Place,
         writer: Writer<'a>,
         watch: Watch<'a>,
-        on_findings: OnFindings,
+        terms: Terms,
     ) -> Steer<'a> {
         Steer {
             desk,
             place,
             writer,
             watch,
-            on_findings,
+            terms,
             refused: Vec::new(),
             known_bad: HashMap::new(),
             retries: HashMap::new(),
@@ -208,6 +232,11 @@ impl<'a> Steer<'a> {
     /// Sees whether the text is complete, and starts a check where a line is.
     async fn weigh_text(&mut self, reached: Reached) -> Outcome {
         let ended = self.writer.has_ended();
+        if let Some(at) = self.writer.special_at(&self.desk.text) {
+            let kept = &self.writer.text()[..at];
+            let End::At(at) = self.place.end(kept, true) else { return Outcome::Done(None) };
+            return self.finish(at).await;
+        }
         match self.place.end(self.writer.text(), ended) {
             End::At(at) => return self.finish(at).await,
             End::Open if ended => return self.finish(self.writer.text().len()).await,
@@ -232,7 +261,18 @@ impl<'a> Steer<'a> {
 
     /// The candidate is the first `at` bytes: checks them exactly as they would stand.
     async fn finish(&mut self, at: usize) -> Outcome {
-        let text = self.completed(at);
+        let is_automatic = self.terms.trigger == Trigger::Automatic;
+        if is_automatic && !self.place.fits(self.writer.text(), at, self.writer.has_ended()) {
+            return Outcome::Done(None);
+        }
+        let text = match self.sure_part(self.completed(at)) {
+            Ok(text) => text,
+            // Nobody has to look at what is not shown.
+            Err(unsure) => {
+                let unchecked = Verdict::Unknown(Unknown::Budget);
+                return Outcome::Done(Some(self.found(unsure, unchecked, Vec::new())));
+            }
+        };
         let placed = self.desk.place(&text);
         if let Some(look) = self.look.take().filter(|look| look.placed.text == placed.text) {
             self.watch.await_answer(look.ask, look.answer).await;
@@ -248,6 +288,17 @@ impl<'a> Steer<'a> {
             Verdict::Findings(bad) => self.refuse(&text, &placed, bad[0].clone(), bad).await,
             verdict => Outcome::Done(Some(self.found(text, verdict, deferred))),
         }
+    }
+
+    /// As many lines of a candidate as the model is sure enough of, from its start; `Err` gives it back where there are none.
+    fn sure_part(&self, text: String) -> Result<String, String> {
+        let is_shown = |text: &str| self.terms.shows(self.evidence(text).as_ref());
+        if text.trim().is_empty() || is_shown(&text) {
+            return Ok(text);
+        }
+        let ends = self.place.whole_ends(&text).filter(|at| *at < text.len());
+        let sure = ends.take(CUTS_MAX).find(|at| is_shown(&text[..*at]));
+        sure.map(|at| text[..at].to_owned()).ok_or(text)
     }
 
     /// The first `at` bytes of the text; where they leave something open, up to the last line that does not, or with the closing signs.
@@ -373,7 +424,7 @@ impl<'a> Steer<'a> {
                 return Some(self.found(text, verdict, deferred));
             }
         }
-        if self.on_findings == OnFindings::Withhold {
+        if self.terms.on_findings == OnFindings::Withhold {
             return None;
         }
         let mut found = self.unsteered.clone()?;

@@ -24,6 +24,9 @@ const LOOP_TEMPERATURE: f32 = 0.3;
 /// Loops that are taken back before the text is simply cut.
 const LOOPS_MAX: u32 = 1;
 
+/// Shorter names of special tokens are words of markup (`<s>`).
+const SPECIAL_BYTES_MIN: usize = 5;
+
 /// A token that is less likely than this, where another one was banned, is nothing that the model would say.
 const IMPROBABLE: f32 = 1e-4;
 
@@ -143,6 +146,13 @@ impl<'e> Writer<'e> {
         self.tape.text()
     }
 
+    /// Where the text spells the name of a special token that is not in `known`: nobody writes that but a model that has lost its way.
+    pub(crate) fn special_at(&self, known: &str) -> Option<usize> {
+        let found = self.engine.tokenizer().find_special(self.text());
+        let is_name = |name: &str| name.len() >= SPECIAL_BYTES_MIN && !known.contains(name);
+        found.filter(|(_, name)| is_name(name)).map(|(at, _)| at)
+    }
+
     /// Whether there is nothing more to say, unless it goes back.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
@@ -201,7 +211,8 @@ impl<'e> Writer<'e> {
             self.gave_up = true;
             return Ok(self.end());
         }
-        if step.finish == Some(Finish::Stop) {
+        // No other mark of the model's own is text either.
+        if step.finish == Some(Finish::Stop) || self.engine.tokenizer().is_special(step.token) {
             self.stop = Some((step.token, step.final_logprob));
             return Ok(self.end());
         }

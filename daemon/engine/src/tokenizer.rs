@@ -174,10 +174,15 @@ impl Tokenizer {
         self.specials.names()
     }
 
+    /// Where the name of a special token stands in `text`, spelled out in ordinary ones, and which.
+    pub fn find_special(&self, text: &str) -> Option<(usize, &str)> {
+        let (at, _, token) = self.specials.find(text)?;
+        std::str::from_utf8(self.token_bytes(token)).ok().map(|name| (at, name))
+    }
+
     /// The name of a special token that stands in `text`.
     pub(crate) fn special_in(&self, text: &str) -> Option<&str> {
-        let (_, _, token) = self.specials.find(text)?;
-        std::str::from_utf8(self.token_bytes(token)).ok()
+        self.find_special(text).map(|(_, name)| name)
     }
 
     /// Whether the token is not text.

@@ -140,6 +140,19 @@ impl Grammar {
         Closing { at_cursor: best.map_or_else(String::new, |(_, text)| text), at_end }
     }
 
+    /// Whether `before`, the text before the gap, ends with the header of a block: the place is for the first line of its body.
+    pub fn opens_block(self, gap: &Gap, before: &str) -> bool {
+        if gap.open.in_string() || gap.open.in_comment() {
+            return false;
+        }
+        let line = self.without_comment(self.last_code_line(before)).trim_end();
+        if self.language.indents() {
+            gap.open.depth() == 0 && line.ends_with(':')
+        } else {
+            line.ends_with('{')
+        }
+    }
+
     /// The signs that close what `candidate` leaves open, for behind it and for the end of the document.
     pub fn signs(self, gap: &Gap, candidate: &str) -> (String, String) {
         let lex = self.language.lex();
