@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use engine::{TokenId, Tokenizer};
@@ -14,7 +15,7 @@ use engine::{TokenId, Tokenizer};
 use crate::prompt::floor_boundary;
 
 /// Bytes of a document that are looked at on either side of the cursor.
-const AROUND_BYTES_MAX: usize = 16 << 10;
+const AROUND_BYTES_MAX: usize = 48 << 10;
 /// One line in so many ends a block.
 const BLOCK_LINES: u64 = 16;
 /// Lines with fewer bytes than this, blank ones and brackets, are too alike to end a block.
@@ -22,7 +23,7 @@ const END_BYTES_MIN: usize = 8;
 /// Longer blocks are left out: they are data, or a single line.
 const BLOCK_BYTES_MAX: usize = 4 << 10;
 /// Blocks that one completion looks at, the nearest.
-const BLOCKS_MAX: usize = 24;
+const BLOCKS_MAX: usize = 96;
 /// Blocks of all documents whose tokens are kept, the latest.
 const KEPT_BLOCKS_MAX: usize = 512;
 
@@ -124,8 +125,33 @@ impl Drop for Unread {
     }
 }
 
+/// The block that `offset` lies in, or as much of it as lies near.
+pub(crate) fn own_block(text: &str, offset: usize) -> Range<usize> {
+    let near = floor_boundary(text, offset.saturating_sub(BLOCK_BYTES_MAX));
+    let far = floor_boundary(text, offset.saturating_add(BLOCK_BYTES_MAX));
+    let line = text[..offset].rfind('\n').map_or(0, |line| line + 1);
+    let (mut start, mut at) = (near, line);
+    for line in text[near..line].split_inclusive('\n').rev() {
+        // The first one is cut off.
+        // Both blocks that meet at the cursor are its own.
+        if at < offset && is_end(line) && (at - line.len() > near || near == 0) {
+            start = at;
+            break;
+        }
+        at -= line.len();
+    }
+    let mut end = line.max(near);
+    for line in text[end..far].split_inclusive('\n') {
+        end += line.len();
+        if is_end(line) {
+            break;
+        }
+    }
+    start.min(offset)..end.max(offset)
+}
+
 /// The whole blocks around `offset` but its own, the nearest first.
-fn blocks(text: &str, offset: usize) -> Vec<&str> {
+pub(crate) fn blocks(text: &str, offset: usize) -> Vec<&str> {
     let offset = floor_boundary(text, offset);
     let start = floor_boundary(text, offset.saturating_sub(AROUND_BYTES_MAX));
     let end = floor_boundary(text, offset.saturating_add(AROUND_BYTES_MAX));

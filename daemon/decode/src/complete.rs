@@ -1,16 +1,18 @@
 //! Inline completion: the prompt, the steered search, the alternatives.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use engine::{Class, Engine, EngineError, SubmitError, TokenId, Tokenizer};
+use engine::{Class, Engine, EngineError, Mixture, SubmitError, TokenId, Tokenizer};
 
+use crate::beside::{Beside, Mixing};
 use crate::confidence::Learned;
 use crate::judge::Desk;
-use crate::prompt::{Healing, Layout, fill_in};
+use crate::prompt::{Healing, Layout, Prompt, fill_in};
 use crate::steer::{Found, Steer, Terms};
 use crate::trim::Place;
 use crate::watch::Watch;
-use crate::writer::{Manner, Writer};
+use crate::writer::{Manner, Writer, stops};
 use crate::{
     CompleteError, CompleteRequest, Completion, Critic, Suggestion, Timings, Trigger, Verdict, gate,
 };
@@ -39,13 +41,17 @@ pub async fn complete(
     let place = Place::new(&desk, request.budget.lines_max).without_above();
     let prompt =
         fill_in(tokenizer, &layout, request.healing, &request.path, &desk.before, &desk.after);
+    let mixture = mixture(engine, &desk, &prompt, request.mixing, &request.lookup);
+    // The mixture drafts from them too, and from more.
+    let lookup = if mixture.is_none() { request.lookup } else { Vec::new() };
     let manner = Manner {
         class: Class::Typing,
         temperature: request.temperature,
         seed: request.seed,
         tokens_max: request.budget.tokens_max,
         not_first: if place.is_blank() { line_breaks(tokenizer) } else { Vec::new() },
-        lookup: request.lookup,
+        lookup,
+        mixture: mixture.map(|mixture| Box::new(mixture) as Box<dyn Mixture>),
     };
     let mut timings = Timings { prompt: started.elapsed(), ..Timings::default() };
     let writer = Writer::start(engine, prompt, manner)?;
@@ -76,6 +82,18 @@ pub async fn complete(
     };
     let refused = steer.refused;
     Ok(Completion { suggestions: all(shown), withheld: all(withheld), refused, timings })
+}
+
+/// What has a say beside the model in the answer to a prompt.
+pub(crate) fn mixture(
+    engine: &Engine,
+    desk: &Desk,
+    prompt: &Prompt,
+    mixing: Option<Mixing>,
+    blocks: &[Arc<[TokenId]>],
+) -> Option<Beside> {
+    let before = &desk.before[..desk.before.len().saturating_sub(prompt.healed.len())];
+    Beside::new(engine, mixing?, &desk.text, desk.offset, before, blocks, stops(engine))
 }
 
 /// The best candidate, then others that start with other tokens, as long as the budget lasts.

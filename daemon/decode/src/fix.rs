@@ -319,6 +319,7 @@ impl<'a> Search<'a> {
             not_first: Vec::new(),
             // Most of it is written again.
             lookup: vec![replaced.into()],
+            mixture: None,
         };
         let writer = Writer::start(engine, prompt, manner)
             .map_err(|error| FixError::Engine(error.to_string()))?;

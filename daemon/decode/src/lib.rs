@@ -26,12 +26,17 @@ mod writer;
 mod steer;
 mod complete;
 mod around;
+mod beside;
+mod seam;
+pub mod score;
+mod workspace;
 mod candidates;
 mod fix;
 mod rank;
 pub mod confidence;
 
 pub use around::{Around, Unread};
+pub use beside::Mixing;
 pub use complete::complete;
 pub use confidence::Withhold;
 pub use critic::{BoxFuture, Checked, Critic, NoCritic, Unknown, Verdict};
@@ -42,3 +47,4 @@ pub use request::{
 };
 pub use style::Indent;
 pub use timings::Timings;
+pub use workspace::Workspace;

@@ -9,6 +9,7 @@ use engine::TokenId;
 use lang::Language;
 use text::{Diagnostic, Edit};
 
+use crate::beside::Mixing;
 use crate::confidence::{Evidence, Withhold};
 use crate::prompt::Healing;
 use crate::style::Indent;
@@ -44,6 +45,8 @@ pub struct CompleteRequest {
     /// Texts that the suggestion may repeat, beside the prompt ([`Around`](crate::Around)). They make it faster where it does, and
     /// change nothing else.
     pub lookup: Vec<Arc<[TokenId]>>,
+    /// What the workspace says beside the model; `None`: the model alone.
+    pub mixing: Option<Mixing>,
 }
 
 /// What one completion may cost. The first limit that is reached ends the search; the best so far stands with its honest verdict.
@@ -270,6 +273,7 @@ impl CompleteRequest {
             withhold: Withhold::default(),
             healing,
             lookup: Vec::new(),
+            mixing: None,
         }
     }
 }

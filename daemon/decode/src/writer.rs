@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{
-    Class, Engine, EngineError, Finish, Job, Limits, Sampling, Sequence, Speculation, SubmitError,
-    TokenId,
+    Class, Engine, EngineError, Finish, Job, Limits, Mixture, Sampling, Sequence, Speculation,
+    SubmitError, TokenId,
 };
 
 use crate::ban::{Bans, Guard};
@@ -51,6 +51,8 @@ pub(crate) struct Manner {
     pub(crate) not_first: Vec<TokenId>,
     /// What it may repeat, beside the prompt.
     pub(crate) lookup: Vec<Arc<[TokenId]>>,
+    /// What has a say beside the model.
+    pub(crate) mixture: Option<Box<dyn Mixture>>,
 }
 
 /// One sequence of the engine, and what it has said.
@@ -116,7 +118,7 @@ impl<'e> Writer<'e> {
             },
             class: manner.class,
             soul: None,
-            mixture: None,
+            mixture: manner.mixture,
             lookup: manner.lookup,
             speculation: Speculation::Auto,
         })?;
@@ -285,7 +287,7 @@ impl<'e> Writer<'e> {
 }
 
 /// The tokens that no text may hold: those of the prompt's own form.
-fn stops(engine: &Engine) -> Vec<TokenId> {
+pub(crate) fn stops(engine: &Engine) -> Vec<TokenId> {
     let fim = engine.tokenizer().fim();
     fim.map_or_else(Vec::new, |fim| {
         [fim.prefix, fim.suffix, fim.middle]

@@ -50,6 +50,7 @@ pub enum Own {
 pub struct Matches {
     pub(super) found: Vec<Match>,
     source: u8,
+    level: Option<Level>,
     pub(super) scratch: super::predict::Scratch,
 }
 
@@ -57,12 +58,12 @@ impl Matches {
     /// Forgets all matches.
     pub fn clear(&mut self) {
         self.found.clear();
-        self.source = 0;
+        (self.source, self.level) = (0, None);
     }
 
-    /// What is gathered from now on comes from another cache.
-    pub fn begin(&mut self, source: u8) {
-        self.source = source;
+    /// What is gathered from now on comes from another cache, or for another context; `level`: it is all as near as that.
+    pub fn begin(&mut self, source: u8, level: Option<Level>) {
+        (self.source, self.level) = (source, level);
     }
 
     /// All that were found.
@@ -114,7 +115,7 @@ impl Cache {
                     (false, true) => Level::Directory,
                     (false, false) => Level::Project,
                 };
-                let source = matches.source;
+                let (source, level) = (matches.source, matches.level.unwrap_or(level));
                 matches.found.push(Match { place, len: len as u8, level, source });
             }
             known = oldest;

@@ -59,9 +59,9 @@ pub(super) struct Scratch {
 }
 
 impl Matches {
-    /// The distribution over what `next` finds at the places: their next token, or what stands for it. Places where it finds nothing
+    /// The distribution over what `next` finds at the places, one after the other: their next token, or what stands for it. Places where it finds nothing
     /// do not count.
-    pub fn predict(&mut self, next: impl Fn(Match) -> Option<u32>) -> Prediction {
+    pub fn predict(&mut self, next: impl FnMut(Match) -> Option<u32>) -> Prediction {
         let Matches { found, scratch, .. } = self;
         scratch.fill(found, next);
         scratch.predict()
@@ -69,7 +69,7 @@ impl Matches {
 }
 
 impl Scratch {
-    fn fill(&mut self, found: &[Match], next: impl Fn(Match) -> Option<u32>) {
+    fn fill(&mut self, found: &[Match], mut next: impl FnMut(Match) -> Option<u32>) {
         self.symbols.clear();
         self.rows.clear();
         for &found in found {

@@ -5,6 +5,8 @@
 //! cell of that table expectation maximisation finds the weight under which the text is likeliest (Jelinek and Mercer 1980); cells
 //! with few samples stay near what coarser ones say.
 
+use std::sync::OnceLock;
+
 use serde::Deserialize;
 
 use super::{Level, Prediction};
@@ -78,8 +80,10 @@ impl Sample {
 
 impl Weights {
     /// The table that this program was built with.
-    pub fn built_in() -> Option<Weights> {
-        Weights::parse(include_str!("../../data/mixture.toml")).ok()
+    pub fn built_in() -> Option<&'static Weights> {
+        static TABLE: OnceLock<Option<Weights>> = OnceLock::new();
+        let table = || Weights::parse(include_str!("../../data/mixture.toml")).ok();
+        TABLE.get_or_init(table).as_ref()
     }
 
     /// Reads a table as [`Weights::written`] writes it.
