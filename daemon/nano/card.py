@@ -30,7 +30,7 @@ def card(config: dict[str, Any], model: Nano, meta: dict[str, Any]) -> str:
         f"| Weights | {config['export']['bits']}-bit affine, groups of {config['export']['group']}, float32 scales; embedding "
         f"{config['export']['embedding_bits']}-bit; router and norms float32 |",
         f"| Training | {meta['tokens'] / 1e6:.1f} M tokens, {meta['step']} steps, {meta['seconds'] / 60:.0f} minutes on "
-        f"{config['train']['threads']} CPU threads, seed {config['train']['seed']} |",
+        f"{config['train']['processes']} CPU cores, seed {config['train']['seed']} |",
         "",
     ]
     if MEASURED.exists():

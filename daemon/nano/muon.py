@@ -5,13 +5,10 @@ Keller Jordan et al., "Muon: an optimizer for hidden layers in neural networks",
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from model import Nano, published
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -29,6 +26,11 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     return (x.mT if turned else x).float()
 
 
+def is_matrix(name: str, weight: Tensor) -> bool:
+    """Whether Muon moves a weight (by its published name)."""
+    return weight.dim() >= 2 and name != "embed_tokens" and not name.endswith("mlp.gate")
+
+
 @dataclass(frozen=True)
 class Rates:
     """Learning rates and decay of a run."""
@@ -38,48 +40,28 @@ class Rates:
     decay: float
 
 
-class Optimizer:
-    """Both optimizers behind one step; the state is a plain dictionary for checkpoints. Weights are shared out among a pool's threads."""
+@dataclass(frozen=True)
+class Moments:
+    """What is remembered of a weight's gradients: their mean and, for AdamW, their mean square. Same shape as the weight."""
 
-    def __init__(self, model: Nano, rates: Rates) -> None:
-        self.named, self.rates = dict(published(model.shape, model.named_parameters())), rates
-        self.state: dict[str, dict[str, Tensor]] = {}
-        self.steps = 0
+    mean: Tensor
+    square: Tensor
 
-    def is_matrix(self, name: str, weight: Tensor) -> bool:
-        return weight.dim() >= 2 and name != "embed_tokens" and not name.endswith("mlp.gate")
 
-    @torch.no_grad()
-    def step(self, grads: dict[str, Tensor], factor: float, pool: ThreadPoolExecutor) -> None:
-        """One update; `grads` are by published name."""
-        self.steps += 1
-        jobs = sorted(self.named, key=lambda name: -self.named[name].numel())
-        list(pool.map(lambda name: self.update(name, grads[name], factor), jobs))
-
-    @torch.no_grad()
-    def update(self, name: str, grad: Tensor, factor: float) -> None:
-        weight = self.named[name]
-        state = self.state.setdefault(name, {})
-        if self.is_matrix(name, weight):
-            momentum = min(0.85 + 0.10 * self.steps / 200, 0.95)
-            buffer = state.setdefault("momentum", torch.zeros_like(grad))
-            buffer.lerp_(grad, 1 - momentum)
-            wanted = grad.lerp(buffer, momentum)
-            update = orthogonal(wanted.view(-1, *wanted.shape[-2:])).view_as(wanted)
-            rate = self.rates.muon * factor
-            stretch = max(1.0, weight.shape[-2] / weight.shape[-1]) ** 0.5
-            weight.mul_(1 - rate * self.rates.decay).add_(update, alpha=-rate * stretch)
-        else:
-            mean = state.setdefault("mean", torch.zeros_like(grad))
-            square = state.setdefault("square", torch.zeros_like(grad))
-            mean.lerp_(grad, 0.1)
-            square.lerp_(grad.square(), 0.05)
-            rate = self.rates.adam * factor * (0.25 if name.endswith("mlp.gate") else 1.0)
-            first, second = 1 - 0.9**self.steps, 1 - 0.95**self.steps
-            weight.addcdiv_(mean / first, (square / second).sqrt_().add_(1e-10), value=-rate)
-
-    def state_dict(self) -> dict[str, object]:
-        return {"steps": self.steps, "state": self.state}
-
-    def load_state_dict(self, saved: dict[str, object]) -> None:
-        self.steps, self.state = saved["steps"], saved["state"]  # type: ignore[assignment]
+@torch.no_grad()
+def update(name: str, weight: Tensor, grad: Tensor, kept: Moments, rates: Rates, factor: float, step: int) -> None:
+    """Moves one weight, in its `step`-th step (from 1), at `factor` of the rates."""
+    if is_matrix(name, weight):
+        momentum = min(0.85 + 0.10 * step / 200, 0.95)
+        kept.mean.lerp_(grad, 1 - momentum)
+        wanted = grad.lerp(kept.mean, momentum)
+        moved = orthogonal(wanted.view(-1, *wanted.shape[-2:])).view_as(wanted)
+        rate = rates.muon * factor
+        stretch = max(1.0, weight.shape[-2] / weight.shape[-1]) ** 0.5
+        weight.mul_(1 - rate * rates.decay).add_(moved, alpha=-rate * stretch)
+        return
+    kept.mean.lerp_(grad, 0.1)
+    kept.square.lerp_(grad.square(), 0.05)
+    rate = rates.adam * factor * (0.25 if name.endswith("mlp.gate") else 1.0)
+    first, second = 1 - 0.9**step, 1 - 0.95**step
+    weight.addcdiv_(kept.mean / first, (kept.square / second).sqrt_().add_(1e-10), value=-rate)

@@ -22,14 +22,15 @@ import numpy as np
 import torch
 
 from export import restore
+from memory import layout, views
 from model import Nano, sizes
-from muon import Optimizer, Rates
 from samples import Packer
 from settings import WORK, load, shape
 from tokens import open_tokenizer
 from workers import Batch, Workers
 
 RUN = WORK / "run"
+NORM_MAX = 1.0  # longer gradients are shortened to this
 LATEST, STABLE = RUN / "latest.pt", RUN / "stable.pt"
 
 
@@ -93,25 +94,30 @@ class Run:
     def __init__(self, config: dict[str, Any]) -> None:
         self.config, self.train = config, config["train"]
         torch.manual_seed(self.train["seed"])
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = Nano(shape(config)).to(device)
-        rates = Rates(self.train["muon_rate"], self.train["adam_rate"], self.train["weight_decay"])
-        self.optimizer = Optimizer(self.model, rates)
-        self.meta: dict[str, Any] = {"step": 0, "rows": 0, "tokens": 0, "seconds": 0.0}
-        self.workers = Workers(self.model, self.train, config["export"])
+        self.workers = Workers(config)
+        memory, sizes = self.workers.memory, layout(shape(config))
+        self.kept = {"model": views(memory.weights, sizes), "means": views(memory.means, sizes), "squares": views(memory.squares, sizes)}
+        self.fill({"model": Nano(shape(config)).state_dict()})
+        self.meta: dict[str, Any] = {"step": 0, "updates": 0, "rows": 0, "tokens": 0, "seconds": 0.0}
+
+    @torch.no_grad()
+    def fill(self, saved: dict[str, Any]) -> None:
+        for kind, weights in self.kept.items():
+            for name, weight in saved.get(kind, {}).items():
+                weights[name].copy_(weight)
 
     def load(self, checkpoint: Path) -> None:
         if checkpoint.is_dir():  # an exported model: its weights, and an optimizer that remembers nothing
-            self.model.load_state_dict(restore(self.config, checkpoint)[0].state_dict())
+            self.fill({"model": restore(self.config, checkpoint)[0].state_dict()})
             return
-        saved = torch.load(checkpoint, weights_only=False, map_location=self.model.embed_tokens.device)
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        saved = torch.load(checkpoint, weights_only=False, map_location="cpu")
+        self.fill(saved)
         self.meta = saved["meta"]
 
     def save(self, path: Path) -> None:
         temporary = path.with_suffix(".tmp")
-        torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "meta": self.meta}, temporary)
+        copies = {kind: {name: weight.cpu().clone() for name, weight in weights.items()} for kind, weights in self.kept.items()}
+        torch.save(copies | {"meta": self.meta}, temporary)
         temporary.replace(path)
 
     def batches(self, clock: Clock) -> Iterator[tuple[float, Batch]]:
@@ -136,17 +142,17 @@ class Run:
         """One update; gives what the log wants to know."""
         factor = rate(self.meta["step"], progress, self.train)
         self.workers.refresh(rounding=progress >= 1 - self.train["quantized"])
-        grads, measured = self.workers.gradients(batch)
-        norm = self.workers.clip(grads, 1.0)
-        self.optimizer.step(self.workers.published(grads), factor, self.workers.pool)
+        measured = self.workers.gradients(batch)
         self.meta["step"] += 1
+        self.meta["updates"] += 1
+        self.workers.move(min(1.0, NORM_MAX / max(measured["norm"], 1e-9)), factor, self.meta["updates"])
         self.meta["rows"] += batch[0].shape[0]
         self.meta["tokens"] += batch[0].numel()
-        return measured | {"norm": norm, "rate": factor}
+        return measured | {"rate": factor}
 
     def digest(self) -> str:
         """A fingerprint of all weights."""
-        parts = (weight.detach().cpu().numpy().tobytes() for weight in self.model.parameters())
+        parts = (weight.cpu().numpy().tobytes() for weight in self.kept["model"].values())
         total = hashlib.sha256()
         for part in parts:
             total.update(part)
@@ -157,7 +163,7 @@ def train_run(run: Run, until: float | None, steps: int | None, keep: bool = Tru
     """Trains to the end, or for so many steps; saves on the way if it shall be kept."""
     train, meta = run.train, run.meta
     clock = Clock(train["tokens"], meta["seconds"], until)
-    print(sizes(run.model), "from step", meta["step"], flush=True)
+    print(sizes(Nano(shape(run.config))), "from step", meta["step"], flush=True)
     RUN.mkdir(parents=True, exist_ok=True)
     log = (RUN / "log.jsonl" if keep else Path(os.devnull)).open("a")
     started = saved_at = logged_at = time.time()
