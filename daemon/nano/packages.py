@@ -58,10 +58,11 @@ class Package:
 
 
 def permissive(licence: str) -> bool:
-    """Whether a licence text lets us use the package; a dual licence with one permissive half does."""
-    if re.search(r"\bor\b|/", licence, re.I) and PERMISSIVE.search(licence):
-        return True
-    return bool(PERMISSIVE.search(licence)) and not COPYLEFT.search(licence)
+    """Whether a licence text lets us use the package: of what is joined by "and" every part must, of what is joined by "or" one."""
+    plain = re.sub(r"[- ]or[- ](later|newer)", "+", licence, flags=re.I)
+    parts = [re.split(r"\bor\b|/", part, flags=re.I) for part in re.split(r"\band\b|;", plain, flags=re.I)]
+    refused = any(all(COPYLEFT.search(choice) for choice in choices) for choices in parts)
+    return bool(PERMISSIVE.search(licence)) and not refused
 
 
 def wheels() -> Iterator[tuple[Package, Iterator[tuple[str, str]]]]:

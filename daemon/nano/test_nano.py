@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import tomllib
 import unittest
 
 import numpy as np
@@ -12,14 +13,14 @@ import torch
 
 from attention import Causal
 from calls import SCHEMAS, transcript
-from data import unfit
+from data import Seen, unfit
 from experts import Grouped
 from export import pack
 from fakequant import affine
 from ngram import WittenBell
 from packages import debian_licence, permissive
 from samples import cut, from_line_start
-from settings import load, shape
+from settings import HERE, load, shape
 
 TEXT = "import os\n\n\ndef join(a: str, b: str) -> str:\n    if a:\n        return os.path.join(a, b)\n    return b\n" * 3
 
@@ -102,8 +103,25 @@ class Corpus(unittest.TestCase):
     def test_licences(self) -> None:
         for good in ("MIT", "BSD License", "Apache-2.0 OR LGPL-2.1", "PSF-2.0", "ISC"):
             self.assertTrue(permissive(good), good)
-        for bad in ("GPL-3.0", "LGPL", "MPL-2.0", "MPL-2.0 AND MIT", "", "Proprietary"):
+        mixed = ("MPL-2.0 AND MIT", "LGPL-3.0-or-later AND MIT", "GPLv2 or later; MIT License")
+        for bad in ("GPL-3.0", "LGPL", "MPL-2.0", "", "Proprietary", *mixed):
             self.assertFalse(permissive(bad), bad)
+
+    def test_near_copies_are_duplicates(self) -> None:
+        lines = [f"value_{number} = compute(number_{number})" for number in range(200)]
+        seen = Seen()
+        self.assertFalse(seen.duplicate("\n".join(lines)))
+        self.assertTrue(seen.duplicate("\n".join([*lines[:150], "one_more = 1", *lines[150:]])))
+        self.assertFalse(seen.duplicate("\n".join(f"other_{number} = {number}" for number in range(200))))
+
+    def test_no_package_is_both_held_out_and_fitted_on(self) -> None:
+        sources = tomllib.loads((HERE / "sources.toml").read_text())
+        held, fitted = ([name for names in sources[split].values() for name in names] for split in ("holdout", "validation"))
+        self.assertEqual(len(held + fitted), len({*held, *fitted}))
+        rows = [json.loads(line) for line in (HERE / "data.lock").read_text().splitlines()]
+        for row in rows:
+            wanted = "heldout" if row["name"] in held else "valid" if row["name"] in fitted else "train"
+            self.assertEqual(row["split"], wanted, row["name"])
 
     def test_debian_notices(self) -> None:
         files = {"*": "Expat\n text", "debian/*": "GPL-2+", "src/a.c\n src/b/*": "LGPL-2.1"}
