@@ -14,7 +14,8 @@ use crate::trim::Place;
 use crate::watch::Watch;
 use crate::writer::{Manner, Writer, stops};
 use crate::{
-    CompleteError, CompleteRequest, Completion, Critic, Suggestion, Timings, Trigger, Verdict, gate,
+    CompleteError, CompleteRequest, Completion, Critic, NoCritic, Suggestion, Timings, Trigger,
+    Unknown, Verdict, gate,
 };
 
 /// Completes `request` with the model of `engine` under the eyes of `critic`. Dropping the future cancels all of it.
@@ -30,10 +31,13 @@ pub async fn complete(
     if request.trigger == Trigger::Automatic && !gate::is_open(&request.text, request.offset) {
         return Ok(Completion::default());
     }
+    let is_data = gate::is_data(&request.text, request.offset);
+    let nobody = NoCritic(Unknown::TooLong);
+    let critic: &dyn Critic = if is_data { &nobody } else { critic };
     let desk = Desk::new(
         request.text.clone(),
         request.offset,
-        request.language,
+        request.language.filter(|_| !is_data),
         &request.path,
         critic.server(),
         request.indent,
@@ -75,7 +79,7 @@ pub async fn complete(
     timings.check_count = steer.watch.count;
     timings.total = started.elapsed();
     let learned = Learned::of_model(&engine.info().name);
-    let is_shown = |found: &Found| terms.shows(found.evidence.as_ref());
+    let is_shown = |found: &Found| found.fits && terms.shows(found.evidence.as_ref());
     let (shown, withheld): (Vec<Found>, Vec<Found>) = found.into_iter().partition(is_shown);
     let all = |found: Vec<Found>| {
         found.into_iter().map(|found| suggestion(&desk, found, learned)).collect()

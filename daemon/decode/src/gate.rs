@@ -8,23 +8,28 @@ pub(crate) const LINE_BYTES_MAX: usize = 2 << 10;
 /// A longer text is a log or data.
 pub(crate) const TEXT_BYTES_MAX: usize = 16 << 20;
 
-/// Whether something may be suggested at the byte `offset` of `text`.
-pub(crate) fn is_open(text: &str, offset: usize) -> bool {
-    let offset = crate::prompt::floor_boundary(text, offset);
+/// Whether the cursor stands between two letters of a word: what comes there is known to the author alone.
+pub(crate) fn is_inside_word(text: &str, offset: usize) -> bool {
+    let (before, after) = text.split_at(crate::prompt::floor_boundary(text, offset));
+    before.chars().next_back().is_some_and(is_word) && after.chars().next().is_some_and(is_word)
+}
+
+/// Whether nobody writes here by hand: the cursor's line is too long, or the text is too long, or no text. It is not parsed then, nor
+/// checked.
+pub(crate) fn is_data(text: &str, offset: usize) -> bool {
     if text.len() > TEXT_BYTES_MAX {
-        return false;
+        return true;
     }
-    let (before, after) = text.split_at(offset);
-    let is_inside_word = before.chars().next_back().is_some_and(is_word)
-        && after.chars().next().is_some_and(is_word);
-    let near = |half: &str, found: Option<usize>| found.unwrap_or(half.len()) <= LINE_BYTES_MAX;
-    let line_before = before.bytes().rev().take(LINE_BYTES_MAX + 1).position(|byte| byte == b'\n');
-    let line_after = after.bytes().take(LINE_BYTES_MAX + 1).position(|byte| byte == b'\n');
-    !is_inside_word
-        && near(before, line_before)
-        && near(after, line_after)
-        && !text.trim_start().is_empty()
-        && !text.contains('\0')
+    let (before, after) = text.split_at(crate::prompt::floor_boundary(text, offset));
+    let is_long = |half: &str, end: Option<usize>| end.unwrap_or(half.len()) > LINE_BYTES_MAX;
+    let start = before.bytes().rev().take(LINE_BYTES_MAX + 1).position(|byte| byte == b'\n');
+    let end = after.bytes().take(LINE_BYTES_MAX + 1).position(|byte| byte == b'\n');
+    is_long(before, start) || is_long(after, end) || text.contains('\0')
+}
+
+/// Whether something may be suggested at the byte `offset` of `text` that nobody has asked for.
+pub(crate) fn is_open(text: &str, offset: usize) -> bool {
+    !is_data(text, offset) && !is_inside_word(text, offset) && !text.trim_start().is_empty()
 }
 
 #[cfg(test)]

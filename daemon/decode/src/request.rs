@@ -88,7 +88,8 @@ pub enum OnFindings {
 pub struct Completion {
     /// The best first; may be empty.
     pub suggestions: Vec<Suggestion>,
-    /// What was found too, and not shown, because the model was not sure enough ([`Withhold`]).
+    /// What was found too, and not shown, because the model was not sure enough ([`Withhold`]), or because it does not lead
+    /// over to what follows on its line.
     pub withheld: Vec<Suggestion>,
     /// What the checker refused on the way, with the diagnostic that decided, in the order it happened.
     pub refused: Vec<Refused>,

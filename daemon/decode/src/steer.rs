@@ -37,6 +37,8 @@ pub(crate) struct Found {
     pub(crate) deferred: Vec<Diagnostic>,
     pub(crate) mean_logprob: f32,
     pub(crate) evidence: Option<Evidence>,
+    /// It leads over to what follows on its line.
+    pub(crate) fits: bool,
 }
 
 /// On which terms a candidate is offered.
@@ -262,15 +264,14 @@ impl<'a> Steer<'a> {
     /// The candidate is the first `at` bytes: checks them exactly as they would stand.
     async fn finish(&mut self, at: usize) -> Outcome {
         let is_automatic = self.terms.trigger == Trigger::Automatic;
-        if is_automatic && !self.place.fits(self.writer.text(), at, self.writer.has_ended()) {
-            return Outcome::Done(None);
-        }
+        let fits =
+            !is_automatic || self.place.fits(self.writer.text(), at, self.writer.has_ended());
         let text = match self.sure_part(self.completed(at)) {
-            Ok(text) => text,
+            Ok(text) if fits || text.trim().is_empty() => text,
             // Nobody has to look at what is not shown.
-            Err(unsure) => {
-                let unchecked = Verdict::Unknown(Unknown::Budget);
-                return Outcome::Done(Some(self.found(unsure, unchecked, Vec::new())));
+            Ok(text) | Err(text) => {
+                let found = self.found(text, Verdict::Unknown(Unknown::Budget), Vec::new());
+                return Outcome::Done(Some(Found { fits, ..found }));
             }
         };
         let placed = self.desk.place(&text);
@@ -455,7 +456,7 @@ impl<'a> Steer<'a> {
             verdict => verdict,
         };
         let evidence = self.evidence(&text);
-        Found { text, verdict, deferred, mean_logprob, evidence }
+        Found { text, verdict, deferred, mean_logprob, evidence, fits: true }
     }
 
     fn evidence(&self, text: &str) -> Option<Evidence> {

@@ -152,38 +152,30 @@ impl Style {
         let joined = [line, text].concat();
         let lines: Vec<&str> = joined.split('\n').filter(|line| !line.trim().is_empty()).collect();
         let base = lines.first().map_or(0, |first| self.columns(indentation(first)));
-        match self.indent {
-            None => Level { base, unit: UNIT },
-            Some(Indent::Tabs) => {
+        let indents = || lines.iter().map(|line| indentation(line));
+        let tabs = indents().any(|blanks| blanks.contains('\t'));
+        let mut steps = lines.windows(2).filter_map(|pair| {
+            let opens = pair[0].trim_end().ends_with([':', '{']);
+            let (from, to) = (indentation(pair[0]), indentation(pair[1]));
+            let step = self.columns(to).checked_sub(self.columns(from))?;
+            (opens && step > 1).then_some(step)
+        });
+        let first = steps.next().filter(|step| *step <= UNIT_MAX);
+        // Where a tab was written for a level, it is as wide as a level already.
+        let step = first.filter(|first| !tabs && steps.all(|step| step == *first));
+        let unit = match self.indent {
+            None => UNIT,
+            Some(Indent::Spaces(unit)) => step.unwrap_or(unit).max(1),
+            Some(Indent::Tabs) => step.unwrap_or_else(|| {
                 let spaces = lines.iter().map(|line| {
-                    let blanks = indentation(line);
                     let star = line.trim_start().starts_with('*');
-                    blanks.matches(' ').count().saturating_sub(usize::from(star))
+                    indentation(line).matches(' ').count().saturating_sub(usize::from(star))
                 });
-                let unit = spaces.fold(0, common_divisor);
-                let unit = if unit == 0 || unit % UNIT == 0 {
-                    UNIT
-                } else if unit % 2 == 0 {
-                    2
-                } else {
-                    UNIT
-                };
-                Level { base, unit }
-            }
-            Some(Indent::Spaces(unit)) => {
-                let mut steps = lines.windows(2).filter_map(|pair| {
-                    let opens = pair[0].trim_end().ends_with([':', '{']);
-                    let (from, to) = (indentation(pair[0]), indentation(pair[1]));
-                    let step = self.columns(to).checked_sub(self.columns(from))?;
-                    (opens && step > 1).then_some(step)
-                });
-                let first = steps.next().filter(|step| *step <= UNIT_MAX);
-                let same = first.filter(|first| steps.all(|step| step == *first));
-                // Where a tab was written for a level, it is as wide as a level already.
-                let tabs = lines.iter().any(|line| indentation(line).contains('\t'));
-                Level { base, unit: same.filter(|_| !tabs).unwrap_or(unit).max(1) }
-            }
-        }
+                let common = spaces.fold(0, common_divisor);
+                if !common.is_multiple_of(UNIT) && common.is_multiple_of(2) { 2 } else { UNIT }
+            }),
+        };
+        Level { base, unit }
     }
 }
 

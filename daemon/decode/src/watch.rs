@@ -162,12 +162,12 @@ impl<'a> Watch<'a> {
 
 /// Why no verdict can be had at all.
 fn unsupported(critic: &dyn Critic, desk: &Desk) -> Option<Unknown> {
-    if desk.grammar.is_none() {
-        return Some(Unknown::NoLanguage);
-    }
     let name = critic.server();
     if name.is_empty() {
         return None; // Nobody to judge: the critic itself says why.
+    }
+    if desk.grammar.is_none() {
+        return Some(Unknown::NoLanguage);
     }
     let judges = server(critic, desk).is_some_and(|server| server.steers() || server.judges());
     (!judges).then(|| Unknown::NotSupported(name.to_owned()))

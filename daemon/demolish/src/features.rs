@@ -16,6 +16,7 @@ pub mod fix;
 pub mod inline_completion;
 mod own;
 mod progress;
+mod selected;
 #[cfg(test)]
 mod tests;
 pub mod verb;

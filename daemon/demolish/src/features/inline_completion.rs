@@ -1,18 +1,21 @@
 //! Completion in place: the room behind `textDocument/inlineCompletion` and `demolish complete`.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use decode::{
-    Budget, CompleteError, CompleteRequest, Completion, OnFindings, Suggestion, Trigger, Verdict,
+    Budget, CompleteError, CompleteRequest, Completion, Indent, OnFindings, Suggestion, Trigger,
+    Verdict,
 };
 use engine::{Engine, TokenId};
 use serde_json::{Value as Json, json};
-use wire::lsp::{InlineCompletionParams, InlineCompletionTriggerKind, Position};
+use wire::lsp::{InlineCompletionTriggerKind, Position};
 use wire::tower::jsonrpc::Result;
 
 use super::answer::{self, Ranges};
 use super::backend::Backend;
+use super::selected::Params;
 use super::{Scene, Shared, Target, own};
 use crate::config::Config;
 use crate::twin::Critic;
@@ -23,8 +26,8 @@ pub(super) const MODEL_OFF: &str = "the model is switched off (`model.enabled`)"
 /// What was found for one place.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The cursor, in bytes of the text.
-    pub offset: usize,
+    /// What every candidate takes the place of, in bytes of the text: nothing, at the cursor, or what the selected item of a menu does.
+    pub place: Range<usize>,
     /// Suggestions, refused candidates, timings.
     pub completion: Completion,
     /// The model's name.
@@ -58,6 +61,8 @@ pub struct Wish {
     pub budget: Budget,
     /// How long it waits for a model that is still loading.
     pub patience: Duration,
+    /// How the editor indents; `None` lets the document tell.
+    pub indent: Option<Indent>,
 }
 
 /// What a completion may cost, as the settings say.
@@ -100,6 +105,7 @@ pub async fn complete(
     request.language = target.language;
     request.budget = wish.budget;
     request.trigger = wish.trigger;
+    request.indent = wish.indent;
     request.withhold = config.complete.withhold.withhold();
     request.temperature = temperature;
     if config.complete.show_findings {
@@ -118,7 +124,7 @@ pub async fn complete(
             .retain(|suggestion| !matches!(suggestion.verdict, Verdict::Unknown(_)));
     }
     Ok(Answer {
-        offset,
+        place: offset..offset,
         completion,
         model: engine.info().name.clone(),
         server: decode::Critic::server(&critic).to_owned(),
@@ -157,7 +163,7 @@ impl Answer {
             "verdict": suggestion.map(verdict),
             "confidence": suggestion.and_then(|suggestion| suggestion.confidence),
             "withheld": completion.withheld.len(),
-            "refused": answer::refused(&completion.refused, ranges, &(self.offset..self.offset)),
+            "refused": answer::refused(&completion.refused, ranges, &self.place),
             "timings_ms": answer::timings_ms(&completion.timings),
             "work": answer::work(&completion.timings),
             "model": self.model,
@@ -296,7 +302,8 @@ fn asked(config: &Config) -> Budget {
 impl Backend {
     /// `textDocument/inlineCompletion`: the best first. A request that is overtaken by the next one for its document, or by a
     /// change of it, is empty, and its work in the engine is dropped.
-    pub(super) async fn inline_completion(&self, params: InlineCompletionParams) -> Result<Json> {
+    pub(super) async fn inline_completion(&self, asked_with: Params) -> Result<Json> {
+        let params = &asked_with.own;
         let automatic = params.context.trigger_kind == InlineCompletionTriggerKind::AUTOMATIC;
         let config = self.config();
         let empty = json!({"items": []});
@@ -312,7 +319,8 @@ impl Backend {
             .shown
             .get(&uri)
             .and_then(|shown| shown.typed_through(&scene, &target, offset));
-        if let (true, Some(answer)) = (automatic, typed_through) {
+        let selected = asked_with.selected(&scene, &uri, offset);
+        if let (true, None, Some(answer)) = (automatic, &selected, typed_through) {
             return Ok(answer.list(&target.text));
         }
         if config.model.enabled {
@@ -323,15 +331,24 @@ impl Backend {
         } else {
             (Trigger::Invoked, asked(&config))
         };
-        let wish = Wish { trigger, budget, patience: MODEL_PATIENCE };
-        let work = complete(&self.shared, &scene, &config, &target, offset, wish);
+        let (patience, indent) = (MODEL_PATIENCE, asked_with.indent());
+        let wish = Wish { trigger, budget, patience, indent };
+        let put = selected.as_ref().map(|selected| selected.put(&target));
+        let (whole, cursor) = put.as_ref().map_or((&target, offset), |(put, at)| (put, *at));
+        let work = complete(&self.shared, &scene, &config, whole, cursor, wish);
         let answered = tokio::select! {
             biased;
             () = own::overtaken() => return Ok(empty),
             answered = work => answered,
         };
         match answered {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                if let Some(selected) = selected {
+                    selected.take_in(&mut answer.completion);
+                    answer.place = selected.range();
+                    // What is typed next is not what was suggested, but what narrows the menu down.
+                    return Ok(answer.list(&target.text));
+                }
                 let list = answer.list(&target.text);
                 self.inner().shown.insert(uri, Shown::new(&scene, &target, offset, answer));
                 Ok(list)

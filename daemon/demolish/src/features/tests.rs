@@ -18,6 +18,8 @@ use crate::state::{DaemonOptions, State};
 use crate::twin::fake::{self, Manner, PULL};
 use crate::twin::plan::uri_of;
 
+mod places;
+
 /// An editor that is connected to a daemon of its own.
 struct Editor {
     wire: FakePeer,

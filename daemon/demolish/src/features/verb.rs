@@ -116,7 +116,7 @@ async fn complete(
     let mut budget = inline_completion::budget(config);
     budget.deadline = budget.deadline.max(decode::Budget::ASKED.deadline);
     let patience = Duration::from_millis(asked.patience_ms);
-    let wish = Wish { trigger: decode::Trigger::Invoked, budget, patience };
+    let wish = Wish { trigger: decode::Trigger::Invoked, budget, patience, indent: None };
     let answer = inline_completion::complete(shared, scene, config, &target, offset, wish).await;
     match answer {
         Ok(answer) => Ok(answer.list(&target.text)),
