@@ -24,4 +24,4 @@ pub use lex::Open;
 pub use policy::{Blame, Class, Policy, Rule, Until};
 pub use repair::{On, Repair};
 pub use server::{Ask, AskForm, Barrier, Evidence, Ready, Server, Twin};
-pub use syntax::{Context, Grammar, Syntax};
+pub use syntax::{Context, Definition, Grammar, Syntax};

@@ -23,6 +23,9 @@ pub(crate) struct Kinds {
     functions: Vec<String>,
     /// What a reader would call the place: functions, classes, modules.
     items: Vec<String>,
+    /// What else gives a name to something outside of functions: constants, aliases.
+    #[serde(default)]
+    definitions: Vec<String>,
     imports: Vec<String>,
     /// What a line starts with that goes on with the statement before it.
     continues: Vec<String>,
@@ -43,6 +46,15 @@ pub struct Grammar {
 pub struct Syntax {
     tree: Tree,
     grammar: Grammar,
+}
+
+/// Something that has a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// The bytes of the name.
+    pub name: Range<usize>,
+    /// The bytes of all of it.
+    pub whole: Range<usize>,
 }
 
 /// What stands around a place.
@@ -232,6 +244,32 @@ impl Syntax {
         context
     }
 
+    /// What has a name outside of functions: functions themselves, classes, their methods, types, constants. In the order of the text.
+    pub fn definitions(&self) -> Vec<Definition> {
+        let kinds = self.kinds();
+        let mut found = Vec::new();
+        let mut cursor = self.tree.walk();
+        loop {
+            let node = cursor.node();
+            if has(&kinds.items, node) || has(&kinds.definitions, node) {
+                found.extend(
+                    named(node).map(|name| Definition {
+                        name: name.byte_range(),
+                        whole: node.byte_range(),
+                    }),
+                );
+            }
+            if !has(&kinds.functions, node) && cursor.goto_first_child() {
+                continue;
+            }
+            while !cursor.goto_next_sibling() {
+                if !cursor.goto_parent() {
+                    return found;
+                }
+            }
+        }
+    }
+
     /// The innermost node whose bytes are exactly `range` once blanks at its ends are left out, or that just holds it.
     pub fn node(&self, range: Range<usize>) -> (Range<usize>, &str) {
         let node = self.tree.root_node().descendant_for_byte_range(range.start, range.end);
@@ -384,6 +422,33 @@ impl Syntax {
 
 /// How far up a value or a receiver is looked for.
 const VALUE_LEVELS_MAX: usize = 3;
+
+/// How many declarators may stand around a name (`int *(*f)(void)`).
+const DECLARATORS_MAX: usize = 8;
+
+/// The name of a definition: its own, that of the type which an `impl` is for, or the innermost declarator's.
+fn named(node: Node<'_>) -> Option<Node<'_>> {
+    let name = node.child_by_field_name("name").or_else(|| node.child_by_field_name("type"));
+    let mut inner = node.child_by_field_name("declarator");
+    for _ in 0..DECLARATORS_MAX {
+        match inner.and_then(|inner| inner.child_by_field_name("declarator")) {
+            Some(next) => inner = Some(next),
+            None => break,
+        }
+    }
+    let mut name = inner.or(name)?;
+    // `struct name` without a body is a use.
+    if node.kind().ends_with("_specifier") && node.child_by_field_name("body").is_none() {
+        return None;
+    }
+    // `ns::name`, `Type<T>`: the last name of a path, the first of what has parameters.
+    while let Some(next) =
+        name.child_by_field_name("name").or_else(|| name.child_by_field_name("type"))
+    {
+        name = next;
+    }
+    (!name.byte_range().is_empty()).then_some(name)
+}
 
 fn has(kinds: &[String], node: Node<'_>) -> bool {
     kinds.iter().any(|kind| kind == node.kind())
