@@ -3,6 +3,7 @@
 ---@class (exact) demolish.Opts
 ---@field model? demolish.Opts.Model The models that write: directories in MLX format, loaded once for all editors.
 ---@field complete? demolish.Opts.Complete Inline completion.
+---@field workspace? demolish.Opts.Workspace The workspace: what its other files say helps the model at the cursor. They are read in the background, as git would see them, and kept in memory alone; hidden files, secrets, links and what is not code are left out.
 ---@field fix? demolish.Opts.Fix The fix of a diagnostic.
 ---@field twin? demolish.Opts.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
 ---@field servers? demolish.Opts.Servers Language servers: those that editors start, and those that are used where none has (`demolish complete`, `demolish fix`).
@@ -14,6 +15,7 @@
 ---@class (exact) demolish.Config
 ---@field model demolish.Config.Model The models that write: directories in MLX format, loaded once for all editors.
 ---@field complete demolish.Config.Complete Inline completion.
+---@field workspace demolish.Config.Workspace The workspace: what its other files say helps the model at the cursor. They are read in the background, as git would see them, and kept in memory alone; hidden files, secrets, links and what is not code are left out.
 ---@field fix demolish.Config.Fix The fix of a diagnostic.
 ---@field twin demolish.Config.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
 ---@field servers demolish.Config.Servers Language servers: those that editors start, and those that are used where none has (`demolish complete`, `demolish fix`).
@@ -85,6 +87,16 @@
 ---@field show_unchecked boolean Show suggestions that no language server has checked (their verdict is *unknown*).
 ---@field show_findings boolean Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
 ---@field withhold "off"|"low"|"high" Withhold suggestions that nobody has asked for and that the model is not sure of: with `low`, of those that are shown about two in five are what the author writes, with `high` three in five; `off` shows all. This was learned for the default model; of other models' suggestions none is withheld.
+
+---@class (exact) demolish.Opts.Workspace
+---@field index? boolean Read it. Nothing of it is ever sent to a server (`model.remote_url`).
+---@field files_max? integer The most files of one workspace that are remembered.
+---@field memory_max_mib? integer The most memory that what is remembered may take, in MiB; beyond it files are left out, and the workspace used last stays.
+
+---@class (exact) demolish.Config.Workspace
+---@field index boolean Read it. Nothing of it is ever sent to a server (`model.remote_url`).
+---@field files_max integer The most files of one workspace that are remembered.
+---@field memory_max_mib integer The most memory that what is remembered may take, in MiB; beyond it files are left out, and the workspace used last stays.
 
 ---@class (exact) demolish.Opts.Fix
 ---@field deadline_ms? integer How long a fix may search, in milliseconds.
@@ -205,6 +217,11 @@ return {
     show_unchecked = true,
     show_findings = false,
     withhold = "low",
+  },
+  workspace = {
+    index = true,
+    files_max = 20000,
+    memory_max_mib = 64,
   },
   fix = {
     deadline_ms = 10000,

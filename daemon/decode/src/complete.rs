@@ -43,8 +43,7 @@ pub async fn complete(
         request.indent,
     );
     let place = Place::new(&desk, request.budget.lines_max).without_above();
-    let prompt =
-        fill_in(tokenizer, &layout, request.healing, &request.path, &desk.before, &desk.after);
+    let prompt = prompt_of(tokenizer, &layout, &request, &desk);
     let mixture = mixture(engine, &desk, &prompt, request.mixing, &request.lookup);
     // The mixture drafts from them too, and from more.
     let lookup = if mixture.is_none() { request.lookup } else { Vec::new() };
@@ -98,6 +97,17 @@ pub(crate) fn mixture(
 ) -> Option<Beside> {
     let before = &desk.before[..desk.before.len().saturating_sub(prompt.healed.len())];
     Beside::new(engine, mixing?, &desk.text, desk.offset, before, blocks, stops(engine))
+}
+
+/// The prompt of a wish, with all that it brings.
+pub(crate) fn prompt_of(
+    tokenizer: &Tokenizer,
+    layout: &Layout,
+    request: &CompleteRequest,
+    desk: &Desk,
+) -> Prompt {
+    let (path, context) = (&request.path, &request.context);
+    fill_in(tokenizer, layout, request.healing, path, &desk.before, &desk.after, context)
 }
 
 /// The best candidate, then others that start with other tokens, as long as the budget lasts.

@@ -309,6 +309,7 @@ impl<'a> Search<'a> {
             &request.path,
             &desk.before,
             &desk.after,
+            &[],
         );
         let replaced = engine.tokenizer().encode(&request.text[hole.clone()]);
         let manner = Manner {

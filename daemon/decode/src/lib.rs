@@ -43,7 +43,7 @@ pub use critic::{BoxFuture, Checked, Critic, NoCritic, Unknown, Verdict};
 pub use fix::fix;
 pub use request::{
     Budget, CompleteError, CompleteRequest, Completion, Fix, FixBudget, FixError, FixRequest,
-    OnFindings, Origin, Proposal, Refused, Suggestion, Trigger,
+    OnFindings, Origin, Proposal, Refused, Snippet, Suggestion, Trigger,
 };
 pub use style::Indent;
 pub use timings::Timings;

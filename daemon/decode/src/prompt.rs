@@ -7,12 +7,20 @@ use std::path::Path;
 
 use engine::{Engine, FimTokens, TokenId, Tokenizer};
 
+use crate::Snippet;
+
 /// Tokens of the text before the cursor.
 pub const PREFIX_TOKENS_MAX: usize = 384;
 /// Tokens of the text after the cursor.
 pub const SUFFIX_TOKENS_MAX: usize = 96;
 /// The window's start moves by this many lines at a time.
 pub const ANCHOR_LINES: usize = 16;
+/// Tokens of what other files say, which stands before everything.
+pub const CONTEXT_TOKENS_MAX: usize = 768;
+/// It takes no more than this part of what the model can read at all.
+const CONTEXT_SHARE: (usize, usize) = (3, 8);
+/// With less room for it there is none.
+const CONTEXT_TOKENS_MIN: usize = 64;
 /// Tokens between the parts.
 const FIM_TOKENS: usize = 4;
 /// Tokens of the path, and of what stands between the parts.
@@ -64,6 +72,9 @@ pub struct Layout {
     pub prefix_max: usize,
     /// At most this many tokens of the text after the cursor, at most [`SUFFIX_TOKENS_MAX`].
     pub suffix_max: usize,
+    /// At most this many tokens of other files, at most [`CONTEXT_TOKENS_MAX`]; 0 where the model has no word for another file, or is
+    /// too small to read them.
+    pub context_max: usize,
 }
 
 impl Layout {
@@ -74,11 +85,18 @@ impl Layout {
         let form = if fim.suffix_first { Form::Spm } else { Form::Psm };
         let room = engine.info().context_max.saturating_sub(ANSWER_TOKENS + HEADER_TOKENS_MAX);
         let suffix_max = SUFFIX_TOKENS_MAX.min(room / SUFFIX_SHARE);
-        Some(Layout { fim, form, prefix_max: PREFIX_TOKENS_MAX.min(room - suffix_max), suffix_max })
+        let prefix_max = PREFIX_TOKENS_MAX.min(room - suffix_max);
+        let (part, whole) = CONTEXT_SHARE;
+        let most = CONTEXT_TOKENS_MAX.min(engine.info().context_max / whole * part);
+        let left = most.min(room - suffix_max - prefix_max);
+        let fits = fim.file_sep.is_some() && left >= CONTEXT_TOKENS_MIN;
+        let context_max = if fits { left } else { 0 };
+        Some(Layout { fim, form, prefix_max, suffix_max, context_max })
     }
 }
 
-/// The prompt for the hole between `before` and `after`; both with `\n` line ends.
+/// The prompt for the hole between `before` and `after`; both with `\n` line ends. `context` is what other files say, the most relevant
+/// last; of it the prompt has as much as there is room for.
 pub fn fill_in(
     tokenizer: &Tokenizer,
     layout: &Layout,
@@ -86,23 +104,55 @@ pub fn fill_in(
     path: &Path,
     before: &str,
     after: &str,
+    context: &[Snippet],
 ) -> Prompt {
-    let Layout { fim, form, prefix_max, suffix_max } = *layout;
+    let Layout { fim, form, prefix_max, suffix_max, .. } = *layout;
     let mut prefix = window_before(tokenizer, before, prefix_max);
     let suffix = window_after(tokenizer, after, suffix_max);
     let inside_word = before.ends_with(|last: char| last.is_alphanumeric() || last == '_');
     let last = if healing == Healing::On && inside_word { prefix.pop() } else { None };
     let healed = last.map_or_else(Vec::new, |token| tokenizer.token_bytes(token).to_vec());
-    let header = fim.file_sep.map_or_else(Vec::new, |separator| {
+    let header = header(tokenizer, layout, path);
+    let context = others(tokenizer, layout, context);
+    let parts: [&[TokenId]; 7] = match form {
+        Form::Psm => {
+            [&context, &[fim.prefix], &header, &prefix, &[fim.suffix], &suffix, &[fim.middle]]
+        }
+        Form::Spm => {
+            [&context, &[fim.suffix], &suffix, &[fim.prefix], &header, &prefix, &[fim.middle]]
+        }
+    };
+    Prompt { tokens: parts.concat(), healed }
+}
+
+/// What a file begins with: its sign and its name, where the model knows such a sign.
+fn header(tokenizer: &Tokenizer, layout: &Layout, path: &Path) -> Vec<TokenId> {
+    layout.fim.file_sep.map_or_else(Vec::new, |separator| {
         let name = tokenizer.encode(&format!("{}\n", last_names(path)));
         let end = name.len().saturating_sub(HEADER_TOKENS_MAX - FIM_TOKENS);
         [&[separator], &name[end..]].concat()
-    });
-    let parts: [&[TokenId]; 7] = match form {
-        Form::Psm => [&[fim.prefix], &header, &prefix, &[fim.suffix], &suffix, &[fim.middle], &[]],
-        Form::Spm => [&[fim.suffix], &suffix, &[fim.prefix], &header, &prefix, &[fim.middle], &[]],
-    };
-    Prompt { tokens: parts.concat(), healed }
+    })
+}
+
+/// The tokens of other files, in their order. Where there is no room for all, the first go: the last are the most relevant.
+fn others(tokenizer: &Tokenizer, layout: &Layout, context: &[Snippet]) -> Vec<TokenId> {
+    let mut parts: Vec<Vec<TokenId>> = Vec::new();
+    let mut room = layout.context_max;
+    for snippet in context.iter().rev() {
+        // No model has tokens that long: it cannot fit.
+        if snippet.text.len() > room * TOKEN_BYTES_MAX {
+            continue;
+        }
+        let mut part = header(tokenizer, layout, &snippet.path);
+        let text = snippet.text.replace("\r\n", "\n");
+        part.extend(tokenizer.encode(&format!("{}\n", text.trim_end_matches('\n'))));
+        if part.len() <= room {
+            room -= part.len();
+            parts.push(part);
+        }
+    }
+    parts.reverse();
+    parts.concat()
 }
 
 /// The end of a path, with `/` between its names.
@@ -175,7 +225,7 @@ mod tests {
     fn prompt(engine: &Engine, form: Form, healing: Healing, before: &str, after: &str) -> Prompt {
         let tokenizer = engine.tokenizer();
         let layout = Layout { form, ..Layout::of(engine).unwrap() };
-        fill_in(tokenizer, &layout, healing, Path::new("a.py"), before, after)
+        fill_in(tokenizer, &layout, healing, Path::new("a.py"), before, after, &[])
     }
 
     fn shown(engine: &Engine, prompt: &Prompt) -> String {
@@ -252,8 +302,52 @@ mod tests {
             Path::new("a/very/long/path/of/a.py"),
             &text,
             &text,
+            &[],
         );
         assert!(made.tokens.len() <= 40 + 10 + HEADER_TOKENS_MAX, "{}", made.tokens.len());
         assert!(!shown(&engine, &made).contains("very"));
+    }
+    fn snippet(path: &str, text: &str) -> Snippet {
+        Snippet { path: path.into(), text: text.into() }
+    }
+
+    #[test]
+    fn other_files_stand_before_everything_as_trained() {
+        let engine = Engine::scripted(Script::new());
+        let layout = |form| Layout { form, context_max: 200, ..Layout::of(&engine).unwrap() };
+        let context = [snippet("far/away/in/b.py", "y = 1\r\n\n"), snippet("c.py", "z = 1")];
+        let made = |form| {
+            let path = Path::new("a.py");
+            let (tokenizer, layout) = (engine.tokenizer(), layout(form));
+            shown(&engine, &fill_in(tokenizer, &layout, Healing::Off, path, "x = ", "\n", &context))
+        };
+        let others = "<|file_sep|>away/in/b.py\ny = 1\n<|file_sep|>c.py\nz = 1\n";
+        assert_eq!(
+            made(Form::Spm),
+            format!("{others}<|fim_suffix|>\n<|fim_prefix|><|file_sep|>a.py\nx = <|fim_middle|>")
+        );
+        assert_eq!(
+            made(Form::Psm),
+            format!("{others}<|fim_prefix|><|file_sep|>a.py\nx = <|fim_suffix|>\n<|fim_middle|>")
+        );
+    }
+
+    #[test]
+    fn what_has_no_room_is_left_out_from_the_front() {
+        let engine = Engine::scripted(Script::new());
+        let tokenizer = engine.tokenizer();
+        let one = snippet("b.py", "value = 1\n");
+        let cost = others(
+            tokenizer,
+            &Layout { context_max: 1000, ..Layout::of(&engine).unwrap() },
+            std::slice::from_ref(&one),
+        )
+        .len();
+        let layout = Layout { context_max: cost, ..Layout::of(&engine).unwrap() };
+        let long = snippet("c.py", &"long = 1\n".repeat(5000));
+        let all = [snippet("d.py", "first = 1\n"), one.clone(), long];
+        assert_eq!(others(tokenizer, &layout, &all), others(tokenizer, &layout, &[one]));
+        let none = Layout { context_max: 0, ..layout };
+        assert!(others(tokenizer, &none, &all).is_empty());
     }
 }

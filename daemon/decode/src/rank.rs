@@ -52,7 +52,7 @@ pub(crate) async fn score(
     for (lines, members) in groups {
         let plain = |half: &str| half.replace("\r\n", "\n");
         let (before, after) = (plain(&old[..lines.start]), plain(&old[lines.end..]));
-        let prompt = fill_in(tokenizer, &layout, Default::default(), path, &before, &after);
+        let prompt = fill_in(tokenizer, &layout, Default::default(), path, &before, &after, &[]);
         let region =
             |index: &usize| plain(&all[*index].text[changed_lines(old, &all[*index].text).1]);
         let continuations: Vec<Vec<TokenId>> =

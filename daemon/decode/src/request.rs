@@ -47,6 +47,18 @@ pub struct CompleteRequest {
     pub lookup: Vec<Arc<[TokenId]>>,
     /// What the workspace says beside the model; `None`: the model alone.
     pub mixing: Option<Mixing>,
+    /// What other files of the workspace say that may help, the most relevant last. As long as they stay the same, the model has read
+    /// them already.
+    pub context: Vec<Snippet>,
+}
+
+/// Some whole lines of another file, or of a far place of this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snippet {
+    /// The file, as the prompt shows it.
+    pub path: PathBuf,
+    /// The lines.
+    pub text: Arc<str>,
 }
 
 /// What one completion may cost. The first limit that is reached ends the search; the best so far stands with its honest verdict.
@@ -275,6 +287,7 @@ impl CompleteRequest {
             healing,
             lookup: Vec::new(),
             mixing: None,
+            context: Vec::new(),
         }
     }
 }

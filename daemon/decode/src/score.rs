@@ -9,9 +9,9 @@ use engine::{
 use recall::cache::weights::{self, Sample};
 
 use crate::beside::Beside;
-use crate::complete::mixture;
+use crate::complete::{mixture, prompt_of};
 use crate::judge::Desk;
-use crate::prompt::{Layout, fill_in};
+use crate::prompt::Layout;
 use crate::{CompleteError, CompleteRequest};
 
 /// The longest text that is scored at once, in tokens.
@@ -89,7 +89,7 @@ fn job(
         Layout::of(engine).ok_or_else(|| CompleteError::NoFim(engine.info().name.clone()))?;
     let (text, offset, path) = (request.text.clone(), request.offset, request.path.clone());
     let desk = Desk::new(text, offset, request.language, &path, "", None);
-    let prompt = fill_in(tokenizer, &layout, request.healing, &path, &desk.before, &desk.after);
+    let prompt = prompt_of(tokenizer, &layout, &request, &desk);
     let healed = String::from_utf8_lossy(&prompt.healed);
     let mut tokens = tokenizer.encode(&format!("{healed}{}", middle.replace("\r\n", "\n")));
     if tokens.len() < SCORED_TOKENS_MAX {

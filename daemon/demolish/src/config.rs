@@ -206,6 +206,16 @@ settings! {
         project withhold: Withhold = Withhold::Low;
     }
 
+    /// The workspace: what its other files say helps the model at the cursor. They are read in the background, as git would see them, and kept in memory alone; hidden files, secrets, links and what is not code are left out.
+    workspace: Workspace {
+        /// Read it. Nothing of it is ever sent to a server (`model.remote_url`).
+        project index: bool = true;
+        /// The most files of one workspace that are remembered.
+        user files_max: u32 = 20000, 1..=1000000;
+        /// The most memory that what is remembered may take, in MiB; beyond it files are left out, and the workspace used last stays.
+        user memory_max_mib: u32 = 64, 1..=65536;
+    }
+
     /// The fix of a diagnostic.
     fix: Fix {
         /// How long a fix may search, in milliseconds.

@@ -30,6 +30,7 @@ use lang::Language;
 use crate::config::Config;
 use crate::model::Models;
 use crate::twin::{Critic, Environment, Open, Subject, Twins, UserServer};
+use crate::workspace::{Root, Workspaces};
 
 pub use own::{Own, Send};
 
@@ -42,6 +43,8 @@ pub struct Shared {
     pub twins: Twins,
     /// What completions look their drafts up in.
     pub around: Arc<Around>,
+    /// What their workspaces say.
+    pub workspaces: Workspaces,
 }
 
 impl Shared {
@@ -52,6 +55,7 @@ impl Shared {
             models: Models::new(&config.model),
             twins: Twins::default(),
             around: Arc::default(),
+            workspaces: Workspaces::new(config),
         }
     }
 }
@@ -65,6 +69,8 @@ pub struct Scene {
     pub users: Arc<[UserServer]>,
     /// Its environment; `None` is ours.
     pub env: Option<Arc<Environment>>,
+    /// The folder that its editor has open.
+    pub root: Option<Arc<Path>>,
     /// The daemon's status as JSON, for those who ask.
     pub status: serde_json::Value,
 }
@@ -118,6 +124,17 @@ impl Target {
         let shown =
             shown.unwrap_or_else(|| path.file_name().map_or_else(|| path.clone(), PathBuf::from));
         Target { uri, path, shown, language, text }
+    }
+
+    /// Its workspace, if that is to be read: it is told what is open, and is read in the background.
+    #[must_use]
+    pub fn workspace(&self, shared: &Shared, scene: &Scene, config: &Config) -> Option<Arc<Root>> {
+        if !config.workspace.index {
+            return None;
+        }
+        let root = shared.workspaces.of(&self.path, self.language, scene.root.as_deref())?;
+        shared.workspaces.follow(&scene.documents, scene.root.as_deref());
+        Some(root)
     }
 
     /// Who judges changes of it.

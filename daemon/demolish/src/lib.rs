@@ -24,6 +24,7 @@ pub mod memory;
 pub mod model;
 pub mod redact;
 pub mod twin;
+pub mod workspace;
 
 /// The version of this build; shims and daemons must have the same.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -59,7 +59,7 @@ pub trait Features: Send + Sync {
 /// The features of one link.
 pub trait Own: Send {
     /// A message of the editor: every request but `$/cancelRequest`, every response, and every notification except
-    /// those that change or close documents, which the loop mirrors (they are in the snapshot). Called in the order of the wire, and must be
+    /// those that change documents, which the loop mirrors (they are in the snapshot). Called in the order of the wire, and must be
     /// quick; the future runs as a task. A request's future yields the body of the response; dropping it cancels the
     /// request, and the loop then answers.
     fn call(&mut self, snapshot: Snapshot, envelope: Envelope)

@@ -22,6 +22,7 @@ use std::sync::Arc;
 pub use chunks::{CHUNK_BYTES_MAX, LINES_MAX as CHUNK_LINES_MAX};
 pub use query::{Chunk, Place, Query, Why};
 
+use chunks::Cut;
 use packed::Packed;
 use postings::{NameId, Postings};
 use words::{BySame, Word, hash};
@@ -57,6 +58,15 @@ pub struct Symbol {
     pub name: String,
     /// From its first byte to its last.
     pub range: Range<usize>,
+}
+
+/// A file's text, cut, packed and read: what does not need the index, and takes most of the time.
+#[derive(Debug)]
+pub struct Prepared {
+    text: Packed,
+    pieces: Vec<(Cut, Vec<Word>)>,
+    /// Names that are defined, and where.
+    symbols: Vec<(Word, usize)>,
 }
 
 /// What became of a file.
@@ -134,6 +144,25 @@ struct Edit {
     lines: Range<usize>,
 }
 
+impl Prepared {
+    /// Reads a text; what is beyond 4 GiB is left out. `symbols` are its definitions, in the order of the text.
+    pub fn new(text: &str, symbols: &[Symbol]) -> Prepared {
+        let text = if u32::try_from(text.len()).is_ok() { text } else { "" };
+        let cuts = chunks::cut(text, symbols);
+        let packed = Packed::new(text, cuts.iter().map(|cut| cut.bytes.start));
+        let piece = |cut: Cut| {
+            let words = words::distinct(&text[cut.bytes.clone()]);
+            (cut, words)
+        };
+        let symbol = |symbol: &Symbol| (hash(symbol.name.bytes()), symbol.range.start);
+        Prepared {
+            text: packed,
+            pieces: cuts.into_iter().map(piece).collect(),
+            symbols: symbols.iter().map(symbol).collect(),
+        }
+    }
+}
+
 impl Index {
     /// An empty index.
     pub fn new(limits: Limits) -> Index {
@@ -153,6 +182,11 @@ impl Index {
         }
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Index::new(self.limits);
+    }
+
     /// How much it holds.
     pub fn size(&self) -> Size {
         Size { bytes: self.size.bytes + self.postings.bytes(), ..self.size }
@@ -160,22 +194,24 @@ impl Index {
 
     /// Puts a file in, in the place of its earlier text. `symbols` are its definitions, in the order of the text.
     pub fn insert(&mut self, path: &Path, text: &str, symbols: &[Symbol]) -> Inserted {
+        self.insert_prepared(path, Prepared::new(text, symbols))
+    }
+
+    /// The same with what takes most of the time done before.
+    pub fn insert_prepared(&mut self, path: &Path, prepared: Prepared) -> Inserted {
         self.remove(path);
-        let Ok(length) = u32::try_from(text.len()) else { return Inserted::Full };
         if self.size.files >= self.limits.files || self.size().bytes >= self.limits.bytes {
             return Inserted::Full;
         }
-        let cuts = chunks::cut(text, symbols);
-        let packed = Packed::new(text, cuts.iter().map(|cut| cut.bytes.start));
+        let Prepared { text, pieces, symbols } = prepared;
         let id = self.free_files.pop().unwrap_or(self.files.len() as FileId);
         let path: Arc<Path> = path.into();
-        let mut ids = Vec::with_capacity(cuts.len());
-        for cut in &cuts {
-            let words = words::distinct(&text[cut.bytes.clone()]);
+        let mut ids = Vec::with_capacity(pieces.len());
+        for (cut, words) in pieces {
             let record = Record {
                 file: id,
                 start: cut.bytes.start as u32,
-                end: (cut.bytes.end as u32).min(length),
+                end: cut.bytes.end as u32,
                 line: cut.line as u32,
                 words: u16::try_from(words.len()).unwrap_or(u16::MAX),
             };
@@ -184,9 +220,9 @@ impl Index {
             self.words += words.len();
             ids.push(chunk);
         }
-        let defines = self.define(&ids, symbols);
+        let defines = self.define(&ids, &symbols);
         let bytes =
-            packed.bytes() + FILE_BYTES + 2 * path.as_os_str().len() + CHUNK_BYTES * ids.len();
+            text.bytes() + FILE_BYTES + 2 * path.as_os_str().len() + CHUNK_BYTES * ids.len();
         self.size.files += 1;
         self.size.chunks += ids.len();
         self.size.bytes += bytes;
@@ -194,7 +230,7 @@ impl Index {
         if let Some(stem) = stem(&path) {
             self.by_stem.entry(stem).or_default().push(id);
         }
-        let file = File { path, text: packed, chunks: ids, defines, bytes };
+        let file = File { path, text, chunks: ids, defines, bytes };
         match self.files.get_mut(id as usize) {
             Some(place) => *place = Some(file),
             None => self.files.push(Some(file)),
@@ -290,15 +326,12 @@ impl Index {
     }
 
     /// Remembers which chunk holds the start of each definition.
-    fn define(&mut self, chunks: &[ChunkId], symbols: &[Symbol]) -> Vec<NameId> {
+    fn define(&mut self, chunks: &[ChunkId], symbols: &[(Word, usize)]) -> Vec<NameId> {
         let mut defines = Vec::new();
-        for symbol in symbols {
-            let at = symbol.range.start;
+        for &(name, at) in symbols {
             let next =
                 chunks.partition_point(|chunk| self.chunks[*chunk as usize].end as usize <= at);
-            let (Some(&chunk), Some(name)) =
-                (chunks.get(next), self.postings.id(hash(symbol.name.bytes())))
-            else {
+            let (Some(&chunk), Some(name)) = (chunks.get(next), self.postings.id(name)) else {
                 continue;
             };
             let found = self.definitions.entry(name).or_default();

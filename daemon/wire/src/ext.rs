@@ -138,8 +138,30 @@ pub struct Status {
     /// The agent's model, if it has one of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_model: Option<ModelStatus>,
+    /// What is known of the workspaces in which somebody works, the most recently used last.
+    pub workspaces: Vec<WorkspaceStatus>,
     /// Background work that is running.
     pub tasks: Vec<String>,
+}
+
+/// What is known of a workspace.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkspaceStatus {
+    /// Its folder.
+    pub root: String,
+    /// `reading` or `read`.
+    pub state: String,
+    /// Files that are remembered.
+    pub files: usize,
+    /// Chunks of them.
+    pub chunks: usize,
+    /// The memory that they take.
+    pub bytes: usize,
+    /// Whether the tree has more entries than are looked at.
+    pub cut: bool,
+    /// Files for which there was no room (`workspace.files_max`, `workspace.memory_max_mib`).
+    pub left_out: usize,
 }
 
 /// One link between an editor and a server, or our own features.

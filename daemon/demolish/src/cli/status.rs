@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wire::ext::{
     GetStatus, LinkStatus, ModelStatus, QueueStatus, ServerStatus, SpeculationStatus, Status,
-    TwinStatus,
+    TwinStatus, WorkspaceStatus,
 };
 
 use super::{Exit, Failure, Outcome, clock, control};
@@ -97,10 +97,36 @@ fn told(status: &Status) -> String {
     }
     twins(&mut out, &status.twins);
     speculation(&mut out, &status.speculation);
+    workspaces(&mut out, &status.workspaces);
     if !status.tasks.is_empty() {
         let _ = writeln!(out, "\ntasks    {}", status.tasks.join(", "));
     }
     out
+}
+
+/// A line for each workspace, and one for what it does not hold.
+fn workspaces(out: &mut String, workspaces: &[WorkspaceStatus]) {
+    for found in workspaces {
+        let _ = writeln!(
+            out,
+            "\nworkspace {}, {} in {}, {}",
+            found.state,
+            counted(found.chunks, "chunk"),
+            counted(found.files, "file"),
+            clock::bytes(found.bytes as u64)
+        );
+        let _ = writeln!(out, "  {}", found.root);
+        if found.cut {
+            wrapped(out, "the tree is too large: the rest of it is not looked at", "  ! ");
+        }
+        if found.left_out > 0 {
+            let what = format!(
+                "{} had no room (`workspace.files_max`, `workspace.memory_max_mib`)",
+                counted(found.left_out, "file")
+            );
+            wrapped(out, &what, "  ! ");
+        }
+    }
 }
 
 /// A line for a model: what it is, or why it is not there.

@@ -11,10 +11,11 @@ use tokio::sync::Notify;
 use wire::Envelope;
 use wire::lsp::{
     CodeAction, CodeActionKind, CodeActionOptions, CodeActionParams, CodeActionProviderCapability,
-    CodeActionResponse, DidChangeConfigurationParams, DidOpenTextDocumentParams,
-    DidSaveTextDocumentParams, ExecuteCommandOptions, ExecuteCommandParams, InitializeParams,
-    InitializeResult, InitializedParams, LSPAny, MessageType, OneOf, PositionEncodingKind,
-    SaveOptions, ServerCapabilities, ServerInfo, TextDocumentSyncCapability, TextDocumentSyncKind,
+    CodeActionResponse, DidChangeConfigurationParams, DidChangeWatchedFilesParams,
+    DidCloseTextDocumentParams, DidOpenTextDocumentParams, DidSaveTextDocumentParams,
+    ExecuteCommandOptions, ExecuteCommandParams, InitializeParams, InitializeResult,
+    InitializedParams, LSPAny, MessageType, OneOf, PositionEncodingKind, SaveOptions,
+    ServerCapabilities, ServerInfo, TextDocumentSyncCapability, TextDocumentSyncKind,
     TextDocumentSyncOptions, TextDocumentSyncSaveOptions,
 };
 use wire::tower::jsonrpc::{Error, ErrorCode, Result};
@@ -167,7 +168,8 @@ impl Backend {
 
     /// An open document, and what else there is to see.
     pub(super) fn look(&self, uri: &str) -> Result<(Scene, Target, i32)> {
-        let scene = own::scene();
+        let mut scene = own::scene();
+        scene.root = self.inner().root.as_deref().map(Arc::from);
         let open = scene.document(uri).ok_or_else(|| invalid(format!("{uri} is not open")))?;
         let version = open.document.revision().0;
         let target = Target::open(open);
@@ -294,13 +296,14 @@ impl LanguageServer for Backend {
         self.say_warning().await;
     }
 
-    /// Somebody will type here soon: the server and the model are started in the background.
+    /// Somebody will type here soon: the server and the model are started, and the workspace is read, in the background.
     async fn did_open(&self, params: DidOpenTextDocumentParams) {
         let config = self.config();
         if !config.complete.enabled {
             return;
         }
         if let Ok((scene, target, _)) = self.look(params.text_document.uri.as_str()) {
+            let _ = target.workspace(&self.shared, &scene, &config);
             let critic = target.critic(&self.shared, &scene, &config);
             if critic.lack().is_none() {
                 critic.warm();
@@ -314,7 +317,19 @@ impl LanguageServer for Backend {
 
     /// Other documents may depend on what is on disk now.
     async fn did_save(&self, params: DidSaveTextDocumentParams) {
-        self.shared.twins.changed_on_disk(&[params.text_document.uri.to_string()]);
+        let uris = [params.text_document.uri.to_string()];
+        self.shared.twins.changed_on_disk(&uris);
+        self.shared.workspaces.changed_on_disk(&uris);
+    }
+
+    async fn did_close(&self, params: DidCloseTextDocumentParams) {
+        self.shared.workspaces.closed(params.text_document.uri.as_str());
+    }
+
+    async fn did_change_watched_files(&self, params: DidChangeWatchedFilesParams) {
+        let uris: Vec<String> =
+            params.changes.iter().map(|change| change.uri.to_string()).collect();
+        self.shared.workspaces.changed_on_disk(&uris);
     }
 
     async fn code_action(&self, params: CodeActionParams) -> Result<Option<CodeActionResponse>> {

@@ -41,6 +41,7 @@ impl state::Features for Shared {
     fn status(&self, status: &mut Status) {
         status.twins = facts::twins(self);
         status.speculation = facts::speculation(self);
+        status.workspaces = facts::workspaces(self);
         status.model = Some(facts::model(self.models.typing()));
         status.agent_model = self.models.agent().map(facts::model);
     }
@@ -72,6 +73,7 @@ fn scene(snapshot: &Snapshot) -> Scene {
         documents: documents.into(),
         users: snapshot.servers.iter().filter(|server| server.running).map(user_server).collect(),
         env: (!snapshot.env.is_empty()).then(|| Arc::new(environment(&snapshot.env))),
+        root: None,
         status: Json::Null,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::{DRAFT_SOURCES, Stats};
 use serde_json::{Value as Json, json};
-use wire::ext::{DraftStatus, ModelStatus, SpeculationStatus, TwinStatus};
+use wire::ext::{DraftStatus, ModelStatus, SpeculationStatus, TwinStatus, WorkspaceStatus};
 
 use super::{Shared, answer};
 use crate::logging;
@@ -88,6 +88,21 @@ pub fn speculation(shared: &Shared) -> Vec<SpeculationStatus> {
     shared.twins.speculation().into_iter().map(server).collect()
 }
 
+/// What is known of the workspaces.
+#[must_use]
+pub fn workspaces(shared: &Shared) -> Vec<WorkspaceStatus> {
+    let workspace = |facts: crate::workspace::RootFacts| WorkspaceStatus {
+        root: facts.root.display().to_string(),
+        state: if facts.walking { "reading" } else { "read" }.to_owned(),
+        files: facts.size.files,
+        chunks: facts.size.chunks,
+        bytes: facts.size.bytes,
+        cut: facts.cut,
+        left_out: facts.left_out,
+    };
+    shared.workspaces.facts().into_iter().map(workspace).collect()
+}
+
 /// All of it.
 #[must_use]
 pub fn of(shared: &Shared) -> Json {
@@ -101,6 +116,7 @@ pub fn of(shared: &Shared) -> Json {
         "agent_model": agent,
         "twins": twins(shared),
         "speculation": speculation(shared),
+        "workspaces": workspaces(shared),
         "log": logging::daemon_log(),
     })
 }

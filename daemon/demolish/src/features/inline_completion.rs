@@ -1,14 +1,17 @@
 //! Completion in place: the room behind `textDocument/inlineCompletion` and `demolish complete`.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use decode::prompt::Layout;
 use decode::{
-    Budget, CompleteError, CompleteRequest, Completion, Indent, OnFindings, Suggestion, Trigger,
-    Verdict,
+    Budget, CompleteError, CompleteRequest, Completion, Indent, OnFindings, Snippet, Suggestion,
+    Trigger, Verdict,
 };
 use engine::{Engine, TokenId};
+use recall::index::Chunk;
 use serde_json::{Value as Json, json};
 use wire::lsp::{InlineCompletionTriggerKind, Position};
 use wire::tower::jsonrpc::Result;
@@ -19,7 +22,11 @@ use super::selected::Params;
 use super::{Scene, Shared, Target, own};
 use crate::config::Config;
 use crate::twin::Critic;
+use crate::twin::plan::path_of;
+use crate::workspace::choice::At;
 
+/// Bytes of code that a token stands for, roughly.
+const TOKEN_BYTES: usize = 3;
 /// What is said where the settings want no model.
 pub(super) const MODEL_OFF: &str = "the model is switched off (`model.enabled`)";
 
@@ -112,6 +119,7 @@ pub async fn complete(
         request.on_findings = OnFindings::Show;
     }
     request.lookup = around(shared, &engine, target, offset);
+    request.context = context(shared, scene, config, &engine, target, offset);
     let mut completion =
         decode::complete(&engine, &critic, request).await.map_err(|error| match error {
             CompleteError::Busy(_) | CompleteError::NoFim(_) | CompleteError::Engine(_) => {
@@ -140,6 +148,40 @@ fn around(shared: &Shared, engine: &Engine, target: &Target, offset: usize) -> V
         tokio::task::spawn_blocking(move || unread.read(&tokenizer));
     }
     known
+}
+
+/// What the rest of the workspace says, as far as it is read, where the model has room for it. A server that runs the model is told
+/// nothing of other files.
+fn context(
+    shared: &Shared,
+    scene: &Scene,
+    config: &Config,
+    engine: &Engine,
+    target: &Target,
+    offset: usize,
+) -> Vec<Snippet> {
+    let Some(root) = target.workspace(shared, scene, config) else { return Vec::new() };
+    let Some(layout) = Layout::of(engine).filter(|layout| layout.context_max > 0) else {
+        return Vec::new();
+    };
+    if engine.info().remote.is_some() {
+        return Vec::new();
+    }
+    let opened: Vec<PathBuf> =
+        scene.documents.iter().filter_map(|open| path_of(&open.uri)).collect();
+    let at = At {
+        path: &target.path,
+        text: &target.text,
+        offset,
+        opened: &opened,
+        definitions: &[],
+        shown: (layout.prefix_max * TOKEN_BYTES, layout.suffix_max * TOKEN_BYTES),
+        budget: layout.context_max * TOKEN_BYTES,
+    };
+    let chunks = shared.workspaces.context(&root, &at);
+    let snippet =
+        |chunk: &Chunk| Snippet { path: chunk.path.clone(), text: chunk.text.as_str().into() };
+    chunks.iter().map(snippet).collect()
 }
 
 fn hint(critic: &Critic) -> Option<String> {

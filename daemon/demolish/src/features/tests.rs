@@ -50,6 +50,7 @@ async fn editor_with(script: Script, manner: Manner, options: Json) -> Editor {
         models: Models::ready(Engine::scripted(script)),
         twins: fake::twins(manner, Arc::default()),
         around: Arc::default(),
+        workspaces: crate::workspace::Workspaces::default(),
     };
     let wire = connect(shared).await;
     let mut editor = Editor { wire, dir, fed };
@@ -352,8 +353,12 @@ async fn the_editor_sees_how_far_a_load_is() {
     model.load_to(half);
     let mut editor = editor(says(&[])).await;
     let models = Models::of_one(model.clone());
-    let shared =
-        Shared { models, twins: fake::twins(PULL, Arc::default()), around: Arc::default() };
+    let shared = Shared {
+        models,
+        twins: fake::twins(PULL, Arc::default()),
+        around: Arc::default(),
+        workspaces: crate::workspace::Workspaces::default(),
+    };
     editor.wire = connect(shared).await;
     editor.initialize(&editor.dir.path().join("ty").clone(), json!({})).await;
     editor.open("x = \n");
@@ -389,6 +394,7 @@ async fn without_a_model_the_editor_is_told_once() {
         models: Models::of_one(model),
         twins: fake::twins(PULL, Arc::default()),
         around: Arc::default(),
+        workspaces: crate::workspace::Workspaces::default(),
     };
     editor.wire = connect(shared).await;
     editor.initialize(&editor.dir.path().join("ty").clone(), json!({})).await;

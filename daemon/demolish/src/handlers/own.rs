@@ -20,7 +20,11 @@ pub fn from_client(state: &mut State, id: LinkId, envelope: Envelope, now: Insta
         Kind::Notification { method } => match &**method {
             "$/cancelRequest" => cancel(state, id, &envelope),
             "exit" => super::finish(state, id, now),
-            "textDocument/didChange" | "textDocument/didClose" => changed(state, id, &envelope),
+            "textDocument/didChange" => changed(state, id, &envelope),
+            "textDocument/didClose" => {
+                changed(state, id, &envelope);
+                call(state, id, envelope);
+            }
             // The journal, which the shim keeps, has heard of what was accepted.
             "textDocument/willSave" | "demolish/didAccept" => {}
             _ => call(state, id, envelope),

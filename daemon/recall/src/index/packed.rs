@@ -96,6 +96,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         #[test]
         fn parts_and_the_whole_are_what_was_packed(
             lines in prop::collection::vec("[a-zé ]{0,400}\n", 0..120),
