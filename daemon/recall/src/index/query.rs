@@ -16,13 +16,13 @@ const LINES_BEFORE: usize = 24;
 /// Lines behind the cursor whose names are asked for.
 const LINES_AFTER: usize = 6;
 /// A name that is so many lines away weighs half as much as one beside the cursor.
-const HALF_LINES: f32 = 6.0;
+const HALF_LINES: f32 = 4.0;
 /// What a name behind the cursor weighs, of one before it.
-const AFTER: f32 = 0.5;
+const AFTER: f32 = 0.7;
 /// What a part weighs, of its name.
-const PART: f32 = 0.4;
+const PART: f32 = 0.6;
 /// What a name that is imported anywhere in the file weighs.
-const IMPORTED_NAME: f32 = 0.3;
+const IMPORTED_NAME: f32 = 0.2;
 /// Bytes at the start of the file in which imports are looked for.
 const IMPORT_BYTES: usize = 8 << 10;
 /// The longest line that is read: longer ones are data.
@@ -34,7 +34,7 @@ const STEM_FILES_MAX: usize = 8;
 /// Candidates whose text is looked at, the best.
 const CANDIDATES_MAX: usize = 24;
 /// How much a definition of a near name counts, of the name itself.
-const DEFINITION: f32 = 2.0;
+const DEFINITION: f32 = 1.5;
 /// What a definition that the language server has told counts, of a name that is in one chunk alone.
 const TOLD: f32 = 3.0;
 /// How strongly long chunks are damped.
@@ -42,7 +42,7 @@ const DAMPING: f32 = 0.6;
 /// A chunk shares at least so many words, unless it defines one of them.
 const SHARED_MIN: u8 = 2;
 /// A chunk's score is at least this part of the best one's.
-const SCORE_MIN: f32 = 0.35;
+const SCORE_MIN: f32 = 0.2;
 /// Chunks that share this part of their words say the same.
 const SAME: f32 = 0.7;
 /// A chunk of which this part of the lines is around the cursor is seen already.
