@@ -54,7 +54,7 @@ impl Workspace {
 
     /// Has `text` stand for the file at `path` from now on. The files that came first make room.
     pub fn insert(&self, tokenizer: &Arc<Tokenizer>, path: &str, text: &str) {
-        self.feed(tokenizer, path, text, |cache, tokens| {
+        self.feed(tokenizer, text, |cache, tokens| {
             cache.insert(path, tokens);
             true
         });
@@ -62,13 +62,18 @@ impl Workspace {
 
     /// The same where no other file has to go for it; `false`: one would have.
     pub fn offer(&self, tokenizer: &Arc<Tokenizer>, path: &str, text: &str) -> bool {
-        self.feed(tokenizer, path, text, |cache, tokens| cache.offer(path, tokens))
+        self.feed(tokenizer, text, |cache, tokens| cache.offer(path, tokens))
     }
 
     /// Forgets the file at `path`.
     pub fn remove(&self, path: &str) {
         let _feeding = self.feeding.lock().unwrap_or_else(PoisonError::into_inner);
         self.change(|kept| kept.cache.remove(path));
+    }
+
+    /// Whether it has tokens of the file at `path`.
+    pub fn contains(&self, path: &str) -> bool {
+        self.read().cache.contains(path)
     }
 
     /// How large it is.
@@ -79,7 +84,6 @@ impl Workspace {
     fn feed(
         &self,
         tokenizer: &Arc<Tokenizer>,
-        _path: &str,
         text: &str,
         put: impl FnOnce(&mut Cache, &[u32]) -> bool,
     ) -> bool {

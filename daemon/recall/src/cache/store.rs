@@ -51,11 +51,16 @@ impl Store {
         // Never more than a place's number holds.
         let room = room.min((u32::MAX - 2) as usize);
         let bits = (room.max(2).ilog2()).saturating_sub(1).clamp(HEAD_BITS_MIN, HEAD_BITS_MAX);
-        // Zeroed memory that nobody has touched is none.
-        let chain = |order| Chain { order, heads: vec![NONE; 1 << bits], before: vec![NONE] };
+        // Memory that nobody has touched is none: room is kept for all, so that nothing is copied when it grows.
+        let with_room = || {
+            let mut row = Vec::with_capacity(room + 1);
+            row.push(NONE);
+            row
+        };
+        let chain = |order| Chain { order, heads: vec![NONE; 1 << bits], before: with_room() };
         Store {
             room,
-            tokens: vec![0],
+            tokens: with_room(),
             chains: ORDERS.map(chain),
             segments: Vec::new(),
             first_alive: 0,
@@ -78,12 +83,8 @@ impl Store {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let words = self.tokens.capacity()
-            + self
-                .chains
-                .iter()
-                .map(|chain| chain.before.capacity() + chain.heads.len())
-                .sum::<usize>();
+        let words = self.tokens.len()
+            + self.chains.iter().map(|chain| chain.before.len() + chain.heads.len()).sum::<usize>();
         let paths: usize = self.segments.iter().map(|segment| segment.path.len()).sum();
         words * size_of::<u32>() + self.segments.capacity() * size_of::<Segment>() + paths
     }
