@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -121,7 +122,8 @@ def jobs(config: dict[str, Any], splits: dict[str, str]) -> Iterator[tuple[Packa
         yield package, list(texts) if package.split != "licence" else [], config
 
 
-def collect() -> None:
+def collect(held_only: bool = False) -> None:
+    """Writes the corpus; with `held_only` no more than what the measurement and what is fitted behind the training need."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         raise SystemExit("duplicates are found by Python's own hashes: set PYTHONHASHSEED=0, so that every run keeps the same files")
     config = load()["data"]
@@ -130,12 +132,15 @@ def collect() -> None:
     splits |= {name: "valid" for names in sources["validation"].values() for name in names}
     fresh = CORPUS.with_name("corpus.new")
     fresh.mkdir(parents=True, exist_ok=True)
-    outputs = {(lang, split): (fresh / f"{lang}.{split}.jsonl").open("w") for lang in LANGUAGES for split in SPLITS}
+    written = SPLITS[1:] if held_only else SPLITS
+    outputs = {(lang, split): (fresh / f"{lang}.{split}.jsonl").open("w") for lang in LANGUAGES for split in written}
     seen = Seen()
     packages: list[Package] = []
     with multiprocessing.get_context("fork").Pool(max(1, (os.cpu_count() or 2) // 2)) as pool:
         for package, files in pool.imap(prepared, jobs(config, splits), chunksize=1):
             packages.append(package)
+            if held_only and package.split not in written:
+                continue
             budget = config["caps"].get(package.name, config["cap"])
             for language, path, text in files:
                 if seen.duplicate(text):
@@ -150,7 +155,8 @@ def collect() -> None:
                 package.files += 1
     for output in outputs.values():
         output.close()
-    report(packages)
+    if not held_only:
+        report(packages)
     shutil.rmtree(CORPUS, ignore_errors=True)
     fresh.rename(CORPUS)
 
@@ -195,4 +201,4 @@ def report(packages: list[Package]) -> None:
 
 
 if __name__ == "__main__":
-    collect()
+    collect(held_only="--held-out" in sys.argv)

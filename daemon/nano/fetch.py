@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pip._internal.configuration import Configuration
 from pip._internal.exceptions import ConfigurationError
@@ -97,14 +99,14 @@ def npm(source: dict[str, list[str]]) -> None:
     run(folder, "npm", "install", *quiet, *names)
 
 
-def crates(source: dict[str, str], folder: Path) -> None:
+def crates(source: Iterable[tuple[str, str]], folder: Path) -> None:
     """Crates and all that they depend on, as a workspace would vendor them."""
     if (folder / "vendor").is_dir():
         return
     (folder / "src").mkdir(parents=True, exist_ok=True)
     (folder / "src" / "lib.rs").write_text("")
     lines = ["[package]", 'name = "corpus"', 'version = "0.0.0"', 'edition = "2024"', "", "[workspace]", "", "[dependencies]"]
-    lines += [f'{name} = "{version}"' for name, version in source.items()]
+    lines += [f'c{index} = {{ package = "{name}", version = "{version}" }}' for index, (name, version) in enumerate(source)]
     (folder / "Cargo.toml").write_text("\n".join(lines) + "\n")
     run(folder, "cargo", "vendor", "--quiet", "vendor")
 
@@ -122,8 +124,28 @@ def debian(source: dict[str, list[str]]) -> None:
             run(folder, "dpkg-deb", "-x", package.name, target.name)
 
 
+def held_out(sources: dict[str, Any]) -> dict[str, Any]:
+    """Of all sources the packages that are kept apart, at the versions of data.lock."""
+    rows = [json.loads(line) for line in (HERE / "data.lock").read_text().splitlines() if line.startswith("{")]
+    apart = [row for row in rows if row["split"] in ("heldout", "valid")]
+
+    def names(ecosystem: str) -> list[str]:
+        return [row["name"] for row in apart if row["from"] == ecosystem]
+
+    def exact(ecosystem: str) -> list[tuple[str, str]]:
+        return [(row["name"], "=" + row["version"].split("+")[0]) for row in apart if row["from"] == ecosystem]
+
+    return {
+        "pypi": sources["pypi"] | {"names": names("pypi")}, "sdists": {"names": names("sdist")}, "npm": {"names": names("npm")},
+        "crates": exact("crates"), "native": exact("native"), "debian": {"names": names("debian")},
+    }  # fmt: skip
+
+
 def main() -> None:
     sources = tomllib.loads((HERE / "sources.toml").read_text())
+    sources |= {name: list(sources[name].items()) for name in ("crates", "native")}
+    if "--held-out" in sys.argv:
+        sources = held_out(sources)
     pypi(sources["pypi"])
     sdists(sources["sdists"])
     npm(sources["npm"])

@@ -9,6 +9,7 @@ pub(crate) mod engine;
 pub(crate) mod faults;
 pub(crate) mod load;
 mod machine;
+pub(crate) mod nano;
 pub(crate) mod proxy;
 pub mod report;
 mod sandbox;

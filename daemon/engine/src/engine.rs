@@ -8,6 +8,7 @@ use crate::{
     job::{Class, EngineError, Job, SoulId, SubmitError, TokenId},
     line::{Ask, Line, Request},
     memory::Survey,
+    question::Scored,
     remote::{self, RemoteOptions},
     sequence::Sequence,
     spill::{self, Files, Spill},
@@ -180,6 +181,17 @@ impl Engine {
         continuations: Vec<Vec<TokenId>>,
         class: Class,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
+        let rows = self.opinions(prompt, continuations, class).await?;
+        Ok(rows.iter().map(|row| row.iter().map(|scored| scored.logprob).collect()).collect())
+    }
+
+    /// The same with what the model thinks likeliest in the place of each token: what a [`Mixture`](crate::Mixture) is told.
+    pub async fn opinions(
+        &self,
+        prompt: Vec<TokenId>,
+        continuations: Vec<Vec<TokenId>>,
+        class: Class,
+    ) -> Result<Vec<Vec<Scored>>, EngineError> {
         self.check(&prompt).map_err(refused)?;
         self.check_room(prompt.len()).map_err(refused)?;
         for continuation in &continuations {

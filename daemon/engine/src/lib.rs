@@ -76,6 +76,7 @@ pub use crate::{
     memory::{MemoryPlan, ModePlan, Survey},
     mixture::{MIXED_MAX, Mixture, Opinion, Supposed},
     profile::{Profile, Thinking},
+    question::Scored,
     remote::{Capabilities, Key, Probing, Prompts, RemoteOptions, RemoteWords, Structured, Words},
     sampling::{Dry, Order, Penalty, Sampling, Stage, TOP_LEN_MAX, Xtc},
     sequence::{Fork, Mark, Sequence},

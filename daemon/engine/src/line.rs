@@ -22,6 +22,7 @@ use tokio::sync::{Notify, futures::Notified, oneshot};
 use crate::{
     info::MountError,
     job::{Class, EngineError, Job, SoulId, Step, SubmitError, TokenId},
+    question::Scored,
     sequence::Fork,
     spill::{Files, Label},
     stats::Stats,
@@ -143,7 +144,7 @@ pub(crate) enum Ask {
     Score {
         prompt: Vec<TokenId>,
         continuations: Vec<Vec<TokenId>>,
-        reply: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
+        reply: oneshot::Sender<Result<Vec<Vec<Scored>>, EngineError>>,
     },
 }
 

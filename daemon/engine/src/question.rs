@@ -6,10 +6,20 @@ use crate::{
     backend::{Backend, Feed, Rows},
     job::{EngineError, SoulId, TokenId},
     line::{Ask, Ticket},
+    mixture::Opinion,
     run::Turn,
-    sample::log_sum_exp,
+    sample::{likeliest_few, log_sum_exp},
     thread::PASS_ROWS_MAX,
 };
+
+/// What the model thinks of a token that it was given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scored {
+    /// The logarithm of the token's probability.
+    pub logprob: f32,
+    /// What it thinks likeliest in that place; `None` where a server tells no more than the token's own probability.
+    pub opinion: Option<Opinion>,
+}
 
 /// A question in progress.
 pub(crate) struct Question {
@@ -28,8 +38,8 @@ enum Kind {
     Score {
         continuations: Vec<Vec<TokenId>>,
         /// One row per continuation begun; the last one may be unfinished.
-        scores: Vec<Vec<f32>>,
-        reply: Option<Reply<Vec<Vec<f32>>>>,
+        scores: Vec<Vec<Scored>>,
+        reply: Option<Reply<Vec<Vec<Scored>>>>,
     },
 }
 
@@ -149,7 +159,7 @@ fn score_chunk<B: Backend>(
     state: &mut B::State,
     prompt: &[TokenId],
     continuations: &[Vec<TokenId>],
-    scores: &mut Vec<Vec<f32>>,
+    scores: &mut Vec<Vec<Scored>>,
 ) -> Result<usize, EngineError> {
     if scores.last().is_none_or(|row| row.len() == continuations[scores.len() - 1].len()) {
         if scores.len() == continuations.len() {
@@ -173,7 +183,10 @@ fn score_chunk<B: Backend>(
         for (logits, &token) in logits.chunks(vocabulary).zip(&continuation[start..end]) {
             let normaliser =
                 log_sum_exp(logits).ok_or(EngineError::NotANumber { position: row.len() })?;
-            row.push(logits[token as usize] - normaliser);
+            let top = likeliest_few(logits, 1).into_iter().next();
+            let certainty = |logit: f32| (logit - normaliser).exp();
+            let opinion = top.map(|(top, logit)| Opinion { top, certainty: certainty(logit) });
+            row.push(Scored { logprob: logits[token as usize] - normaliser, opinion });
         }
     }
     if end == continuation.len() {
@@ -182,7 +195,7 @@ fn score_chunk<B: Backend>(
     Ok(end - start)
 }
 
-fn is_scored(continuations: &[Vec<TokenId>], scores: &[Vec<f32>]) -> bool {
+fn is_scored(continuations: &[Vec<TokenId>], scores: &[Vec<Scored>]) -> bool {
     scores.len() == continuations.len()
         && scores
             .last()

@@ -89,6 +89,13 @@ async fn scores_are_the_logprobs_of_decoding() {
         assert!((step.logprob - score).abs() < 1e-4, "{} against {score}", step.logprob);
     }
     assert!((scores[1][0] - scores[0][0]).abs() < 1e-4, "the first token is the same");
+    let greedy = vec![steps.iter().map(|step| step.token).collect()];
+    let rows = engine.opinions(checkpoint.prompt.clone(), greedy, Class::Fix).await.unwrap();
+    for (step, scored) in steps.iter().zip(&rows[0]) {
+        let opinion = scored.opinion.unwrap();
+        assert_eq!(opinion.top, step.token, "what was drawn is the likeliest");
+        assert!((opinion.certainty - scored.logprob.exp()).abs() < 1e-4);
+    }
 }
 
 /// Counts the tokens that are drawn.

@@ -155,10 +155,14 @@ async fn once(engine: &Engine, prompt: Vec<TokenId>) -> Result<(f64, f64), Strin
 
 /// Tokens per second that the model of a daemon without settings decodes: the median of some rounds.
 pub(super) async fn default_model_decode(rounds: usize) -> Result<f64, String> {
-    let engine = load(&Layers { environment: true, ..Layers::default() })?;
-    let (mut prompts, mut rates) = (Prompts::of(&engine), Samples::default());
+    decode_rate(&load(&Layers { environment: true, ..Layers::default() })?, rounds).await
+}
+
+/// Tokens per second that a model decodes behind a short prompt: the median of some rounds.
+pub(super) async fn decode_rate(engine: &Engine, rounds: usize) -> Result<f64, String> {
+    let (mut prompts, mut rates) = (Prompts::of(engine), Samples::default());
     for round in 0..=rounds {
-        let (_, rate) = once(&engine, prompts.text(PROMPTS[0])).await?;
+        let (_, rate) = once(engine, prompts.text(PROMPTS[0])).await?;
         // The first round is not counted: buffers are made in it.
         if round > 0 {
             rates.push(rate);

@@ -184,7 +184,7 @@ async fn idle_row() -> Result<Row, String> {
 }
 
 /// A daemon that listens.
-async fn daemon(sandbox: &Sandbox, program: &OsStr) -> Result<(Client, Child), String> {
+pub(super) async fn daemon(sandbox: &Sandbox, program: &OsStr) -> Result<(Client, Child), String> {
     let started = sandbox.start(&[program, OsStr::new("daemon")], Quiet).await?;
     wait_for_socket(sandbox).await?;
     Ok(started)

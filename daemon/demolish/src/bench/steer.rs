@@ -13,6 +13,7 @@ use wire::child::Child;
 use wire::client::{Client, Quiet};
 
 use super::engine;
+use super::proxy::{daemon, rss_mib};
 use super::report::{Report, Row, Samples};
 use super::sandbox::{Sandbox, program};
 use crate::twin::plan::uri_of;
@@ -31,15 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What came of all places.
 #[derive(Default)]
-struct Outcome {
-    latencies: Samples,
+pub(super) struct Outcome {
+    pub(super) latencies: Samples,
     first: Vec<f64>,
     checks: Samples,
     tokens: Samples,
     rewinds: Samples,
-    clean: usize,
-    unknown: usize,
-    findings: usize,
+    pub(super) clean: usize,
+    pub(super) unknown: usize,
+    pub(super) findings: usize,
     refused: usize,
     nothing: usize,
 }
@@ -55,6 +56,19 @@ pub(crate) async fn run() -> Result<Report, String> {
     let outcome = measured?;
     let cancelled = engine::tokens_after_cancel().await?;
     Ok(Report::new("steer", rows(&outcome, &cancelled)))
+}
+
+/// What comes of all places with a daemon of these settings, and its resident memory at the end, in MiB.
+///
+/// # Errors
+/// A part of it could not be started or broke off: one sentence.
+pub(super) async fn of_settings(name: &str, settings: &str) -> Result<(Outcome, f64), String> {
+    let sandbox = Sandbox::new(name, settings)?;
+    let (_client, daemon) = daemon(&sandbox, &program()).await?;
+    let measured = measure(&sandbox).await;
+    let resident = daemon.id().and_then(rss_mib);
+    sandbox.stop_daemon().await;
+    Ok((measured?, resident.ok_or("the daemon is gone")?))
 }
 
 async fn measure(sandbox: &Sandbox) -> Result<Outcome, String> {

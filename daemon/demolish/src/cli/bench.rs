@@ -8,7 +8,7 @@ use super::{Exit, Failure, Outcome};
 use crate::bench::conformance::{self, RULES_MAX, Subject, Wanted};
 use crate::bench::report::Report;
 use crate::bench::{
-    copy, decode, echo, engine, faults, load, proxy, record, replay, soak, speculate, steer,
+    copy, decode, echo, engine, faults, load, nano, proxy, record, replay, soak, speculate, steer,
     verdicts,
 };
 
@@ -43,6 +43,8 @@ enum What {
     Decode(Decode),
     /// How soon a big model says its first token, in times of reading its files
     Load(Load),
+    /// How good a model is at what typing needs, on packages that its training never saw
+    Nano(Nano),
     /// The rules of a transparent proxy, against any stdio language-server proxy
     Conformance(Suite),
     /// Servers, daemons and shims are killed, stopped and slowed in mid-traffic: nothing may be lost
@@ -137,6 +139,40 @@ struct Load {
     /// The folder that the model is written to [default: the one for temporary files]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
+    #[command(flatten)]
+    form: Form,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The held-out packages are fetched by `daemon/nano/build.sh heldout`. Every figure is of the real engine and the real completion.
+
+Examples:
+  demolish bench nano --json
+  demolish bench nano --quick --model ~/models/other
+  demolish bench nano --compare ~/models/first-edition")]
+struct Nano {
+    /// Few windows and holes: whether it works, not how good the model is
+    #[arg(long)]
+    quick: bool,
+    /// The model's folder [default: the one that the settings name]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Another model, whose bits per byte are put beside
+    #[arg(long, value_name = "DIR")]
+    compare: Option<PathBuf>,
+    /// The recipe's corpus [default: .tools/nano-data/corpus in the source tree, or .tools/heldout/corpus]
+    #[arg(long, value_name = "DIR")]
+    corpus: Option<PathBuf>,
+    /// Measure nothing: count the n-grams on the recipe's training text, and write daemon/nano/baseline.json
+    #[arg(long)]
+    keep_baseline: bool,
+    /// Write a table of examples, good and bad, into this file
+    #[arg(long, value_name = "FILE")]
+    examples: Option<PathBuf>,
+    /// Measure nothing: fit this on validation packages, and write it into the source tree
+    #[arg(long, value_name = "WHAT")]
+    fit: Option<nano::fit::Fitted>,
     #[command(flatten)]
     form: Form,
 }
@@ -328,6 +364,22 @@ pub(super) fn run(args: &Args) -> Outcome {
             report(form, super::block_on(load::run(&options))?)
         }
         What::Engine(form) => report(form, super::block_on(engine::run())?),
+        What::Nano(Nano { quick, model, compare, corpus, keep_baseline, examples, fit, form }) => {
+            let options = nano::Options {
+                is_quick: *quick,
+                model: model.clone(),
+                compare: compare.clone(),
+                corpus: corpus.clone(),
+                examples: examples.clone(),
+            };
+            let said = match fit {
+                Some(what) => super::block_on(nano::fit(&options, *what))?,
+                None if *keep_baseline => nano::keep_baseline(&options),
+                None => return report(form, super::block_on(nano::run(&options))?),
+            };
+            super::print(&format!("{}\n", said.map_err(Failure::missing)?.trim_end()));
+            Ok(Exit::Done)
+        }
     }
 }
 

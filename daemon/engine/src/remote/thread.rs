@@ -23,6 +23,7 @@ use crate::{
     info::MountError,
     job::{EngineError, Job, TokenId},
     line::{self, Ask, Board, Line, Ticket},
+    question::Scored,
     run::Decode,
     speculate::{Experience, Texts},
     stats::Stats,
@@ -265,7 +266,11 @@ impl Runner {
                         scores = scoring => scores,
                         () = reply.closed() => return,
                     };
-                    let _ = reply.send(scores);
+                    let plain = |logprob| Scored { logprob, opinion: None };
+                    let rows = |scores: Vec<Vec<f32>>| {
+                        scores.into_iter().map(|row| row.into_iter().map(plain).collect()).collect()
+                    };
+                    let _ = reply.send(scores.map(rows));
                 };
                 self.questions.spawn_local(answer);
             }

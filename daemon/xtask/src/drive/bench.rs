@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: runs the benchmarks and writes docs/benchmarks.md from the rows that they print.
 
+mod card;
 mod conformance;
 
 use std::fmt::Write as _;
@@ -24,7 +25,10 @@ const BENCHES: &[&str] = &[
     "decode",
     "load",
     "verdicts",
+    "nano",
 ];
+/// What is held out from the default model's training, once `build.sh heldout` has fetched it.
+const HELD_OUT: &str = ".tools/heldout/corpus";
 /// The picture that `decode` draws.
 const ROOFLINE: &str = "docs/benchmarks-roofline.svg";
 
@@ -82,11 +86,18 @@ pub(crate) fn run(names: &[String], writes: bool) -> Result<bool> {
         BENCHES.iter().filter(|name| names.is_empty() || names.iter().any(|wanted| wanted == *name))
     {
         println!("bench: {name} …");
+        if *name == "nano" && !paths::root().join(HELD_OUT).is_dir() {
+            let recipe = paths::root().join("daemon/nano/build.sh").display().to_string();
+            ensure!(tool("sh").args([&*recipe, "heldout"]).show()?, "{recipe} heldout failed");
+        }
         // The program exits with 1 when a goal does not hold; what it printed is wanted then too.
         let program = paths::target().join("release/demolish").display().to_string();
         let mut shell = tool(&program).args(["bench", name, "--json"]);
         if *name == "decode" {
             shell = shell.arg("--svg").arg(paths::root().join(ROOFLINE));
+        }
+        if *name == "nano" {
+            shell = shell.arg("--examples").arg(paths::root().join(card::EXAMPLES));
         }
         let printed = shell.read_whatever()?;
         let bench: Bench = serde_json::from_str(&printed)
@@ -100,6 +111,9 @@ pub(crate) fn run(names: &[String], writes: bool) -> Result<bool> {
         let before = if names.is_empty() { None } else { Some(fs::read_to_string(&path)?) };
         fs::write(path, document(before.as_deref(), &benches)?)
             .context("cannot write docs/benchmarks.md")?;
+        if let Some(nano) = benches.iter().find(|bench| bench.bench == "nano") {
+            card::write(&part(nano)?)?;
+        }
         println!("bench: docs/benchmarks.md is written");
     }
     Ok(hold)
