@@ -75,6 +75,7 @@
 ---@field show_unchecked? boolean Show suggestions that no language server has checked (their verdict is *unknown*).
 ---@field show_findings? boolean Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
 ---@field withhold? "off"|"low"|"high" Withhold suggestions that nobody has asked for and that the model is not sure of: with `low`, of those that are shown about two in five are what the author writes, with `high` three in five; `off` shows all. This was learned for the default model; of other models' suggestions none is withheld.
+---@field mixture? boolean Blend what the workspace's and the document's own tokens foretell into what the model says: it knows the names that are used here. A server's model (`model.remote_url`) is alone in any case.
 
 ---@class (exact) demolish.Config.Complete
 ---@field enabled boolean Offer inline completions.
@@ -87,6 +88,7 @@
 ---@field show_unchecked boolean Show suggestions that no language server has checked (their verdict is *unknown*).
 ---@field show_findings boolean Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
 ---@field withhold "off"|"low"|"high" Withhold suggestions that nobody has asked for and that the model is not sure of: with `low`, of those that are shown about two in five are what the author writes, with `high` three in five; `off` shows all. This was learned for the default model; of other models' suggestions none is withheld.
+---@field mixture boolean Blend what the workspace's and the document's own tokens foretell into what the model says: it knows the names that are used here. A server's model (`model.remote_url`) is alone in any case.
 
 ---@class (exact) demolish.Opts.Workspace
 ---@field index? boolean Read it. Nothing of it is ever sent to a server (`model.remote_url`).
@@ -217,6 +219,7 @@ return {
     show_unchecked = true,
     show_findings = false,
     withhold = "low",
+    mixture = true,
   },
   workspace = {
     index = true,

@@ -204,6 +204,8 @@ settings! {
         project show_findings: bool = false;
         /// Withhold suggestions that nobody has asked for and that the model is not sure of: with `low`, of those that are shown about two in five are what the author writes, with `high` three in five; `off` shows all. This was learned for the default model; of other models' suggestions none is withheld.
         project withhold: Withhold = Withhold::Low;
+        /// Blend what the workspace's and the document's own tokens foretell into what the model says: it knows the names that are used here. A server's model (`model.remote_url`) is alone in any case.
+        project mixture: bool = true;
     }
 
     /// The workspace: what its other files say helps the model at the cursor. They are read in the background, as git would see them, and kept in memory alone; hidden files, secrets, links and what is not code are left out.

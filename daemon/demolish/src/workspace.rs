@@ -8,6 +8,7 @@
 pub mod choice;
 mod judge;
 mod root;
+mod tokens;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "tests write files")]
 mod tests;
@@ -66,6 +67,7 @@ struct Inner {
     /// What was not told because the thread had too much to do.
     dropped: AtomicU64,
     choices: choice::Choices,
+    tokens: tokens::Tokens,
 }
 
 /// A workspace.
@@ -100,6 +102,8 @@ pub struct RootFacts {
     pub cut: bool,
     /// Files for which there was no room.
     pub left_out: usize,
+    /// What is known of its tokens, if they are mixed in.
+    pub tokens: Option<recall::cache::Size>,
 }
 
 impl Default for Workspaces {
@@ -124,6 +128,7 @@ impl Workspaces {
             told: Mutex::default(),
             dropped: AtomicU64::new(0),
             choices: choice::Choices::default(),
+            tokens: tokens::Tokens::default(),
         }))
     }
 
@@ -205,9 +210,21 @@ impl Workspaces {
         }
     }
 
-    /// Hands every text that is known, and from now on every change, to `sink`.
-    pub fn attach(&self, sink: Box<dyn Sink>) {
-        self.tell(Note::Attach(sink));
+    /// Hands every text that is known, and from now on every change, to `sink`. `false`: there is too much to do for that now.
+    pub fn attach(&self, sink: Box<dyn Sink>) -> bool {
+        self.tell(Note::Attach(sink))
+    }
+
+    /// The tokens of a workspace's files, as far as they are read, and the name of a file among them.
+    #[must_use]
+    pub fn tokens(
+        &self,
+        root: &Root,
+        path: &Path,
+        tokenizer: &Arc<engine::Tokenizer>,
+    ) -> (Arc<decode::Workspace>, Arc<str>) {
+        let fed = self.0.tokens.of(&root.path, tokenizer, |sink| self.attach(sink));
+        (fed, tokens::key(path.strip_prefix(&root.path).unwrap_or(path)).into())
     }
 
     /// What of the workspace helps at a place, the most relevant last. The same for as long as the user types within a line.
@@ -220,7 +237,9 @@ impl Workspaces {
     #[must_use]
     pub fn facts(&self) -> Vec<RootFacts> {
         let roots: Vec<Arc<Root>> = lock(&self.0.roots).clone();
-        roots.iter().map(|root| root.facts()).collect()
+        let facts =
+            |root: &Arc<Root>| RootFacts { tokens: self.0.tokens.size(&root.path), ..root.facts() };
+        roots.iter().map(facts).collect()
     }
 
     /// Only a workspace that is known already.
@@ -288,7 +307,8 @@ impl Root {
     #[must_use]
     pub fn facts(&self) -> RootFacts {
         let Progress { walking, cut, left_out, .. } = *lock(&self.facts);
-        RootFacts { root: self.path.clone(), walking, size: self.index().size(), cut, left_out }
+        let (root, size) = (self.path.clone(), self.index().size());
+        RootFacts { root, walking, size, cut, left_out, tokens: None }
     }
 
     /// Whether it is time for a walk, which is then taken for asked.

@@ -162,6 +162,21 @@ pub struct WorkspaceStatus {
     pub cut: bool,
     /// Files for which there was no room (`workspace.files_max`, `workspace.memory_max_mib`).
     pub left_out: usize,
+    /// What is known of their tokens, where they are mixed into what the model says (`complete.mixture`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixture: Option<MixtureStatus>,
+}
+
+/// What is known of a workspace's tokens.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MixtureStatus {
+    /// Files whose tokens are remembered.
+    pub files: usize,
+    /// Their tokens.
+    pub tokens: usize,
+    /// The memory that they take.
+    pub bytes: usize,
 }
 
 /// One link between an editor and a server, or our own features.

@@ -116,6 +116,15 @@ fn workspaces(out: &mut String, workspaces: &[WorkspaceStatus]) {
             clock::bytes(found.bytes as u64)
         );
         let _ = writeln!(out, "  {}", found.root);
+        if let Some(mixture) = &found.mixture {
+            let _ = writeln!(
+                out,
+                "  mixture of {} in {}, {}",
+                counted(mixture.tokens, "token"),
+                counted(mixture.files, "file"),
+                clock::bytes(mixture.bytes as u64)
+            );
+        }
         if found.cut {
             wrapped(out, "the tree is too large: the rest of it is not looked at", "  ! ");
         }

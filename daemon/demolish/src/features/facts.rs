@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use engine::{DRAFT_SOURCES, Stats};
 use serde_json::{Value as Json, json};
-use wire::ext::{DraftStatus, ModelStatus, SpeculationStatus, TwinStatus, WorkspaceStatus};
+use wire::ext::{
+    DraftStatus, MixtureStatus, ModelStatus, SpeculationStatus, TwinStatus, WorkspaceStatus,
+};
 
 use super::{Shared, answer};
 use crate::logging;
@@ -99,6 +101,11 @@ pub fn workspaces(shared: &Shared) -> Vec<WorkspaceStatus> {
         bytes: facts.size.bytes,
         cut: facts.cut,
         left_out: facts.left_out,
+        mixture: facts.tokens.map(|size| MixtureStatus {
+            files: size.files,
+            tokens: size.tokens,
+            bytes: size.bytes,
+        }),
     };
     shared.workspaces.facts().into_iter().map(workspace).collect()
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use decode::prompt::Layout;
 use decode::{
-    Budget, CompleteError, CompleteRequest, Completion, Indent, OnFindings, Snippet, Suggestion,
-    Trigger, Verdict,
+    Budget, CompleteError, CompleteRequest, Completion, Indent, Mixing, OnFindings, Snippet,
+    Suggestion, Trigger, Verdict,
 };
 use engine::{Engine, TokenId};
 use recall::index::Chunk;
@@ -120,6 +120,7 @@ pub async fn complete(
     }
     request.lookup = around(shared, &engine, target, offset);
     request.context = context(shared, scene, config, &engine, target, offset);
+    request.mixing = mixing(shared, scene, config, &engine, target);
     let mut completion =
         decode::complete(&engine, &critic, request).await.map_err(|error| match error {
             CompleteError::Busy(_) | CompleteError::NoFim(_) | CompleteError::Engine(_) => {
@@ -148,6 +149,23 @@ fn around(shared: &Shared, engine: &Engine, target: &Target, offset: usize) -> V
         tokio::task::spawn_blocking(move || unread.read(&tokenizer));
     }
     known
+}
+
+/// What is blended into what the model says. A server's model is not seen, so nothing can be.
+fn mixing(
+    shared: &Shared,
+    scene: &Scene,
+    config: &Config,
+    engine: &Engine,
+    target: &Target,
+) -> Option<Mixing> {
+    if !config.complete.mixture || engine.info().remote.is_some() {
+        return None;
+    }
+    let root = target.workspace(shared, scene, config);
+    let fed = root.map(|root| shared.workspaces.tokens(&root, &target.path, &engine.words()));
+    let (workspace, key) = fed.unzip();
+    Some(Mixing { workspace, key: key.unwrap_or_default() })
 }
 
 /// What the rest of the workspace says, as far as it is read, where the model has room for it. A server that runs the model is told

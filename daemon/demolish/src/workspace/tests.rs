@@ -174,7 +174,8 @@ fn odd_trees_are_borne() {
             walking: false,
             size: Size::default(),
             cut: false,
-            left_out: 0
+            left_out: 0,
+            tokens: None,
         }
     );
     place.write("line.py", "x".repeat(1 << 20).as_bytes());
