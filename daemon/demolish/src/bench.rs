@@ -18,6 +18,7 @@ pub(crate) mod peers;
 pub(crate) mod verdicts;
 pub(crate) mod record;
 pub(crate) mod replay;
+pub(crate) mod retrieval;
 mod transcript;
 pub(crate) mod speculate;
 pub(crate) mod steer;

@@ -83,6 +83,8 @@ struct Progress {
     /// When the last walk was asked for.
     asked: Option<Instant>,
     walking: bool,
+    /// What it holds.
+    size: Size,
     /// Whether there were more entries than a walk looks at.
     cut: bool,
     /// Files that had no room.
@@ -303,12 +305,11 @@ impl Root {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of it.
+    /// What is known of it; does not wait for the index.
     #[must_use]
     pub fn facts(&self) -> RootFacts {
-        let Progress { walking, cut, left_out, .. } = *lock(&self.facts);
-        let (root, size) = (self.path.clone(), self.index().size());
-        RootFacts { root, walking, size, cut, left_out, tokens: None }
+        let Progress { walking, size, cut, left_out, .. } = *lock(&self.facts);
+        RootFacts { root: self.path.clone(), walking, size, cut, left_out, tokens: None }
     }
 
     /// Whether it is time for a walk, which is then taken for asked.

@@ -200,7 +200,7 @@ impl Index {
     /// The same with what takes most of the time done before.
     pub fn insert_prepared(&mut self, path: &Path, prepared: Prepared) -> Inserted {
         self.remove(path);
-        if self.size.files >= self.limits.files || self.size().bytes >= self.limits.bytes {
+        if self.is_full() {
             return Inserted::Full;
         }
         let Prepared { text, pieces, symbols } = prepared;
@@ -287,6 +287,11 @@ impl Index {
         if self.edits.len() > EDITS_MAX {
             self.edits.pop_front();
         }
+    }
+
+    /// Whether there is no room for another file.
+    pub fn is_full(&self) -> bool {
+        self.size.files >= self.limits.files || self.size().bytes >= self.limits.bytes
     }
 
     /// Whether a file is in the index.

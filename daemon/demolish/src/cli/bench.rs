@@ -8,8 +8,8 @@ use super::{Exit, Failure, Outcome};
 use crate::bench::conformance::{self, RULES_MAX, Subject, Wanted};
 use crate::bench::report::Report;
 use crate::bench::{
-    copy, decode, echo, engine, faults, load, nano, proxy, record, replay, soak, speculate, steer,
-    verdicts,
+    copy, decode, echo, engine, faults, load, nano, proxy, record, replay, retrieval, soak,
+    speculate, steer, verdicts,
 };
 
 /// Measure this machine: what the proxy adds, how long a suggestion takes, how fast the model is
@@ -67,6 +67,15 @@ A run that fails is printed; it is repeated alone by its seed.")]
         /// The editor accepts nothing experimental, so that rust-analyzer does not say when it is ready
         #[arg(long)]
         plain: bool,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// A workspace of ten thousand files: how long a query takes, and whether it knows the names that come next
+    #[command(after_help = "Example:\n  demolish bench retrieval --tree ~/src --json")]
+    Retrieval {
+        /// The tree [default: the sources of crates, as cargo keeps them]
+        #[arg(long, value_name = "FOLDER")]
+        tree: Option<PathBuf>,
         #[command(flatten)]
         form: Form,
     },
@@ -332,6 +341,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         What::Verdicts { only, plain, form } => {
             report(form, super::block_on(verdicts::run(only.as_deref(), *plain))?)
         }
+        What::Retrieval { tree, form } => report(form, retrieval::run(tree.as_deref())),
         What::Conformance(args) => suite(args),
         What::Soak(Soak { messages, servers, editors, form }) => {
             let options =

@@ -5,6 +5,7 @@
 //! the tree is too large, that is what is there.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -36,7 +37,8 @@ pub(super) struct Stamp {
 pub(super) struct Walk {
     root: PathBuf,
     walks: Vec<ignore::Walk>,
-    seen: HashSet<PathBuf>,
+    /// The hashes of the paths that it has come by.
+    seen: HashSet<u64>,
     entries: usize,
     entries_max: usize,
 }
@@ -79,7 +81,7 @@ impl Walk {
     fn look(&mut self, entry: &DirEntry) -> Option<Found> {
         let path = entry.path().strip_prefix(&self.root).ok()?;
         let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        if !is_file || !judge::is_code(path) || !self.seen.insert(path.to_owned()) {
+        if !is_file || !judge::is_code(path) || !self.seen.insert(hash(path)) {
             return None;
         }
         let stamp = Stamp::of(&entry.metadata().ok()?);
@@ -91,10 +93,16 @@ impl Walk {
         self.entries >= self.entries_max
     }
 
-    /// Everything that it has found.
-    pub(super) fn seen(&self) -> &HashSet<PathBuf> {
-        &self.seen
+    /// Whether it has come by a file.
+    pub(super) fn has_seen(&self, path: &Path) -> bool {
+        self.seen.contains(&hash(path))
     }
+}
+
+fn hash(path: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Stamp {

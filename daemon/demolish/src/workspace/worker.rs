@@ -56,13 +56,13 @@ struct Held {
     known: HashMap<PathBuf, Stamp>,
     /// Open documents: what is on disk does not count.
     open: HashSet<PathBuf>,
-    /// Files for which there was no room.
-    left_out: HashSet<PathBuf>,
+    /// Files that the present walk, or the last one, has come by and for which there was no room.
+    left_out: usize,
 }
 
 impl Held {
     fn new(root: Arc<Root>) -> Held {
-        Held { root, known: HashMap::new(), open: HashSet::new(), left_out: HashSet::new() }
+        Held { root, known: HashMap::new(), open: HashSet::new(), left_out: 0 }
     }
 }
 
@@ -156,6 +156,9 @@ impl Worker {
         self.roots.push(held);
         let walk = Walk::new(&root.path, near, walk::ENTRIES_MAX);
         lock(&root.facts).walking = true;
+        if let Some(held) = self.held(&root.path) {
+            held.left_out = 0;
+        }
         self.walks.push_back((root, walk));
     }
 
@@ -180,6 +183,14 @@ impl Worker {
         if held.open.contains(path) || held.known.get(path) == Some(&stamp) {
             return;
         }
+        // What has no room is not even read: a tree may have far more files than are remembered.
+        let index = held.root.index();
+        let full = index.is_full() && !index.contains(path);
+        drop(index);
+        if full {
+            held.left_out += 1;
+            return;
+        }
         held.known.insert(path.to_owned(), stamp);
         match judge::read(&root.join(path)) {
             Reading::Text(text) => self.insert(root, path, &text),
@@ -191,14 +202,15 @@ impl Worker {
     fn end(&mut self, root: &Arc<Root>, walk: &Walk) {
         let mut gone = Vec::new();
         if let Some(held) = self.held(&root.path).filter(|_| !walk.is_cut()) {
-            gone.extend(held.known.keys().filter(|path| !walk.seen().contains(*path)).cloned());
-            held.known.retain(|path, _| walk.seen().contains(path));
+            gone.extend(held.known.keys().filter(|path| !walk.has_seen(path)).cloned());
+            held.known.retain(|path, _| walk.has_seen(path));
         }
         for path in gone {
             self.remove(&root.path, &path);
         }
+        let left_out = self.held(&root.path).map_or(0, |held| held.left_out);
         let mut facts = lock(&root.facts);
-        (facts.walking, facts.cut) = (false, walk.is_cut());
+        (facts.walking, facts.cut, facts.left_out) = (false, walk.is_cut(), left_out);
     }
 
     /// A file may have changed, come or gone.
@@ -257,22 +269,21 @@ impl Worker {
             let mut index = held.index.write().unwrap_or_else(PoisonError::into_inner);
             index.insert_prepared(path, prepared)
         };
-        let full = inserted == Inserted::Full;
-        if let Some(of_root) = self.held(root) {
-            let changed = match full {
-                true => of_root.left_out.insert(path.to_owned()),
-                false => of_root.left_out.remove(path),
-            };
-            if changed {
-                lock(&held.facts).left_out = of_root.left_out.len();
+        if inserted == Inserted::Full {
+            if let Some(held) = self.held(root) {
+                held.left_out += 1;
             }
-        }
-        if full {
             self.sinks.iter_mut().for_each(|sink| sink.remove(root, path));
         } else {
             self.sinks.retain_mut(|sink| sink.insert(root, path, text));
             self.make_room(&held);
         }
+        self.count(&held);
+    }
+
+    /// Puts down how much is held, for those who ask without waiting.
+    fn count(&mut self, root: &Arc<Root>) {
+        lock(&root.facts).size = root.index().size();
     }
 
     /// All workspaces together have no more than one may have: others go, the least recently walked first.
@@ -291,6 +302,7 @@ impl Worker {
         let Some(held) = self.held(root).map(|held| held.root.clone()) else { return };
         let removed = held.index.write().unwrap_or_else(PoisonError::into_inner).remove(path);
         if removed {
+            self.count(&held);
             self.sinks.iter_mut().for_each(|sink| sink.remove(root, path));
         }
     }
