@@ -16,6 +16,7 @@ File = dict[str, str]
 Piece = tuple[str, bool]  # text, and whether the assistant says it
 
 NAME = re.compile(r"\b(?:def|fn|func|function|class|struct|interface|type|impl|enum)\s+([A-Za-z_]\w{3,})")
+WORD = re.compile(r"\b([A-Za-z_]\w{3,})")
 LINES_OF_ANSWER = 12
 
 
@@ -76,9 +77,9 @@ def find(rng: random.Random, file: File) -> Call:
 
 def defined(rng: random.Random, file: File) -> tuple[str, int, str]:
     """Something that the file defines: its name, its line (from 0) and the line's text."""
-    found = list(NAME.finditer(file["text"]))
+    found = list(NAME.finditer(file["text"])) or list(WORD.finditer(file["text"]))  # SQL and Lua tables name things otherwise
     if not found:
-        return find(rng, file).arguments["glob"], 0, excerpt(file["text"], 0, 1)
+        return "main", 0, excerpt(file["text"], 0, 1)
     one = rng.choice(found)
     line = file["text"].count("\n", 0, one.start())
     return one.group(1), line, excerpt(file["text"], line, 1).strip()

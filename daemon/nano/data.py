@@ -36,6 +36,16 @@ SKIP_PARTS = re.compile(
 )
 TESTS = re.compile(r"(^|/)(tests?|__tests__|testing|benches)(/|$)|(_test|\.test|\.spec)\.\w+$|(^|/)test_")
 
+NOTICE = 3000  # characters in which a file's own licence is looked for
+FOREIGN = re.compile(
+    r"GNU (Lesser |Library |Affero )?General Public|\b[AL]?GPL[- ]?v?[23]|SPDX-License-Identifier: [^\n]{0,40}[GM]PL|Mozilla Public License"
+)
+CHOICE = re.compile(
+    r"licensed under both|dual[- ]licen[cs]|may select|choose between|relicen[cs]e|Licensed under the Apache License|\bOR [AL]?GPL|"
+    r"GPL[-\w. ]* OR \b|(BSD|MIT|Apache)[^.]{0,60}\bor\b[^.]{0,30}GPL",
+    re.I,
+)
+
 
 def unfit(path: str, text: str) -> str | None:
     """The reason to drop a file, or nothing."""
@@ -57,6 +67,12 @@ def unfit(path: str, text: str) -> str | None:
     if SECRETS.search(text):
         return "secret"
     return None
+
+
+def copyleft(raw: str) -> bool:
+    """Whether a file's own notice, before it is taken off, names a copyleft licence and offers no other."""
+    notice = " ".join(raw[:NOTICE].split())
+    return bool(FOREIGN.search(notice)) and not CHOICE.search(notice)
 
 
 class Seen:
@@ -106,7 +122,7 @@ def prepared(job: tuple[Package, list[tuple[str, str]], dict[str, Any]]) -> tupl
             package.dropped["tests"] += 1
             continue
         text = clean(raw)
-        if reason := unfit(path, text):
+        if reason := ("licence" if copyleft(raw) else unfit(path, text)):
             package.dropped[reason] += 1
             continue
         taken.append((language, path, MAIL.sub("user@example.com", text)))

@@ -178,7 +178,7 @@ class Packer:
             more = self.tokenizer.encode(text, add_special_tokens=False).ids  # special tokens by their names
             ids += more
             weights += [1.0 if learned else 0.1] * len(more)
-        return ids[:room], weights[:room]
+        return (ids, weights) if len(ids) <= room else ([], [])
 
     def sample(self, room: int, rng: random.Random) -> tuple[list[int], list[float]]:
         language, package, path, text = self.pick(rng)

@@ -13,7 +13,7 @@ import torch
 
 from attention import Causal
 from calls import SCHEMAS, transcript
-from data import Seen, unfit
+from data import Seen, copyleft, unfit
 from experts import Grouped
 from export import pack
 from fakequant import affine
@@ -106,6 +106,12 @@ class Corpus(unittest.TestCase):
         mixed = ("MPL-2.0 AND MIT", "LGPL-3.0-or-later AND MIT", "GPLv2 or later; MIT License")
         for bad in ("GPL-3.0", "LGPL", "MPL-2.0", "", "Proprietary", *mixed):
             self.assertFalse(permissive(bad), bad)
+
+    def test_a_files_own_notice_counts(self) -> None:
+        self.assertTrue(copyleft("/* under the terms of the GNU General\n Public License */"))
+        self.assertFalse(copyleft("/* licensed under both the GPLv2 and the Apache 2.0 License */"))
+        self.assertFalse(copyleft("/* the GNU General Public License, version 2 */ /* Licensed under the Apache License, Version 2.0 */"))
+        self.assertFalse(copyleft(TEXT))
 
     def test_near_copies_are_duplicates(self) -> None:
         lines = [f"value_{number} = compute(number_{number})" for number in range(200)]
