@@ -9,6 +9,7 @@ pub mod answer;
 mod backend;
 mod code_action;
 mod command;
+mod definitions;
 mod diff;
 mod door;
 pub mod facts;
@@ -32,6 +33,7 @@ use crate::model::Models;
 use crate::twin::{Critic, Environment, Open, Subject, Twins, UserServer};
 use crate::workspace::{Root, Workspaces};
 
+pub use definitions::Definitions;
 pub use own::{Own, Send};
 
 /// What all clients of one process share. Cloning is cheap.
@@ -45,6 +47,8 @@ pub struct Shared {
     pub around: Arc<Around>,
     /// What their workspaces say.
     pub workspaces: Workspaces,
+    /// Where names near their cursors are defined.
+    pub definitions: Arc<Definitions>,
 }
 
 impl Shared {
@@ -56,6 +60,7 @@ impl Shared {
             twins: Twins::default(),
             around: Arc::default(),
             workspaces: Workspaces::new(config),
+            definitions: Arc::default(),
         }
     }
 }

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use decode::{BoxFuture, Checked, Unknown};
 use proxy::Refusal;
+use recall::index::Place;
 use text::{Diagnostic, Document, Edit, Revision};
 use tokio::time::Instant;
 
@@ -43,7 +44,7 @@ pub use pool::{Subject, TwinFacts, Twins};
 
 use crate::handlers::lease::Leaser;
 use choice::Backend;
-use instance::{Instance, Place};
+use instance::Instance;
 use ledger::Page;
 use start::Twin;
 
@@ -72,7 +73,7 @@ pub struct Critic {
 
 struct Seat {
     checker: Checker,
-    place: Place,
+    place: instance::Place,
     page: Arc<Mutex<Page>>,
 }
 
@@ -151,6 +152,18 @@ impl Critic {
         let until = Instant::now() + self.deadlines.check;
         let _turn = instance.turn(until).await?;
         instance.completions(&seat.place, &text, offset, until).await
+    }
+
+    /// Where the name at `offset` of `text` is defined. A lease is not asked: the user's own server is shown whole candidates and
+    /// nothing else.
+    ///
+    /// # Errors
+    /// The twin cannot answer, or not in time; the reason.
+    pub async fn definition(&self, text: &Arc<str>, offset: usize) -> Result<Vec<Place>, Unknown> {
+        let Some((instance, seat)) = self.sit().await? else { return Ok(Vec::new()) };
+        let until = Instant::now() + self.deadlines.check;
+        let _turn = instance.turn(until).await?;
+        instance.definition(&seat.place, text, offset, until).await
     }
 
     async fn fixed(

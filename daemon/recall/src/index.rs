@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 pub use chunks::{CHUNK_BYTES_MAX, LINES_MAX as CHUNK_LINES_MAX};
 pub use query::{Chunk, Place, Query, Why};
+pub use words::names;
 
 use chunks::Cut;
 use packed::Packed;

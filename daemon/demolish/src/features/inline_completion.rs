@@ -18,6 +18,7 @@ use wire::tower::jsonrpc::Result;
 
 use super::answer::{self, Ranges};
 use super::backend::Backend;
+use super::definitions::Near;
 use super::selected::Params;
 use super::{Scene, Shared, Target, own};
 use crate::config::Config;
@@ -97,7 +98,7 @@ pub async fn complete(
     offset: usize,
     wish: Wish,
 ) -> std::result::Result<Answer, NoAnswer> {
-    let critic = target.critic(shared, scene, config);
+    let critic = Arc::new(target.critic(shared, scene, config));
     critic.warm();
     if !config.model.enabled {
         return Err(NoAnswer::Model(MODEL_OFF.into()));
@@ -119,14 +120,18 @@ pub async fn complete(
         request.on_findings = OnFindings::Show;
     }
     request.lookup = around(shared, &engine, target, offset);
-    request.context = context(shared, scene, config, &engine, target, offset);
+    let (context, near) = context(shared, scene, config, &engine, target, offset);
+    request.context = context;
     request.mixing = mixing(shared, scene, config, &engine, target);
     let mut completion =
-        decode::complete(&engine, &critic, request).await.map_err(|error| match error {
+        decode::complete(&engine, &*critic, request).await.map_err(|error| match error {
             CompleteError::Busy(_) | CompleteError::NoFim(_) | CompleteError::Engine(_) => {
                 NoAnswer::Engine(error.to_string())
             }
         })?;
+    if let Some(near) = near {
+        shared.definitions.clone().ask(near, target.text.clone(), critic.clone());
+    }
     if !config.complete.show_unchecked {
         completion
             .suggestions
@@ -136,7 +141,7 @@ pub async fn complete(
         place: offset..offset,
         completion,
         model: engine.info().name.clone(),
-        server: decode::Critic::server(&critic).to_owned(),
+        server: decode::Critic::server(&*critic).to_owned(),
         hint: hint(&critic),
     })
 }
@@ -168,8 +173,8 @@ fn mixing(
     Some(Mixing { workspace, key: key.unwrap_or_default() })
 }
 
-/// What the rest of the workspace says, as far as it is read, where the model has room for it. A server that runs the model is told
-/// nothing of other files.
+/// What the rest of the workspace says, as far as it is read, where the model has room for it, and where names near the cursor are
+/// defined. A server that runs the model is told nothing of other files.
 fn context(
     shared: &Shared,
     scene: &Scene,
@@ -177,14 +182,15 @@ fn context(
     engine: &Engine,
     target: &Target,
     offset: usize,
-) -> Vec<Snippet> {
-    let Some(root) = target.workspace(shared, scene, config) else { return Vec::new() };
+) -> (Vec<Snippet>, Option<Near>) {
+    let Some(root) = target.workspace(shared, scene, config) else { return Default::default() };
     let Some(layout) = Layout::of(engine).filter(|layout| layout.context_max > 0) else {
-        return Vec::new();
+        return Default::default();
     };
     if engine.info().remote.is_some() {
-        return Vec::new();
+        return Default::default();
     }
+    let near = shared.definitions.near(&target.path, &target.text, offset);
     let opened: Vec<PathBuf> =
         scene.documents.iter().filter_map(|open| path_of(&open.uri)).collect();
     let at = At {
@@ -192,14 +198,14 @@ fn context(
         text: &target.text,
         offset,
         opened: &opened,
-        definitions: &[],
+        definitions: &near.places,
         shown: (layout.prefix_max * TOKEN_BYTES, layout.suffix_max * TOKEN_BYTES),
         budget: layout.context_max * TOKEN_BYTES,
     };
     let chunks = shared.workspaces.context(&root, &at);
     let snippet =
         |chunk: &Chunk| Snippet { path: chunk.path.clone(), text: chunk.text.as_str().into() };
-    chunks.iter().map(snippet).collect()
+    (chunks.iter().map(snippet).collect(), Some(near))
 }
 
 fn hint(critic: &Critic) -> Option<String> {

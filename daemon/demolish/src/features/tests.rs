@@ -11,13 +11,14 @@ use tokio::sync::mpsc;
 use wire::fake::FakePeer;
 use wire::{Id, codes};
 
-use super::Shared;
+use super::{Definitions, Shared};
 use crate::main_loop::{Event, INBOX_EVENTS_MAX, run};
 use crate::model::{Model, Models, Role};
 use crate::state::{DaemonOptions, State};
 use crate::twin::fake::{self, Manner, PULL};
 use crate::twin::plan::uri_of;
 
+mod defined;
 mod places;
 
 /// An editor that is connected to a daemon of its own.
@@ -26,6 +27,8 @@ struct Editor {
     dir: tempfile::TempDir,
     /// How many tokens the model has been fed.
     fed: Arc<AtomicUsize>,
+    /// What is known of names.
+    definitions: Arc<Definitions>,
 }
 
 /// After the prompt, the model says these; the first one is the likeliest.
@@ -51,9 +54,11 @@ async fn editor_with(script: Script, manner: Manner, options: Json) -> Editor {
         twins: fake::twins(manner, Arc::default()),
         around: Arc::default(),
         workspaces: crate::workspace::Workspaces::default(),
+        definitions: Arc::default(),
     };
+    let definitions = shared.definitions.clone();
     let wire = connect(shared).await;
-    let mut editor = Editor { wire, dir, fed };
+    let mut editor = Editor { wire, dir, fed, definitions };
     editor.initialize(&ty, options).await;
     editor
 }
@@ -358,6 +363,7 @@ async fn the_editor_sees_how_far_a_load_is() {
         twins: fake::twins(PULL, Arc::default()),
         around: Arc::default(),
         workspaces: crate::workspace::Workspaces::default(),
+        definitions: Arc::default(),
     };
     editor.wire = connect(shared).await;
     editor.initialize(&editor.dir.path().join("ty").clone(), json!({})).await;
@@ -395,6 +401,7 @@ async fn without_a_model_the_editor_is_told_once() {
         twins: fake::twins(PULL, Arc::default()),
         around: Arc::default(),
         workspaces: crate::workspace::Workspaces::default(),
+        definitions: Arc::default(),
     };
     editor.wire = connect(shared).await;
     editor.initialize(&editor.dir.path().join("ty").clone(), json!({})).await;

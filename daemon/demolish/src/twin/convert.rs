@@ -1,9 +1,15 @@
 //! Between what a language server says and what the rest of the program works with: positions become bytes, edits of one
 //! document become [`text::Edit`]s, and everything that reaches further than that one document is turned away.
 
+use recall::index;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use text::{Diagnostic, Document, Edit, Encoding, Severity};
+
+use super::plan::path_of;
+
+/// A name that is defined in more places says little; the first are enough.
+const PLACES_MAX: usize = 3;
 
 /// A diagnostic of the server: converted, and as it came, because the server wants its own words back when it is asked for
 /// a fix.
@@ -170,6 +176,21 @@ pub(crate) fn names(response: &Json) -> Option<Vec<String>> {
     Some(items.iter().filter_map(name).collect())
 }
 
+/// The places of an answer to *where is this defined*: a `Location`, several of them or of `LocationLink`s, or nothing. Those that are no
+/// files are left out.
+#[must_use]
+pub(crate) fn places(response: &Json) -> Vec<index::Place> {
+    let list = response.as_array().map_or(std::slice::from_ref(response), Vec::as_slice);
+    let place = |item: &Json| {
+        let uri = item["uri"].as_str().or(item["targetUri"].as_str())?;
+        let start = ["range", "targetSelectionRange", "targetRange"]
+            .into_iter()
+            .find_map(|extent| item[extent]["start"]["line"].as_u64())?;
+        Some(index::Place { path: path_of(uri)?, line: usize::try_from(start).ok()? })
+    };
+    list.iter().filter_map(place).take(PLACES_MAX).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -216,6 +237,22 @@ mod tests {
         );
         assert_eq!(check(json!({"changes": {"file:///a": [edit], "file:///b": [edit]}})), None);
         assert_eq!(check(json!({})), None);
+    }
+
+    #[test]
+    fn every_form_of_a_place_is_read() {
+        let line = |line: usize| range((u32::try_from(line).unwrap(), 4), (9, 9));
+        let place = |path: &str, line| index::Place { path: path.into(), line };
+        let location = json!({"uri": "file:///a.py", "range": line(3)});
+        assert_eq!(places(&location), [place("/a.py", 3)]);
+        let link = json!({
+            "targetUri": "file:///b%20c.py", "targetRange": line(4), "targetSelectionRange": line(5),
+        });
+        let foreign = json!({"uri": "jar:file:///x.jar!/A.class", "range": line(1)});
+        let list = json!([location, foreign, {"uri": 7}, link]);
+        assert_eq!(places(&list), [place("/a.py", 3), place("/b c.py", 5)]);
+        assert_eq!(places(&json!([location, location, location, location])).len(), PLACES_MAX);
+        assert!(places(&Json::Null).is_empty() && places(&json!([])).is_empty());
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(crate) struct Manner {
 pub(crate) const PULL: Manner = Manner { pull: true, encoding: "utf-8", change: 2, restless: 0 };
 pub(crate) const PUSH: Manner = Manner { pull: false, encoding: "utf-16", change: 1, restless: 0 };
 
-/// A language server whose language has three rules: the word `bad` is an error, `slow` is never answered, and it dies of `die`.
+/// A language server whose language has three rules: the word `bad` is an error, `slow` is never answered, and it dies of `die`. Names
+/// that begin with `no` are defined nowhere.
 struct Server {
     peer: FakePeer,
     manner: Manner,
@@ -119,6 +120,23 @@ impl Server {
         said.collect()
     }
 
+    /// A name is defined in the file `NAME.py` beside the document, in the line where the document has it.
+    fn definition(&self, uri: &str, position: &Json) -> Json {
+        let number = |json: &Json| u32::try_from(json.as_u64().unwrap()).unwrap();
+        let (line, character) = (number(&position["line"]), number(&position["character"]));
+        let document = &self.open[uri];
+        let at = document.offset(text::Position { line, character }, self.encoding());
+        let text = document.text();
+        let name: String =
+            text[at..].chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
+        if name.starts_with("no") {
+            return Json::Null;
+        }
+        let folder = &uri[..=uri.rfind('/').unwrap()];
+        let start = json!({"line": line, "character": 0});
+        json!([{"uri": format!("{folder}{name}.py"), "range": {"start": start, "end": start}}])
+    }
+
     fn answer(&mut self, method: &str, params: &Json) -> Option<Result<Json, ResponseError>> {
         let uri = params["textDocument"]["uri"].as_str().unwrap_or_default();
         Some(Ok(match method {
@@ -133,6 +151,7 @@ impl Server {
                     "textDocumentSync": self.manner.change,
                     "diagnosticProvider": diagnostics,
                     "codeActionProvider": {"resolveProvider": true},
+                    "definitionProvider": true,
                 }})
             }
             "textDocument/diagnostic" if self.open[uri].text().contains("slow") => return None,
@@ -145,6 +164,7 @@ impl Server {
                 let others: Vec<_> = self.open.keys().filter(|open| *open != uri).collect();
                 json!({"isIncomplete": false, "items": [{"label": "good"}, {"label": format!("n{}", others.len())}]})
             }
+            "textDocument/definition" => self.definition(uri, &params["position"]),
             "textDocument/codeAction" => {
                 let diagnostic = &params["context"]["diagnostics"][0];
                 assert!(diagnostic["data"].is_u64(), "the server gets its own words back");

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use decode::Unknown;
+use recall::index;
 use serde_json::{Value as Json, json};
 use text::{Diagnostic, Edit, Encoding};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
@@ -34,6 +35,8 @@ pub(super) struct Instance {
     heard: Arc<Heard>,
     dialect: Dialect,
     resolves_actions: bool,
+    /// Whether it tells where names are defined.
+    defines: bool,
     did_change: Option<&'static Json>,
     /// One permit: whoever holds it owns the conversation, so that an answer is of the text that was sent last.
     turn: Semaphore,
@@ -175,6 +178,7 @@ impl Instance {
         Ok(Instance {
             dialect: Dialect { encoding, incremental: kind == Some(2) },
             resolves_actions: offered["codeActionProvider"]["resolveProvider"] == true,
+            defines: !matches!(offered["definitionProvider"], Json::Null | Json::Bool(false)),
             did_change: plan.did_change,
             client,
             child,
@@ -334,19 +338,35 @@ impl Instance {
         let name = convert::name_at(text, offset);
         let without: Arc<str> = format!("{}{}", &text[..name.start], &text[name.end..]).into();
         self.show(place, &without)?;
-        let position = {
-            let talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
-            talk.documents
-                .document(&place.uri)
-                .ok_or(Unknown::Stale)?
-                .position(name.start, self.dialect.encoding)
-        };
-        let params = json!({
-            "textDocument": {"uri": place.uri},
-            "position": {"line": position.line, "character": position.character},
-            "context": {"triggerKind": 1},
-        });
+        let mut params = self.at(place, name.start)?;
+        params["context"] = json!({"triggerKind": 1});
         Ok(convert::names(&self.ask("textDocument/completion", &params, until).await?))
+    }
+
+    /// Where the name at `offset` of `text` is defined; nowhere if the server does not tell such things. The caller holds the turn.
+    pub(super) async fn definition(
+        &self,
+        place: &Place,
+        text: &Arc<str>,
+        offset: usize,
+        until: Instant,
+    ) -> Result<Vec<index::Place>, Unknown> {
+        if !self.defines {
+            return Ok(Vec::new());
+        }
+        self.until_ready(until).await?;
+        self.show(place, text)?;
+        let params = self.at(place, offset)?;
+        Ok(convert::places(&self.ask("textDocument/definition", &params, until).await?))
+    }
+
+    /// The parameters of a question about one place of a document, as the server has it.
+    fn at(&self, place: &Place, offset: usize) -> Result<Json, Unknown> {
+        let talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
+        let document = talk.documents.document(&place.uri).ok_or(Unknown::Stale)?;
+        let position = document.position(offset, self.dialect.encoding);
+        let position = json!({"line": position.line, "character": position.character});
+        Ok(json!({"textDocument": {"uri": place.uri}, "position": position}))
     }
 
     /// The server's own fixes of `diagnostic` in `text`, those that stay within the document. The caller holds the turn.

@@ -166,6 +166,20 @@ async fn quick_fixes_are_resolved_and_stay_within_the_document() {
 }
 
 #[tokio::test]
+async fn a_twin_tells_where_names_are_defined() {
+    for manner in [PULL, PUSH] {
+        let world = world(manner);
+        let critic = world.critic();
+        let text: Arc<str> = "é = '😀'\nx = other(nothing)\n".into();
+        let at = |name: &str| text.find(name).unwrap();
+        let found = critic.definition(&text, at("other")).await.unwrap();
+        let path = world.dir.path().join("other.py");
+        assert_eq!(found, [Place { path, line: 1 }]);
+        assert_eq!(critic.definition(&text, at("nothing")).await, Ok(Vec::new()));
+    }
+}
+
+#[tokio::test]
 async fn the_least_recently_used_twin_goes_first() {
     let mut world = world(PULL);
     world.config.twin.instances_max = 2;
@@ -315,6 +329,10 @@ async fn slow_ty_judges_what_nobody_has_typed() {
     assert_eq!(check("str(answer())").await, [""; 0], "the unsaved other document is known");
     assert_eq!(check("answer()").await, ["invalid-assignment"]);
     assert_eq!(check("'ä😀'").await, [""; 0]);
+    let uses: Arc<str> = format!("{head}str(answer())\n").into();
+    let defined = critic.definition(&uses, uses.rfind("answer").unwrap()).await.unwrap();
+    assert_eq!((defined.len(), defined[0].line), (1, 0));
+    assert!(defined[0].path.ends_with("other.py"), "{defined:?}");
     let text: Arc<str> = format!("{head}''.uper()\n").into();
     assert_eq!(codes_of(&critic.check(text.clone()).await), ["missing-attribute"]);
     let names = critic.completions(format!("{head}''.up\n").into(), head.len() + 5).await.unwrap();
@@ -390,6 +408,11 @@ async fn judges(
         }
         assert_eq!(codes_of(&critic.check(good.into()).await), [""; 0], "{name} {round}");
     }
+    let line = |at: usize| good[..at].matches('\n').count();
+    let (used, defined) = (good.rfind('x').unwrap(), good.find('x').unwrap());
+    let places = critic.definition(&good.into(), used).await.unwrap();
+    let path = real.dir.path().canonicalize().unwrap().join(file);
+    assert_eq!(places, [Place { path, line: line(defined) }], "{name}");
     let told = real.twins.speculation();
     assert_eq!(told[0].choice.backend, choice::Backend::Twin, "{}", told[0].choice.why);
     assert!(told[0].checks >= 6, "{}", told[0].checks);

@@ -16,7 +16,7 @@ const NAME_BYTES_MAX: usize = 80;
 pub(super) type Word = u64;
 
 /// Calls `each` with every identifier of `text` and where it starts.
-pub(super) fn names<'a>(text: &'a str, mut each: impl FnMut(&'a str, usize)) {
+pub fn names<'a>(text: &'a str, mut each: impl FnMut(&'a str, usize)) {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
