@@ -41,6 +41,8 @@ pub enum Form {
     Psm,
     /// Suffix, prefix, middle: while the user types, the prompt only grows at its end.
     Spm,
+    /// The prefix alone: all that a model can read that was not trained to fill in. For scores; nothing is completed so.
+    Prefix,
 }
 
 /// Whether the last token before the cursor is taken back where it may be half a word.
@@ -64,16 +66,15 @@ pub struct Prompt {
 /// What a model's prompts look like.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
-    /// The tokens between the parts.
-    pub fim: FimTokens,
+    /// The tokens between the parts; `None` where there is only one.
+    pub fim: Option<FimTokens>,
     /// Their order.
     pub form: Form,
     /// At most this many tokens of the text before the cursor, at most [`PREFIX_TOKENS_MAX`].
     pub prefix_max: usize,
     /// At most this many tokens of the text after the cursor, at most [`SUFFIX_TOKENS_MAX`].
     pub suffix_max: usize,
-    /// At most this many tokens of other files, at most [`CONTEXT_TOKENS_MAX`]; 0 where the model has no word for another file, or is
-    /// too small to read them.
+    /// At most this many tokens of other files, at most [`CONTEXT_TOKENS_MAX`]; 0 where the model is too small to read them.
     pub context_max: usize,
 }
 
@@ -83,15 +84,24 @@ impl Layout {
     pub fn of(engine: &Engine) -> Option<Layout> {
         let fim = engine.tokenizer().fim()?;
         let form = if fim.suffix_first { Form::Spm } else { Form::Psm };
+        Some(Layout { fim: Some(fim), form, ..Layout::before(engine) })
+    }
+
+    /// The layout that shows a model what stands before the cursor, and nothing else.
+    pub(crate) fn before(engine: &Engine) -> Layout {
         let room = engine.info().context_max.saturating_sub(ANSWER_TOKENS + HEADER_TOKENS_MAX);
         let suffix_max = SUFFIX_TOKENS_MAX.min(room / SUFFIX_SHARE);
         let prefix_max = PREFIX_TOKENS_MAX.min(room - suffix_max);
         let (part, whole) = CONTEXT_SHARE;
         let most = CONTEXT_TOKENS_MAX.min(engine.info().context_max / whole * part);
         let left = most.min(room - suffix_max - prefix_max);
-        let fits = fim.file_sep.is_some() && left >= CONTEXT_TOKENS_MIN;
-        let context_max = if fits { left } else { 0 };
-        Some(Layout { fim, form, prefix_max, suffix_max, context_max })
+        let context_max = if left >= CONTEXT_TOKENS_MIN { left } else { 0 };
+        Layout { fim: None, form: Form::Prefix, prefix_max, suffix_max, context_max }
+    }
+
+    /// The token that a model knows as the beginning of a file.
+    fn file_sep(&self) -> Option<TokenId> {
+        self.fim.and_then(|fim| fim.file_sep)
     }
 }
 
@@ -106,28 +116,46 @@ pub fn fill_in(
     after: &str,
     context: &[Snippet],
 ) -> Prompt {
-    let Layout { fim, form, prefix_max, suffix_max, .. } = *layout;
+    let Layout { form, prefix_max, suffix_max, .. } = *layout;
     let mut prefix = window_before(tokenizer, before, prefix_max);
     let suffix = window_after(tokenizer, after, suffix_max);
     let inside_word = before.ends_with(|last: char| last.is_alphanumeric() || last == '_');
     let last = if healing == Healing::On && inside_word { prefix.pop() } else { None };
     let healed = last.map_or_else(Vec::new, |token| tokenizer.token_bytes(token).to_vec());
     let header = header(tokenizer, layout, path);
-    let context = others(tokenizer, layout, context);
-    let parts: [&[TokenId]; 7] = match form {
-        Form::Psm => {
-            [&context, &[fim.prefix], &header, &prefix, &[fim.suffix], &suffix, &[fim.middle]]
-        }
-        Form::Spm => {
-            [&context, &[fim.suffix], &suffix, &[fim.prefix], &header, &prefix, &[fim.middle]]
-        }
+    let (context, comments) = match layout.file_sep() {
+        Some(_) => (others(layout, context, |one| file(tokenizer, layout, one)), Vec::new()),
+        None => (Vec::new(), others(layout, context, |one| comment(tokenizer, path, one))),
+    };
+    let parts: &[&[TokenId]] = match (layout.fim, form) {
+        (None, _) | (_, Form::Prefix) => &[&comments, &prefix],
+        (Some(fim), Form::Psm) => &[
+            &context,
+            &[fim.prefix],
+            &header,
+            &comments,
+            &prefix,
+            &[fim.suffix],
+            &suffix,
+            &[fim.middle],
+        ],
+        (Some(fim), Form::Spm) => &[
+            &context,
+            &[fim.suffix],
+            &suffix,
+            &[fim.prefix],
+            &header,
+            &comments,
+            &prefix,
+            &[fim.middle],
+        ],
     };
     Prompt { tokens: parts.concat(), healed }
 }
 
 /// What a file begins with: its sign and its name, where the model knows such a sign.
 fn header(tokenizer: &Tokenizer, layout: &Layout, path: &Path) -> Vec<TokenId> {
-    layout.fim.file_sep.map_or_else(Vec::new, |separator| {
+    layout.file_sep().map_or_else(Vec::new, |separator| {
         let name = tokenizer.encode(&format!("{}\n", last_names(path)));
         let end = name.len().saturating_sub(HEADER_TOKENS_MAX - FIM_TOKENS);
         [&[separator], &name[end..]].concat()
@@ -135,7 +163,11 @@ fn header(tokenizer: &Tokenizer, layout: &Layout, path: &Path) -> Vec<TokenId> {
 }
 
 /// The tokens of other files, in their order. Where there is no room for all, the first go: the last are the most relevant.
-fn others(tokenizer: &Tokenizer, layout: &Layout, context: &[Snippet]) -> Vec<TokenId> {
+fn others(
+    layout: &Layout,
+    context: &[Snippet],
+    tokens_of: impl Fn(&Snippet) -> Vec<TokenId>,
+) -> Vec<TokenId> {
     let mut parts: Vec<Vec<TokenId>> = Vec::new();
     let mut room = layout.context_max;
     for snippet in context.iter().rev() {
@@ -143,9 +175,7 @@ fn others(tokenizer: &Tokenizer, layout: &Layout, context: &[Snippet]) -> Vec<To
         if snippet.text.len() > room * TOKEN_BYTES_MAX {
             continue;
         }
-        let mut part = header(tokenizer, layout, &snippet.path);
-        let text = snippet.text.replace("\r\n", "\n");
-        part.extend(tokenizer.encode(&format!("{}\n", text.trim_end_matches('\n'))));
+        let part = tokens_of(snippet);
         if part.len() <= room {
             room -= part.len();
             parts.push(part);
@@ -153,6 +183,28 @@ fn others(tokenizer: &Tokenizer, layout: &Layout, context: &[Snippet]) -> Vec<To
     }
     parts.reverse();
     parts.concat()
+}
+
+/// Another file as models know it that were trained on several.
+fn file(tokenizer: &Tokenizer, layout: &Layout, snippet: &Snippet) -> Vec<TokenId> {
+    let text = snippet.text.replace("\r\n", "\n");
+    let mut tokens = header(tokenizer, layout, &snippet.path);
+    tokens.extend(tokenizer.encode(&format!("{}\n", text.trim_end_matches('\n'))));
+    tokens
+}
+
+/// Another file for those that know one alone: as comments of the file that is written. Nothing where that has no comments by lines.
+fn comment(tokenizer: &Tokenizer, path: &Path, snippet: &Snippet) -> Vec<TokenId> {
+    let sign = lang::detect(path).map_or("", |language| language.comment().line.as_str());
+    if sign.is_empty() {
+        return Vec::new();
+    }
+    let mut text = format!("{sign} From {}:\n", last_names(&snippet.path));
+    for line in snippet.text.trim_end().lines() {
+        text.push_str(format!("{sign} {line}").trim_end());
+        text.push('\n');
+    }
+    tokenizer.encode(&text)
 }
 
 /// The end of a path, with `/` between its names.
@@ -333,21 +385,49 @@ mod tests {
     }
 
     #[test]
+    fn where_a_model_knows_one_file_alone_others_are_comments_of_it() {
+        let engine = Engine::scripted(Script::new());
+        let tokenizer = engine.tokenizer();
+        let known = Layout { context_max: 200, ..Layout::of(&engine).unwrap() };
+        let fim = known.fim.map(|fim| FimTokens { file_sep: None, ..fim });
+        let context = [snippet("b/b.py", "y = 1\r\n\n"), snippet("c.py", "def f():\n\n    z = 1")];
+        let made = |form, path: &str| {
+            let layout = Layout { fim, form, ..known };
+            let path = Path::new(path);
+            shown(&engine, &fill_in(tokenizer, &layout, Healing::Off, path, "x = ", "\n", &context))
+        };
+        let comments = "# From b/b.py:\n# y = 1\n# From c.py:\n# def f():\n#\n#     z = 1\n";
+        assert_eq!(
+            made(Form::Psm, "a.py"),
+            format!("<|fim_prefix|>{comments}x = <|fim_suffix|>\n<|fim_middle|>")
+        );
+        assert_eq!(
+            made(Form::Spm, "a.py"),
+            format!("<|fim_suffix|>\n<|fim_prefix|>{comments}x = <|fim_middle|>")
+        );
+        assert_eq!(made(Form::Prefix, "a.py"), format!("{comments}x = "));
+        assert_eq!(made(Form::Prefix, "a.strange"), "x = ", "its comments are not known");
+        let small = Layout { fim, context_max: 8, ..known };
+        let path = Path::new("a.py");
+        let made = fill_in(tokenizer, &small, Healing::Off, path, "x = ", "", &context);
+        assert_eq!(shown(&engine, &made), "<|fim_suffix|><|fim_prefix|>x = <|fim_middle|>");
+    }
+
+    #[test]
     fn what_has_no_room_is_left_out_from_the_front() {
         let engine = Engine::scripted(Script::new());
         let tokenizer = engine.tokenizer();
         let one = snippet("b.py", "value = 1\n");
-        let cost = others(
-            tokenizer,
-            &Layout { context_max: 1000, ..Layout::of(&engine).unwrap() },
-            std::slice::from_ref(&one),
-        )
-        .len();
-        let layout = Layout { context_max: cost, ..Layout::of(&engine).unwrap() };
+        let others = |layout: &Layout, context: &[Snippet]| {
+            super::others(layout, context, |one| file(tokenizer, layout, one))
+        };
+        let large = Layout { context_max: 1000, ..Layout::of(&engine).unwrap() };
+        let cost = others(&large, std::slice::from_ref(&one)).len();
+        let layout = Layout { context_max: cost, ..large };
         let long = snippet("c.py", &"long = 1\n".repeat(5000));
         let all = [snippet("d.py", "first = 1\n"), one.clone(), long];
-        assert_eq!(others(tokenizer, &layout, &all), others(tokenizer, &layout, &[one]));
+        assert_eq!(others(&layout, &all), others(&layout, &[one]));
         let none = Layout { context_max: 0, ..layout };
-        assert!(others(tokenizer, &none, &all).is_empty());
+        assert!(others(&none, &all).is_empty());
     }
 }

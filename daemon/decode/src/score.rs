@@ -31,7 +31,8 @@ pub struct Scored {
 }
 
 /// Scores `middle` and its end, token by token, as the answer to `request`: of its prompt and with its mixture, each token behind the
-/// right ones. Of a long text only the first [`SCORED_TOKENS_MAX`] tokens are scored, without the end.
+/// right ones. Of a long text only the first [`SCORED_TOKENS_MAX`] tokens are scored, without the end. A model that cannot fill in is
+/// shown what stands before.
 pub async fn score(
     engine: &Engine,
     request: CompleteRequest,
@@ -85,8 +86,7 @@ fn job(
     is_recorded: bool,
 ) -> Result<(Job, Option<crate::beside::Record>), CompleteError> {
     let tokenizer = engine.tokenizer();
-    let layout =
-        Layout::of(engine).ok_or_else(|| CompleteError::NoFim(engine.info().name.clone()))?;
+    let layout = Layout::of(engine).unwrap_or_else(|| Layout::before(engine));
     let (text, offset, path) = (request.text.clone(), request.offset, request.path.clone());
     let desk = Desk::new(text, offset, request.language, &path, "", None);
     let prompt = prompt_of(tokenizer, &layout, &request, &desk);

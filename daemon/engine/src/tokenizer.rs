@@ -196,6 +196,7 @@ impl Tokenizer {
     }
 
     /// The first thing that another tokenizer sees differently, in words; `None`: texts are the same tokens.
+    #[cfg(feature = "mlx")]
     pub(crate) fn difference(&self, other: &Tokenizer) -> Option<String> {
         if self.len() != other.len() {
             return Some(format!("{} tokens against {}", other.len(), self.len()));

@@ -83,11 +83,16 @@ pub(crate) async fn run(options: &Options) -> Result<Report, String> {
     let bits = measure_bits(&engine, &all, &folder, options, extent).await?;
     rows.extend(rows::bits(&bits));
     rows.extend(rows::mixtures(&bits));
+    let mut notes = notes(&dir, &all, &bits);
+    if engine.tokenizer().fim().is_none() {
+        notes.push("The model was not trained to fill in: nothing was completed".to_owned());
+        return Ok(Report::new("nano", rows).noted(notes));
+    }
     rows.extend(completions(&engine, &all, options, extent).await?);
     tell("latency");
     drop(engine);
     rows.extend(cost::rows(&dir).await?);
-    Ok(Report::new("nano", rows).noted(notes(&dir, &all, &bits)))
+    Ok(Report::new("nano", rows).noted(notes))
 }
 
 /// Completions with the workspace, and what is lost without it.
