@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the Nano model from nothing: environment, corpus, tokenizer, training, measurements, export.
-# usage: daemon/nano/build.sh [setup|data|heldout|train|export|reproduce|all] [--until HH:MM]     (another edition: NANO_CONFIG=file)
+# usage: daemon/nano/build.sh [setup|data|heldout|bigger|train|export|reproduce|all] [--until HH:MM]     (another edition: NANO_CONFIG=file)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 tools=$(cd "$here/../.." && pwd)/.tools
@@ -45,6 +45,12 @@ heldout() {
     }
 }
 
+# A bigger model that others have trained, to compare with: `demolish bench nano --model .tools/bigger`.
+bigger() {
+    [ -x "$reader" ] || setup
+    "$reader" "$here/bigger.py" "$tools/bigger"
+}
+
 export_model() {
     "$python" "$here/evaluate.py"
     "$python" "$here/curve.py"
@@ -58,6 +64,7 @@ case $what in
 setup) setup ;;
 data) data ;;
 heldout) heldout ;;
+bigger) bigger ;;
 train) nice -n 5 "$python" "$here/train.py" "$@" ;;
 export) export_model ;;
 reproduce) # the first 100 steps, twice: the weights must be the same to the bit
