@@ -89,7 +89,11 @@ fn job(
     let layout = Layout::of(engine).unwrap_or_else(|| Layout::before(engine));
     let (text, offset, path) = (request.text.clone(), request.offset, request.path.clone());
     let desk = Desk::new(text, offset, request.language, &path, "", None);
-    let prompt = prompt_of(tokenizer, &layout, &request, &desk);
+    let mut prompt = prompt_of(tokenizer, &layout, &request, &desk);
+    if prompt.tokens.is_empty() {
+        // Texts begin where others have ended.
+        prompt.tokens.extend(tokenizer.eos().first());
+    }
     let healed = String::from_utf8_lossy(&prompt.healed);
     let mut tokens = tokenizer.encode(&format!("{healed}{}", middle.replace("\r\n", "\n")));
     if tokens.len() < SCORED_TOKENS_MAX {
