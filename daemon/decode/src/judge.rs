@@ -84,11 +84,14 @@ impl Desk {
         indent: Option<Indent>,
     ) -> Desk {
         let offset = crate::prompt::floor_boundary(&text, offset);
-        let crlf = text.contains("\r\n");
-        let plain = |half: &str| if crlf { half.replace("\r\n", "\n") } else { half.to_owned() };
+        let is_within_end = text[..offset].ends_with('\r') && text[offset..].starts_with('\n');
+        let offset = offset - usize::from(is_within_end);
+        let plain = |half: &str| half.replace("\r\n", "\n");
         let (before, after) = (plain(&text[..offset]), plain(&text[offset..]));
         let grammar = language.map(|language| Grammar::new(language, path));
         let policy = language.map_or_else(Policy::unmeasured, |language| language.policy(server));
+        // A single line from elsewhere does not make a file of the other kind.
+        let crlf = text.matches("\r\n").count() * 2 > text.matches('\n').count();
         let style = Style::of(crlf, &before, &after, indent, grammar.is_some());
         Desk { text, offset, before, after, style, grammar, policy }
     }
@@ -286,5 +289,76 @@ impl Before {
             });
         }
         left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desk(text: &str, offset: usize) -> Desk {
+        Desk::new(text.into(), offset, lang::detect(Path::new("a.py")), Path::new("a.py"), "", None)
+    }
+
+    #[test]
+    fn a_text_of_mixed_line_ends_gets_those_of_most_lines() {
+        for (text, expected) in [
+            ("a\nb\nc\r\nd", "x\ny"),
+            ("a\r\nb\r\nc\nd", "x\r\ny"),
+            ("a\r\nb", "x\r\ny"),
+            ("a", "x\ny"),
+            ("", "x\ny"),
+        ] {
+            assert_eq!(desk(text, text.len()).dressed("x\ny").text, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_within_a_line_end_or_a_letter_stands_before_it() {
+        let within = desk("a = \r\nb\r\n", 5);
+        assert_eq!((within.offset, &*within.before, &*within.after), (4, "a = ", "\nb\n"));
+        assert_eq!(&*within.place("1").text, "a = 1\r\nb\r\n");
+        assert_eq!(desk("x = '😀'", 7).offset, 5);
+        assert_eq!(desk("x", 99).offset, 1);
+    }
+
+    /// Whatever a document holds and wherever the cursor is, a candidate is put there whole, in the document's line ends, and its bytes are
+    /// found again.
+    #[test]
+    fn nothing_is_put_wrongly_into_documents_that_are_out_of_the_ordinary() {
+        let documents = [
+            String::new(),
+            "\n".to_owned(),
+            "\r\n\t\t\r\n  \t x\r\n".to_owned(),
+            "\ttab()\r\n        spaces()\r\n".to_owned(),
+            "é😀e\u{301}👩\u{200d}👩 = '\u{1f1e9}\u{1f1ea}'\n".to_owned(),
+            "a=>{b({c:[d]})};".repeat(900),
+            (0..900u32).map(|at| char::from((at * 7919 % 256) as u8)).collect(),
+        ];
+        let candidates =
+            ["", "\n", "x", "if a:\n    b()\r\n\n\tc()\n", "😀\n\t \té)]}\"'", "\r\r\n"];
+        for text in &documents {
+            for offset in [0, 1, 3, text.len() / 2, text.len().saturating_sub(1), text.len()] {
+                let desk = desk(text, offset);
+                for candidate in candidates {
+                    let place = crate::trim::Place::new(&desk, 0).without_above();
+                    let crate::trim::End::At(at) = place.end(candidate, true) else {
+                        panic!("{candidate:?} has ended");
+                    };
+                    let placed = desk.place(&candidate[..at]);
+                    let put = &placed.text[placed.inserted.clone()];
+                    let [before, after] =
+                        [&placed.text[..desk.offset], &placed.text[placed.inserted.end..]];
+                    assert_eq!([before, after].concat(), **text, "{offset} {candidate:?}");
+                    let ends = put.replace("\r\n", "");
+                    assert!(
+                        !ends.contains('\r') && (!desk.style.is_crlf() || !ends.contains('\n'))
+                    );
+                    let raw: Vec<usize> =
+                        (0..=put.len()).map(|own| placed.dressed.raw(own)).collect();
+                    assert!(raw.is_sorted() && raw.iter().all(|raw| *raw <= at), "{raw:?}");
+                }
+            }
+        }
     }
 }

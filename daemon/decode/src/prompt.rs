@@ -23,8 +23,10 @@ const CONTEXT_SHARE: (usize, usize) = (3, 8);
 const CONTEXT_TOKENS_MIN: usize = 64;
 /// Tokens between the parts.
 const FIM_TOKENS: usize = 4;
+/// Tokens of a path, as the recipe of the default model gives it.
+const PATH_TOKENS_MAX: usize = 24;
 /// Tokens of the path, and of what stands between the parts.
-const HEADER_TOKENS_MAX: usize = 24;
+const HEADER_TOKENS_MAX: usize = PATH_TOKENS_MAX + FIM_TOKENS;
 /// Tokens that a small context keeps free for the answer.
 const ANSWER_TOKENS: usize = 96;
 /// A suffix takes no more than one part in this many of what a small context leaves.
@@ -157,7 +159,7 @@ pub fn fill_in(
 fn header(tokenizer: &Tokenizer, layout: &Layout, path: &Path) -> Vec<TokenId> {
     layout.file_sep().map_or_else(Vec::new, |separator| {
         let name = tokenizer.encode(&format!("{}\n", last_names(path)));
-        let end = name.len().saturating_sub(HEADER_TOKENS_MAX - FIM_TOKENS);
+        let end = name.len().saturating_sub(PATH_TOKENS_MAX);
         [&[separator], &name[end..]].concat()
     })
 }
@@ -359,6 +361,19 @@ mod tests {
         assert!(made.tokens.len() <= 40 + 10 + HEADER_TOKENS_MAX, "{}", made.tokens.len());
         assert!(!shown(&engine, &made).contains("very"));
     }
+
+    #[test]
+    fn of_a_long_path_the_end_is_told_as_the_recipe_tells_it() {
+        let engine = Engine::scripted(Script::new());
+        let layout = Layout::of(&engine).unwrap();
+        let path = Path::new("a/some_longer_folder/the_name_of_a_module.py");
+        let header = header(engine.tokenizer(), &layout, path);
+        let name: Vec<TokenId> =
+            b"/the_name_of_a_module.py\n".iter().copied().map(u32::from).collect();
+        assert_eq!(header.len(), 1 + 24, "HEADER_TOKENS of daemon/nano/samples.py");
+        assert_eq!(header[1..], name[name.len() - 24..]);
+    }
+
     fn snippet(path: &str, text: &str) -> Snippet {
         Snippet { path: path.into(), text: text.into() }
     }

@@ -79,6 +79,12 @@ impl Style {
         Style { crlf, indent: indent.or_else(|| detect(before, after)), trims }
     }
 
+    /// Whether lines end with two signs.
+    #[cfg(test)]
+    pub(crate) fn is_crlf(&self) -> bool {
+        self.crlf
+    }
+
     /// How wide the blanks at the start of a line are.
     pub(crate) fn columns(&self, indent: &str) -> usize {
         let tab = match self.indent {

@@ -118,7 +118,8 @@ impl Place {
         if self.is_inside() {
             let at = cut.into_iter().chain(text.find('\n')).min();
             return at.or_else(|| finished.then_some(text.len())).map_or(End::Open, |at| {
-                let overlap = repeats::overlap(&self.rest, &text[..at]);
+                let is_sound = |text: &str| self.is_closed(text);
+                let overlap = repeats::overlap(&self.rest, &text[..at], is_sound);
                 End::At(self.tidy(text, overlap.unwrap_or(at)))
             });
         }
@@ -141,6 +142,14 @@ impl Place {
         let ends = std::iter::once(text.len()).chain(text.rmatch_indices('\n').map(|(at, _)| at));
         let whole = |at: &usize| !text[..*at].trim().is_empty() && self.is_whole(&text[..*at]);
         ends.filter(whole).map(|at| self.tidy(text, at))
+    }
+
+    /// Whether the candidate has closed the brackets and strings that it opened.
+    fn is_closed(&self, text: &str) -> bool {
+        match &self.layout {
+            Some((grammar, gap)) => grammar.open_after(&gap.open, text).depth() <= gap.open.depth(),
+            None => repeats::is_even(text),
+        }
     }
 
     /// Whether the candidate has closed what it opened, and no block of it lacks a body.

@@ -89,17 +89,32 @@ fn same(parts: &[&str], other: &str) -> bool {
     own.eq(other.chars().filter(dense))
 }
 
-/// Where the end of `text` begins to repeat the `rest` of the cursor's line, or where all of the rest comes.
-pub(super) fn overlap(rest: &str, text: &str) -> Option<usize> {
+/// Where the end of `text` begins to repeat the `rest` of the cursor's line, or where all of the rest comes. `is_sound`: whether the text
+/// up to there has closed what it opened, so that the rest goes on from it. Signs that the text needs itself are no repetition; where words
+/// are repeated and nothing sound stands before them, it is the whole text.
+pub(super) fn overlap(rest: &str, text: &str, is_sound: impl Fn(&str) -> bool) -> Option<usize> {
     let rest = rest.trim_end();
     let whole = rest.len() <= REST_BYTES_MAX && letters(&[rest]) >= REPEAT_LETTERS_MIN;
+    let sound_or_none = |at: usize| if is_sound(&text[..at]) { at } else { 0 };
     if let Some(at) = text.find(rest).filter(|_| whole) {
-        return Some(at);
+        return Some(sound_or_none(at));
     }
     let longest = rest.len().min(text.len()).min(REST_BYTES_MAX);
     (1..=longest).rev().map(|len| (len, text.len() - len)).find_map(|(len, at)| {
         let same = text.is_char_boundary(at) && rest.starts_with(&text[at..]);
         let signs = same && text[at..].chars().all(|sign| ")]}\"'`;,:".contains(sign));
-        (same && (signs || len >= OVERLAP_BYTES_MIN)).then_some(at)
+        if signs {
+            return is_sound(&text[..at]).then_some(at);
+        }
+        (same && len >= OVERLAP_BYTES_MIN).then(|| sound_or_none(at))
     })
+}
+
+/// Whether a text has closed the brackets and quotes that it opened, as far as signs alone tell.
+pub(super) fn is_even(text: &str) -> bool {
+    let count = |sign: char| text.matches(sign).count();
+    [('(', ')'), ('[', ']'), ('{', '}')]
+        .into_iter()
+        .all(|(opening, closing)| count(opening) <= count(closing))
+        && ['"', '`'].into_iter().all(|quote| count(quote).is_multiple_of(2))
 }

@@ -142,6 +142,35 @@ fn the_rest_of_the_line_does_not_come_in_the_middle_either() {
 }
 
 #[test]
+fn signs_that_the_candidate_needs_itself_are_no_repetition() {
+    check("a.py", "f($0)\n", "g()<end>", Some("g()"));
+    check("a.py", "f($0)\n", "g())\n", Some("g()"));
+    check("a.ts", "x = [$0];\n", "a[0]];\n", Some("a[0]"));
+    check("a.py", "print($0\"b\")\n", "\"a\"<end>", Some("\"a\""));
+    check("a.py", "print('$0', end='')\n", "a(b'", Some("a(b"));
+    check("a.py", "f($0, ')')\n", "g(')')\n", Some("g(')')"));
+    check("a.py", "f(')' + $0)\n", "g()\n", Some("g()"));
+    check("a.py", "f($0)  # :)\n", "g(')'))\n", Some("g(')')"));
+    check("a.py", "f($0)\n", "g(a)[0])\n", Some("g(a)[0]"));
+    for (document, candidate, expected) in [
+        ("f($0)\n", "g()<end>", "g()"),
+        ("f($0)\n", "g())<end>", "g()"),
+        ("say \"$0\"\n", "it's\"<end>", "it's"),
+        ("say $0\"b\"\n", "\"a\"<end>", "\"a\""),
+    ] {
+        check("a.klingon", document, candidate, Some(expected));
+    }
+}
+
+#[test]
+fn where_the_rest_of_the_line_cannot_be_led_over_to_there_is_nothing() {
+    check("a.py", "f($0bar)\n", "foo(bar)<end>", Some(""));
+    check("a.py", "f($0value, 1)\n", "foo(value<end>", Some(""));
+    check("a.klingon", "f($0value)\n", "foo(value)<end>", Some(""));
+    check("a.py", "f($0bar)\n", "foo(1), bar)\n", Some("foo(1), "));
+}
+
+#[test]
 fn signs_that_nobody_sees_end_it() {
     for sign in ['\0', '\u{1b}', '\u{7f}', '\u{85}', '\u{202e}', '\u{2066}', '\u{feff}', '\u{fffd}']
     {
