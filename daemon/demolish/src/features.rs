@@ -34,6 +34,7 @@ use crate::twin::{Critic, Environment, Open, Subject, Twins, UserServer};
 use crate::workspace::{Root, Workspaces};
 
 pub use definitions::Definitions;
+pub(crate) use inline_completion::TOKEN_BYTES;
 pub use own::{Own, Send};
 
 /// What all clients of one process share. Cloning is cheap.

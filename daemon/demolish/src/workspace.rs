@@ -29,6 +29,7 @@ use text::Revision;
 use crate::config::Config;
 use crate::twin::Open;
 use crate::twin::plan::path_of;
+pub(crate) use judge::symbols;
 use worker::{Note, Worker};
 
 /// Workspaces that are remembered at once; the least recently used one goes.

@@ -26,8 +26,9 @@ use std::time::Instant;
 
 use cases::{Case, Kind};
 use corpus::{Held, LANGUAGES, Split};
+use decode::confidence::Withhold;
 use engine::Engine;
-use fill::Filled;
+use fill::{Filled, Manner};
 use projects::Projects;
 use rows::Bits;
 use score::Window;
@@ -49,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) corpus: Option<PathBuf>,
     /// Where a table of examples is written.
     pub(crate) examples: Option<PathBuf>,
+    /// Where what is fitted is written; `None`: into the source tree.
+    pub(crate) to: Option<PathBuf>,
 }
 
 /// How much is measured, per language.
@@ -109,7 +112,9 @@ async fn completions(
         .collect();
     tell(&format!("{} completions", cases.len()));
     let projects = Projects::of(engine, all, cases.iter().map(|case| case.file));
-    let filled = fill::fill(engine, &cases, Some(&projects)).await?;
+    // As the settings have it where nobody has changed them.
+    let manner = Manner { projects: Some(&projects), mixes: true, withhold: Withhold::default() };
+    let filled = fill::fill(engine, &cases, manner).await?;
     let mut rows = rows::completions(&filled, "");
     rows.extend(shown(&filled));
     rows.push(rows::parses(&filled));
@@ -118,8 +123,8 @@ async fn completions(
     }
     let is_compared = |case: &&Case<'_>| matches!(case.kind, Kind::Identifier | Kind::Line);
     let compared: Vec<Case<'_>> = cases.iter().filter(is_compared).copied().collect();
-    tell(&format!("{} completions by the model alone", compared.len()));
-    let alone = fill::fill(engine, &compared, None).await?;
+    tell(&format!("{} completions without the mixture", compared.len()));
+    let alone = fill::fill(engine, &compared, Manner { mixes: false, ..manner }).await?;
     rows.extend(rows::completions(&alone, "_without_mixture"));
     Ok(rows)
 }
@@ -159,7 +164,7 @@ pub(crate) fn keep_baseline(options: &Options) -> Result<String, String> {
 pub(crate) async fn fit(options: &Options, what: fit::Fitted) -> Result<String, String> {
     let folder = options.corpus.clone().unwrap_or_else(corpus::folder);
     let all = read_all(&folder, Split::Validation)?;
-    fit::run(&load(&directory(options)?)?, &all, what).await
+    fit::run(&load(&directory(options)?)?, &all, what, options).await
 }
 
 fn directory(options: &Options) -> Result<PathBuf, String> {

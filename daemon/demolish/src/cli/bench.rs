@@ -179,9 +179,12 @@ struct Nano {
     /// Write a table of examples, good and bad, into this file
     #[arg(long, value_name = "FILE")]
     examples: Option<PathBuf>,
-    /// Measure nothing: fit this on validation packages, and write it into the source tree
+    /// Measure nothing: fit this on validation packages, and write it into the source tree; with --quick on few
     #[arg(long, value_name = "WHAT")]
     fit: Option<nano::fit::Fitted>,
+    /// Write what is fitted here, and not into the source tree
+    #[arg(long, value_name = "FILE", requires = "fit")]
+    to: Option<PathBuf>,
     #[command(flatten)]
     form: Form,
 }
@@ -374,23 +377,27 @@ pub(super) fn run(args: &Args) -> Outcome {
             report(form, super::block_on(load::run(&options))?)
         }
         What::Engine(form) => report(form, super::block_on(engine::run())?),
-        What::Nano(Nano { quick, model, compare, corpus, keep_baseline, examples, fit, form }) => {
-            let options = nano::Options {
-                is_quick: *quick,
-                model: model.clone(),
-                compare: compare.clone(),
-                corpus: corpus.clone(),
-                examples: examples.clone(),
-            };
-            let said = match fit {
-                Some(what) => super::block_on(nano::fit(&options, *what))?,
-                None if *keep_baseline => nano::keep_baseline(&options),
-                None => return report(form, super::block_on(nano::run(&options))?),
-            };
-            super::print(&format!("{}\n", said.map_err(Failure::missing)?.trim_end()));
-            Ok(Exit::Done)
-        }
+        What::Nano(args) => measure_nano(args),
     }
+}
+
+fn measure_nano(args: &Nano) -> Outcome {
+    let Nano { quick, model, compare, corpus, keep_baseline, examples, fit, to, form } = args;
+    let options = nano::Options {
+        is_quick: *quick,
+        model: model.clone(),
+        compare: compare.clone(),
+        corpus: corpus.clone(),
+        examples: examples.clone(),
+        to: to.clone(),
+    };
+    let said = match fit {
+        Some(what) => super::block_on(nano::fit(&options, *what))?,
+        None if *keep_baseline => nano::keep_baseline(&options),
+        None => return report(form, super::block_on(nano::run(&options))?),
+    };
+    super::print(&format!("{}\n", said.map_err(Failure::missing)?.trim_end()));
+    Ok(Exit::Done)
 }
 
 fn report(form: &Form, measured: Result<Report, String>) -> Outcome {

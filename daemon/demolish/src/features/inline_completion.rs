@@ -27,7 +27,7 @@ use crate::twin::plan::path_of;
 use crate::workspace::choice::At;
 
 /// Bytes of code that a token stands for, roughly.
-const TOKEN_BYTES: usize = 3;
+pub(crate) const TOKEN_BYTES: usize = 3;
 /// What is said where the settings want no model.
 pub(super) const MODEL_OFF: &str = "the model is switched off (`model.enabled`)";
 

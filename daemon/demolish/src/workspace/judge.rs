@@ -114,7 +114,7 @@ pub(super) fn read(path: &Path) -> Reading {
 }
 
 /// The definitions of a text, in its order.
-pub(super) fn symbols(path: &Path, text: &str) -> Vec<Symbol> {
+pub(crate) fn symbols(path: &Path, text: &str) -> Vec<Symbol> {
     let language = lang::detect(path).filter(|_| text.len() <= PARSED_BYTES_MAX);
     let syntax = language.and_then(|language| Grammar::new(language, path).parse(text));
     let found = syntax.map(|syntax| syntax.definitions()).unwrap_or_default();

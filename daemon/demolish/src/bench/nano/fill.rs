@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use decode::confidence::Evidence;
+use decode::confidence::{Evidence, Withhold};
 use decode::{Budget, CompleteRequest, Completion, NoCritic, Suggestion, Trigger, Unknown};
 use engine::Engine;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::cases::{Case, Kind, leading_word};
 use super::projects::Projects;
+use super::tell;
 
 /// Completions that the engine works on at a time. What each comes to does not depend on it.
 const TOGETHER: usize = 4;
@@ -19,6 +20,20 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// What a block may take.
 const BLOCK_LINES_MAX: u32 = 6;
 const BLOCK_TOKENS_MAX: u32 = 192;
+
+/// After so many completions it is said how far it is.
+pub(super) const TOLD_EVERY: usize = 200;
+
+/// With what holes are filled.
+#[derive(Clone, Copy)]
+pub(super) struct Manner<'p> {
+    /// What the workspaces say; `None`: they are not open.
+    pub(super) projects: Option<&'p Projects>,
+    /// Whether their tokens are mixed in.
+    pub(super) mixes: bool,
+    /// From which confidence on a suggestion is shown.
+    pub(super) withhold: Withhold,
+}
 
 /// What came of one hole.
 #[derive(Debug, Clone)]
@@ -33,42 +48,52 @@ pub(super) struct Filled<'h> {
     pub(super) evidence: Option<Evidence>,
 }
 
-/// Fills all holes, in order; with what the workspaces say, where they are given.
+/// Fills all holes, in order.
 ///
 /// # Errors
 /// The engine fails: one sentence.
 pub(super) async fn fill<'h>(
     engine: &Engine,
     cases: &[Case<'h>],
-    projects: Option<&Projects>,
+    manner: Manner<'_>,
 ) -> Result<Vec<Filled<'h>>, String> {
     let critic = NoCritic(Unknown::NoServer);
     let jobs = cases.iter().map(|case| {
         let critic = &critic;
         async move {
-            let completion = decode::complete(engine, critic, request(engine, case, projects))
+            let completion = decode::complete(engine, critic, request(engine, case, manner))
                 .await
                 .map_err(|error| format!("{}: {error}", case.file.path))?;
             Ok::<_, String>(Filled::of(*case, &completion))
         }
     });
-    futures_util::stream::iter(jobs).buffered(TOGETHER).try_collect().await
+    let done = futures_util::stream::iter(jobs).buffered(TOGETHER).enumerate();
+    done.map(|(count, filled)| {
+        if count > 0 && count.is_multiple_of(TOLD_EVERY) {
+            tell(&format!("{count} of {}", cases.len()));
+        }
+        filled
+    })
+    .try_collect()
+    .await
 }
 
 /// As an editor's wish while somebody types, without its deadline.
-fn request(engine: &Engine, case: &Case<'_>, projects: Option<&Projects>) -> CompleteRequest {
-    let path = PathBuf::from(&case.file.path);
+fn request(engine: &Engine, case: &Case<'_>, manner: Manner<'_>) -> CompleteRequest {
     let text: Arc<str> = case.document().into();
-    let mut request = CompleteRequest::typing(path, text, case.begin);
+    let mut request = match manner.projects {
+        Some(projects) => projects.request(engine, case.file, text, case.begin),
+        None => CompleteRequest::typing(PathBuf::from(&case.file.path), text, case.begin),
+    };
+    if !manner.mixes {
+        request.mixing = None;
+    }
+    request.withhold = manner.withhold;
     request.trigger = Trigger::Automatic;
     request.budget.deadline = DEADLINE;
     if case.kind == Kind::Block {
         request.budget =
             Budget { lines_max: BLOCK_LINES_MAX, tokens_max: BLOCK_TOKENS_MAX, ..request.budget };
-    }
-    if let Some(projects) = projects {
-        request.mixing = Some(projects.mixing(case.file));
-        request.lookup = projects.around(engine, &request.text, case.begin);
     }
     request
 }

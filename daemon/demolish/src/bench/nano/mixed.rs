@@ -1,10 +1,7 @@
 //! What the workspace adds to the model: the same text with the model alone, with the workspace beside it, and with the workspace alone.
 //!
 //! The text is the start of a window, written at the end of what stands before it, with the prompt and the mixture that a completion
-//! there has; each token is scored behind the right ones.
-
-use std::path::PathBuf;
-use std::sync::Arc;
+//! there has; each token is scored behind the right ones. The model alone has the same prompt, with the same chunks of the workspace.
 
 use decode::CompleteRequest;
 use decode::score::{SCORED_TOKENS_MAX, score};
@@ -58,12 +55,9 @@ pub(super) async fn mixed(
     for window in windows {
         let Some(piece) = piece(engine, window) else { continue };
         let before = &window.file.text[..window.begin];
-        let text: Arc<str> = before.into();
-        let mut request =
-            CompleteRequest::typing(PathBuf::from(&window.file.path), text, before.len());
-        let alone = bits(engine, request.clone(), piece).await?;
-        request.mixing = Some(projects.mixing(window.file));
-        request.lookup = projects.around(engine, before, before.len());
+        let request = projects.request(engine, window.file, before.into(), before.len());
+        let by_itself = CompleteRequest { mixing: None, ..request.clone() };
+        let alone = bits(engine, by_itself, piece).await?;
         let mixed = bits(engine, request, piece).await?;
         let cache = cache_bits(engine, held, window, piece);
         total = total.and(Mixed { bytes: piece.len(), alone, mixed, cache });

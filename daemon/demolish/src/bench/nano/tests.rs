@@ -1,15 +1,18 @@
 use std::io::Write as _;
 
-use decode::Completion;
+use decode::confidence::Withhold;
+use decode::{CompleteRequest, Completion};
 use engine::{Engine, Script};
 use proptest::prelude::*;
 
 use super::cases::{self, Case, Kind};
 use super::corpus::{self, File, Held, Split};
-use super::fill::{self, Filled};
+use super::fill::{self, Filled, Manner};
 use super::ngram::WittenBell;
+use super::projects::Projects;
 use super::{curve, rows, score};
 
+const ALONE: Manner<'_> = Manner { projects: None, mixes: false, withhold: Withhold::Low };
 /// Written for these tests.
 const TEXT: &str = "\
 # Counts what is in a basket.
@@ -137,7 +140,7 @@ async fn a_model_that_knows_the_answer_has_all_and_one_that_does_not_has_none() 
         Kind::ALL.into_iter().flat_map(|kind| cases::cases(&held, kind, 3)).collect();
     for case in &cases {
         let engine = Engine::scripted(knowing(case.before(), case.truth()));
-        let filled = fill::fill(&engine, std::slice::from_ref(case), None).await.unwrap();
+        let filled = fill::fill(&engine, std::slice::from_ref(case), ALONE).await.unwrap();
         assert!(
             filled[0].is_exact(),
             "{:?} wrote {:?} for {:?}",
@@ -146,7 +149,7 @@ async fn a_model_that_knows_the_answer_has_all_and_one_that_does_not_has_none() 
             case.truth()
         );
         let ignorant = Engine::scripted(knowing(case.before(), "zzz(zzz)"));
-        let filled = fill::fill(&ignorant, std::slice::from_ref(case), None).await.unwrap();
+        let filled = fill::fill(&ignorant, std::slice::from_ref(case), ALONE).await.unwrap();
         assert!(!filled[0].is_exact(), "{:?}", filled[0].written);
     }
 }
@@ -225,4 +228,49 @@ fn packages_come_in_turn_and_a_missing_language_is_none() {
     assert!(packages[..2].contains(&"a") && packages[..2].contains(&"b"));
     assert_eq!(held.beside(&held.files[2]).count(), 2);
     assert!(corpus::read(dir.path(), "rust", Split::HeldOut).unwrap().is_none());
+}
+
+/// The same text, with a line that no other has.
+fn with_secret() -> String {
+    TEXT.replace(
+        "    amount = 0\n",
+        "    weights = weigh_all(basket)\n    amount = zzyzx_secret_of_this_line(basket)\n",
+    )
+}
+
+#[tokio::test]
+async fn what_is_to_be_written_is_nowhere_in_what_a_wish_brings() {
+    let text = with_secret();
+    let only = "def weigh_all(some):\n    return [scales(one) for one in some]\n";
+    let filler = |index: usize| {
+        file("fruit", &format!("f{index}.py"), &format!("def filler_{index}(x):\n    return x\n"))
+    };
+    let two = [file("fruit", "a/basket.py", &text), file("fruit", "b.py", only)];
+    let all = vec![held(two.into_iter().chain((0..30).map(filler)).collect())];
+    let engine = Engine::scripted(Script::new());
+    let measured = &all[0].files[0];
+    let secret = text.rfind("zzyzx").unwrap();
+    let end = secret + text[secret..].find('\n').unwrap();
+    let document = [&text[..secret], &text[end..]].concat();
+    let offset = document.rfind("amount = \n").unwrap() + "amount = ".len();
+    let projects = Projects::of(&engine, &all, std::iter::once(measured));
+    let request = projects.request(&engine, measured, document.as_str().into(), offset);
+    assert!(request.context.iter().any(|chunk| chunk.path.ends_with("b.py")));
+    assert!(request.context.iter().all(|chunk| !chunk.text.contains("zzyzx")));
+    let known = request.lookup.iter().flat_map(|tokens| tokens.iter().copied());
+    let known: Vec<u8> =
+        known.flat_map(|token| engine.tokenizer().token_bytes(token).to_vec()).collect();
+    assert!(!String::from_utf8_lossy(&known).contains("zzyzx"));
+    // The workspace has the file, and the mixture passes over it: without it, the same is foretold.
+    let others = vec![held(all[0].files[1..].to_vec())];
+    let without = Projects::of(&engine, &others, std::iter::once(&others[0].files[0]));
+    let bare = without.request(&engine, measured, document.as_str().into(), offset);
+    let middle = "zzyzx_secret_of_this_line(basket)";
+    let [with, without] = [
+        decode::score::score(&engine, request.clone(), middle).await.unwrap(),
+        decode::score::score(&engine, CompleteRequest { context: request.context, ..bare }, middle)
+            .await
+            .unwrap(),
+    ];
+    assert_eq!(with, without);
 }
