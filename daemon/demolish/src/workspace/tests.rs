@@ -9,7 +9,7 @@ use recall::index::{Chunk, Limits};
 use text::{Document, Revision};
 
 use super::choice::{At, Choices};
-use super::worker::{Note, Worker};
+use super::worker::{Note, PENDING_MAX, Worker};
 use super::*;
 
 const LEDGER: &str = "class Ledger:\n    def post_entry(self, account, amount):\n        self.entries.append((account, amount))\n";
@@ -264,18 +264,52 @@ fn what_is_chosen_while_the_workspace_is_read_is_chosen_again_when_it_is() {
 }
 
 #[test]
-fn a_tree_of_two_hundred_thousand_entries_is_cut_and_ends() {
-    // The walk alone, with a limit in place of the entries: what counts is that it ends and says so.
-    let files: Vec<(String, &str)> =
-        (0..40).map(|n| (format!("d{}/f{n}.py", n % 4), "x = 1\n")).collect();
-    let files: Vec<(&str, &str)> =
-        files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
-    let place = Place::new(&files);
-    let mut walk = super::walk::Walk::new(place.dir.path(), place.dir.path(), 10);
-    let mut steps = 0;
-    while walk.step(4).is_some() {
-        steps += 1;
-        assert!(steps < 100);
+fn a_tree_that_is_too_large_is_remembered_in_part_and_what_is_gone_of_it_goes() {
+    let mut place = Place::new(&[("z/last.py", "last = 1\n"), ("z/gone.py", "gone = 1\n")]);
+    place.walk();
+    for n in 0..300 {
+        place.write(&format!("d{:02}/f{n}.py", n / 10), format!("x_{n} = {n}\n").as_bytes());
     }
-    assert!(walk.is_cut());
+    std::fs::remove_file(place.dir.path().join("z/gone.py")).unwrap();
+    place.worker = std::mem::replace(&mut place.worker, Worker::new(0)).of_entries(60);
+    place.walk();
+    let facts = place.root.facts();
+    assert!(facts.cut && !facts.walking && (3..=61).contains(&facts.size.files), "{facts:?}");
+    assert_eq!(place.text("z/last.py").as_deref(), Some("last = 1\n"), "it is still there");
+    assert_eq!(place.text("z/gone.py"), None);
+    let many = place.files();
+    // What is left out takes no room either, wherever the next walks begin.
+    for n in 0..300 {
+        place.write(&format!("d{:02}/f{n}.py", n / 10), b"# @generated\n");
+    }
+    for n in 0..30 {
+        let near = place.dir.path().join(format!("d{n:02}"));
+        place.tell(Note::Walk(place.root.clone(), near));
+        while place.worker.step() {}
+        assert!(place.worker.known() <= 60 + many, "{}", place.worker.known());
+    }
+}
+
+#[test]
+fn a_text_that_may_not_wait_leaves_its_file_to_the_disk() {
+    let mut place = Place::new(&[("a.py", "a = 1\n")]);
+    place.walk();
+    let root = place.dir.path().to_owned();
+    for n in 0..=PENDING_MAX {
+        let path = if n == PENDING_MAX { "a.py".into() } else { format!("new{n}.py") };
+        let document = Document::new(Revision(1), "a = 2\n");
+        place.tell(Note::Text(root.clone(), path.into(), document));
+    }
+    place.write("a.py", b"a = 33\n");
+    place.walk();
+    assert_eq!(place.text("a.py").as_deref(), Some("a = 33\n"));
+}
+
+#[test]
+fn a_file_that_has_grown_too_long_is_forgotten() {
+    let mut place = Place::new(&[("a.py", "a = 1\n")]);
+    place.walk();
+    place.write("a.py", "a = 1\n".repeat(200_000).as_bytes());
+    place.walk();
+    assert_eq!(place.text("a.py"), None);
 }

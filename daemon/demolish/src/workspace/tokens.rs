@@ -23,7 +23,15 @@ struct Kept {
     /// Whose tokens they are.
     tokenizer: Weak<Tokenizer>,
     /// The most recently asked for last.
-    fed: Vec<(PathBuf, Arc<decode::Workspace>)>,
+    fed: Vec<Fed>,
+}
+
+#[derive(Debug)]
+struct Fed {
+    root: PathBuf,
+    workspace: Arc<decode::Workspace>,
+    /// Whoever feeds it holds this: the thread may have gone with all that was attached to it.
+    feeder: Weak<()>,
 }
 
 impl Tokens {
@@ -39,23 +47,27 @@ impl Tokens {
         if !std::ptr::eq(kept.tokenizer.as_ptr(), Arc::as_ptr(tokenizer)) {
             *kept = Kept { tokenizer: Arc::downgrade(tokenizer), fed: Vec::new() };
         }
-        let known = kept.fed.iter().position(|(other, _)| other == root);
+        kept.fed.retain(|fed| fed.feeder.strong_count() > 0);
+        let known = kept.fed.iter().position(|fed| fed.root == root);
         if let Some(known) = known {
             let found = kept.fed.remove(known);
-            let workspace = found.1.clone();
+            let workspace = found.workspace.clone();
             kept.fed.push(found);
             return workspace;
         }
         let limits = Limits { tokens_max: TOKENS_MAX / FED_MAX, files_max: FILES_MAX };
         let workspace = Arc::new(decode::Workspace::new(limits));
+        let alive = Arc::new(());
+        let feeder = Arc::downgrade(&alive);
         let feed = Feed {
             tokens: self.clone(),
             tokenizer: Arc::downgrade(tokenizer),
             root: root.to_owned(),
             workspace: Arc::downgrade(&workspace),
+            _alive: alive,
         };
         if attach(Box::new(feed)) {
-            kept.fed.push((root.to_owned(), workspace.clone()));
+            kept.fed.push(Fed { root: root.to_owned(), workspace: workspace.clone(), feeder });
             if kept.fed.len() > FED_MAX {
                 kept.fed.remove(0);
             }
@@ -66,7 +78,7 @@ impl Tokens {
     /// How much is known of the workspace at `root`, if it is fed.
     pub(super) fn size(&self, root: &Path) -> Option<Size> {
         let kept = lock(&self.0);
-        kept.fed.iter().find(|(other, _)| other == root).map(|(_, workspace)| workspace.size())
+        kept.fed.iter().find(|fed| fed.root == root).map(|fed| fed.workspace.size())
     }
 }
 
@@ -81,6 +93,8 @@ struct Feed {
     tokenizer: Weak<Tokenizer>,
     root: PathBuf,
     workspace: Weak<decode::Workspace>,
+    /// Goes with it.
+    _alive: Arc<()>,
 }
 
 impl Sink for Feed {
@@ -110,7 +124,7 @@ impl Sink for Feed {
 
     fn forget(&mut self, root: &Path) {
         if root == self.root {
-            lock(&self.tokens.0).fed.retain(|(other, _)| other != root);
+            lock(&self.tokens.0).fed.retain(|fed| fed.root != root);
         }
     }
 }
@@ -171,11 +185,21 @@ mod tests {
         let mut second = asked(&tokens, "/one", &other).1.unwrap();
         assert!(!first.insert(Path::new("/one"), Path::new("a.py"), "alpha"), "another model");
         assert_eq!(files(&tokens, "/one"), Some(0));
-        for root in 0..FED_MAX {
-            assert!(asked(&tokens, &format!("/more{root}"), &other).1.is_some());
-        }
+        let more = (0..FED_MAX).map(|root| asked(&tokens, &format!("/more{root}"), &other).1);
+        let more: Vec<Box<dyn Sink>> = more.map(Option::unwrap).collect();
         assert!(!second.insert(Path::new("/one"), Path::new("a.py"), "alpha"), "too many");
         assert_eq!(files(&tokens, "/one"), None);
+        drop(more);
+    }
+
+    #[test]
+    fn a_workspace_whose_feed_has_gone_is_fed_anew() {
+        let engine = Engine::scripted(Script::new());
+        let tokens = Tokens::default();
+        let (before, sink) = asked(&tokens, "/one", &engine);
+        drop(sink);
+        let (after, sink) = asked(&tokens, "/one", &engine);
+        assert!(sink.is_some() && !Arc::ptr_eq(&before, &after));
     }
 
     #[test]

@@ -81,11 +81,13 @@ impl Walk {
     fn look(&mut self, entry: &DirEntry) -> Option<Found> {
         let path = entry.path().strip_prefix(&self.root).ok()?;
         let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        if !is_file || !judge::is_code(path) || !self.seen.insert(hash(path)) {
+        if !is_file || !judge::is_code(path) {
             return None;
         }
+        // What has vanished or has grown too long is not seen, so that what was known of it goes.
         let stamp = Stamp::of(&entry.metadata().ok()?);
-        (stamp.length <= judge::FILE_BYTES_MAX).then(|| Found { path: path.to_owned(), stamp })
+        let is_new = stamp.length <= judge::FILE_BYTES_MAX && self.seen.insert(hash(path));
+        is_new.then(|| Found { path: path.to_owned(), stamp })
     }
 
     /// Whether there was more than it may look at.
@@ -239,6 +241,18 @@ mod tests {
         let (found, cut) = walked(dir.path(), dir.path(), 20);
         assert!(cut && found.len() < 20, "{found:?}");
         assert_eq!(walked(dir.path(), dir.path(), 1000).0.len(), 50);
+    }
+
+    #[test]
+    fn what_has_grown_too_long_is_not_seen_any_more() {
+        let dir = tree(&[("a.py", "a = 1\n"), ("b.py", "b = 1\n")]);
+        std::fs::File::create(dir.path().join("b.py"))
+            .and_then(|file| file.set_len(judge::FILE_BYTES_MAX + 1))
+            .unwrap();
+        let mut walk = Walk::new(dir.path(), dir.path(), 100);
+        while walk.step(3).is_some() {}
+        let seen = ["a.py", "b.py"].map(|path| walk.has_seen(Path::new(path)));
+        assert_eq!(seen, [true, false]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ const ENTRIES_AT_ONCE: usize = 8;
 /// A document that is being typed into is read so often.
 const TYPING_PERIOD: Duration = Duration::from_millis(1000);
 /// Documents whose text waits; more are read at the next walk, from disk.
-const PENDING_MAX: usize = 256;
+pub(super) const PENDING_MAX: usize = 256;
 /// How much the thread gives way to others (`nice`).
 const NICENESS: i32 = 10;
 
@@ -41,6 +41,8 @@ pub(super) enum Note {
 /// What the thread knows.
 pub(super) struct Worker {
     bytes_max: usize,
+    /// Entries that one walk looks at.
+    entries_max: usize,
     /// The most recently walked last.
     roots: Vec<Held>,
     walks: VecDeque<(Arc<Root>, Walk)>,
@@ -70,11 +72,24 @@ impl Worker {
     pub(super) fn new(bytes_max: usize) -> Worker {
         Worker {
             bytes_max,
+            entries_max: walk::ENTRIES_MAX,
             roots: Vec::new(),
             walks: VecDeque::new(),
             pending: BTreeMap::new(),
             sinks: Vec::new(),
         }
+    }
+
+    /// Looks at so many entries of a tree at most.
+    #[cfg(test)]
+    pub(super) fn of_entries(self, entries_max: usize) -> Worker {
+        Worker { entries_max, ..self }
+    }
+
+    /// How many files it knows the stamp of.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.roots.iter().map(|held| held.known.len()).sum()
     }
 
     /// Works until nobody can tell it anything any more.
@@ -124,7 +139,11 @@ impl Worker {
                 match self.pending.get_mut(&place) {
                     Some(waiting) => waiting.1 = document,
                     None if room => drop(self.pending.insert(place, (due, document))),
-                    None => {}
+                    None => {
+                        // Until it is told again, what is on disk counts.
+                        let (root, path) = place;
+                        self.held(&root).map(|held| held.open.remove(&path));
+                    }
                 }
             }
             Note::Closed(root, path) => {
@@ -154,7 +173,7 @@ impl Worker {
             _ => Held::new(root.clone()),
         };
         self.roots.push(held);
-        let walk = Walk::new(&root.path, near, walk::ENTRIES_MAX);
+        let walk = Walk::new(&root.path, near, self.entries_max);
         lock(&root.facts).walking = true;
         if let Some(held) = self.held(&root.path) {
             held.left_out = 0;
@@ -198,12 +217,23 @@ impl Worker {
         }
     }
 
-    /// What a walk of the whole tree has not seen is gone.
+    /// What a walk of the whole tree has not seen is gone. One that was cut tells nothing of what it has not come to: of that, what is
+    /// in the index is looked for, and nothing else is kept, so that no more is known than two walks' worth.
     fn end(&mut self, root: &Arc<Root>, walk: &Walk) {
         let mut gone = Vec::new();
-        if let Some(held) = self.held(&root.path).filter(|_| !walk.is_cut()) {
-            gone.extend(held.known.keys().filter(|path| !walk.has_seen(path)).cloned());
-            held.known.retain(|path, _| walk.has_seen(path));
+        if let Some(held) = self.held(&root.path) {
+            let index = root.index();
+            let stays = |path: &Path| {
+                let unseen = || index.contains(path) && root.path.join(path).is_file();
+                walk.has_seen(path) || walk.is_cut() && unseen()
+            };
+            held.known.retain(|path, _| {
+                let stays = stays(path);
+                if !stays {
+                    gone.push(path.clone());
+                }
+                stays
+            });
         }
         for path in gone {
             self.remove(&root.path, &path);
