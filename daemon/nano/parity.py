@@ -22,7 +22,7 @@ def main() -> None:
     torch.set_num_threads(2)
     model, _ = restore(config, args.checkpoint)
     write(WORK / "float", model, config, quantize=False)
-    packer = Packer(open_tokenizer(), config["data"]["mix"], 1, 0.75, 1.0, "heldout")
+    packer = Packer(open_tokenizer(), config, 1.0, "heldout")
     tokens = torch.from_numpy(np.stack([packer.row(number, 255)[0] for number in range(2)]))
     with torch.no_grad():
         logits = model.logits(tokens)
