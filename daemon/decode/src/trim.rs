@@ -33,6 +33,8 @@ pub(crate) struct Place {
     wanted: Wanted,
     /// Content lines before the suggestion should end.
     lines_max: u32,
+    /// Columns of indentation of the next line behind the cursor's that is not blank; 0 where there is none.
+    below: usize,
     style: Style,
     layout: Option<(Grammar, Gap)>,
 }
@@ -79,7 +81,10 @@ impl Place {
             (Wanted::Block, lines_max) => lines_max,
         };
         let neighbours = Neighbours::of(before, after);
-        Place { line, rest, neighbours, wanted, lines_max, style: desk.style, layout }
+        let style = desk.style;
+        let next = after.split('\n').skip(1).find(|line| !line.trim().is_empty());
+        let below = next.map_or(0, |line| style.columns(indentation(line)));
+        Place { line, rest, neighbours, wanted, lines_max, below, style, layout }
     }
 
     /// The same place, where a suggestion that repeats the line above is none.
@@ -147,7 +152,7 @@ impl Place {
     /// Whether the candidate has closed the brackets and strings that it opened.
     fn is_closed(&self, text: &str) -> bool {
         match &self.layout {
-            Some((grammar, gap)) => grammar.open_after(&gap.open, text).depth() <= gap.open.depth(),
+            Some((grammar, gap)) => grammar.is_closed(gap, text),
             None => repeats::is_even(text),
         }
     }
@@ -155,12 +160,23 @@ impl Place {
     /// Whether the candidate has closed what it opened, and no block of it lacks a body.
     pub(crate) fn is_whole(&self, text: &str) -> bool {
         let Some((grammar, gap)) = &self.layout else { return true };
-        let open = grammar.open_after(&gap.open, text);
         if grammar.goes_on(text) {
             return false;
         }
-        let last = text.trim_end().rsplit('\n').next().unwrap_or("");
-        open.depth() <= gap.open.depth() && !(self.indents() && last.trim_end().ends_with(':'))
+        let begins_block = self.indents() && text.trim_end().ends_with(':');
+        grammar.is_closed(gap, text) && (!begins_block || self.has_body_below(text))
+    }
+
+    /// Whether the candidate ends with the header of a block whose body stands behind the cursor already.
+    fn has_body_below(&self, text: &str) -> bool {
+        let lines = [self.line.as_str(), text.trim_end()].concat();
+        let last = lines.rsplit('\n').next().unwrap_or("");
+        let is_header = match &self.layout {
+            Some((grammar, _)) if grammar.language().indents() => last.ends_with(':'),
+            Some((grammar, gap)) => grammar.opens_lacking(gap, text),
+            None => false,
+        };
+        is_header && self.columns(last) < self.below
     }
 
     /// Whether blocks are shown by indentation alone.
@@ -248,7 +264,7 @@ impl Place {
             }
             lines += u32::from(!blank);
             let whole = &text[..end];
-            if blank && lines > 0 && self.is_whole(whole) {
+            if (blank && lines > 0 || self.has_body_below(whole)) && self.is_whole(whole) {
                 return Some(end);
             }
             if lines >= self.lines_max && self.is_whole(whole) && !self.in_own_block(whole) {

@@ -71,8 +71,12 @@ pub struct Gap {
     pub open: Open,
     /// How many of the things open at the cursor stay open to the end of the document.
     pub unclosed: usize,
-    /// How many of the innermost things are strings and comments that nothing behind the cursor was meant to close.
+    /// How many of the innermost things nothing behind the cursor was meant to close: strings and comments, and brackets around which
+    /// something is closed first.
     pub loose: usize,
+    /// The first closing sign behind the cursor that nothing opens, where the lines that follow are further in than the cursor's: what
+    /// stands at the cursor is to open that.
+    pub lacking: Option<char>,
     /// Whether nothing but blanks follows.
     pub at_end: bool,
 }
@@ -100,15 +104,43 @@ impl Grammar {
         let (loose, from) = if unterminated || self.language.lex().is_left_open(&open, after) {
             (1, line)
         } else {
-            (0, 0)
+            (self.open_after(&open, after).left(), 0)
         };
-        let unclosed = self.open_after(&open.without(loose), &after[from..]).lowest();
-        Gap { open, unclosed, loose, at_end: after.trim().is_empty() }
+        let behind = self.open_after(&open.without(loose), &after[from..]);
+        let own = before.rsplit('\n').next().unwrap_or("");
+        let next = after[line..].lines().find(|line| !line.trim().is_empty());
+        let is_deeper = next.is_some_and(|next| indentation(next).len() > indentation(own).len());
+        let stray = behind.stray().filter(|_| is_deeper);
+        let lacking = stray.and_then(|at| after[from + at..].chars().next());
+        Gap { open, unclosed: behind.lowest(), loose, lacking, at_end: after.trim().is_empty() }
+    }
+
+    /// Whether `candidate` leaves no more open than what follows it closes.
+    pub fn is_closed(self, gap: &Gap, candidate: &str) -> bool {
+        let open = self.open_after(&gap.open, candidate);
+        open.depth() <= gap.open.depth() - gap.loose
+            || self.is_lacking(gap, &open, gap.open.depth() - gap.loose)
+    }
+
+    /// Whether `candidate` opens what the text behind the cursor closes in vain, and leaves nothing else open.
+    pub fn opens_lacking(self, gap: &Gap, candidate: &str) -> bool {
+        let open = self.open_after(&gap.open, candidate);
+        self.is_lacking(gap, &open, gap.open.depth() - gap.loose)
+    }
+
+    /// The same of what is open beyond the first `kept`.
+    fn is_lacking(self, gap: &Gap, open: &Open, kept: usize) -> bool {
+        let closer = |frame: &crate::lex::Frame| self.language.lex().closer(*frame);
+        match (gap.lacking, open.frames().get(kept..)) {
+            (Some(sign), Some([one])) => closer(one) == sign.to_string(),
+            _ => false,
+        }
     }
 
     /// What closes `before`, a text that may stop anywhere.
     pub fn close(self, before: &str) -> String {
-        let gap = Gap { open: Open::default(), unclosed: 0, loose: 0, at_end: true };
+        let open = Open::default();
+        let gap = Gap { open, unclosed: 0, loose: 0, lacking: None, at_end: true };
         let closing = self.close_in(&gap, "", before, "");
         closing.at_cursor + &closing.at_end
     }
@@ -165,7 +197,8 @@ impl Grammar {
         if gap.at_end {
             return (close(&open.frames()[kept..]) + &close(&open.frames()[..kept]), String::new());
         }
-        (close(&open.frames()[kept..]), close(&open.frames()[..unclosed]))
+        let lacked = usize::from(self.is_lacking(gap, &open, kept));
+        (close(&open.frames()[kept + lacked..]), close(&open.frames()[..unclosed]))
     }
 
     /// What is `added` to `text`, with a body where the block needs one.

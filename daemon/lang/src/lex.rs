@@ -83,6 +83,8 @@ pub struct Open {
     scanned: usize,
     /// Where it first went below that floor.
     fell: Option<usize>,
+    /// How many of the frames below that floor went because something around them was closed.
+    left: usize,
     /// Where the first closing sign stands that nothing had opened.
     stray: Option<usize>,
     /// The last character that is neither blank nor comment, and the word that it ends.
@@ -115,6 +117,7 @@ impl Open {
         self.floor = floor;
         self.scanned = 0;
         self.fell = None;
+        self.left = 0;
         self.stray = None;
     }
 
@@ -126,6 +129,11 @@ impl Open {
     /// The byte, counted from where the watch began, that first closed what had been open then.
     pub fn fell(&self) -> Option<usize> {
         self.fell
+    }
+
+    /// How many of the things that were open then were left open, where something around them was the first to be closed.
+    pub(crate) fn left(&self) -> usize {
+        self.left
     }
 
     /// The byte, counted likewise, of the first closing sign that nothing had opened.
@@ -213,8 +221,9 @@ impl Lex {
                 _ => self.in_code(open, rest, first),
             };
             let taken = taken.min(rest.len());
-            if open.frames.len() < open.floor {
-                open.fell.get_or_insert(open.scanned);
+            if open.frames.len() < open.floor && open.fell.is_none() {
+                open.fell = Some(open.scanned);
+                open.left = open.floor - open.frames.len() - 1;
             }
             open.scanned += taken;
             rest = &rest[taken..];
