@@ -60,15 +60,15 @@ def cut(path: str, text: str, rng: random.Random) -> Hole:
         line = text[begin:end]
     kind = rng.random()
     first = begin + indent_of(line)
-    if kind < 0.50 and line.strip():
+    if kind < 0.45 and line.strip():
         points = [first + found.end() for found in re.finditer(r"[.(=,:\[{ ]|\w\b", text[first:end])]
         if points and rng.random() < 0.4:
             first = rng.choice(points)
         elif rng.random() < 0.85:
             first = rng.randint(first, end - 1)
         stop = end
-    elif kind < 0.80:
-        count = rng.randint(1, 3) if kind < 0.66 else rng.randint(2, 8)
+    elif kind < 0.70:
+        count = rng.randint(1, 3) if kind < 0.58 else rng.randint(2, 8)
         if rng.random() < 0.2:
             first = begin
         elif rng.random() < 0.3:

@@ -45,7 +45,7 @@ class Siblings:
         lines = text.split("\n")
         spread = max(1, -(-len(lines) // (CHUNK_LINES * CHUNKS_OF_FILE)))
         starts = range(0, len(lines), CHUNK_LINES * spread)
-        pieces = ["\n".join(lines[start : start + CHUNK_LINES]) for start in starts]
+        pieces = ["\n".join(lines[start : start + CHUNK_LINES]).rstrip() for start in starts]
         made = [Chunk(path, piece, frozenset(NAME.findall(piece))) for piece in pieces]
         self.kept[package, path] = made
         if len(self.kept) > KEPT_FILES:

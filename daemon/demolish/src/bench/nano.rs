@@ -27,7 +27,7 @@ use std::time::Instant;
 use cases::{Case, Kind};
 use corpus::{Held, LANGUAGES, Split};
 use decode::confidence::Withhold;
-use engine::Engine;
+use engine::{DRAFT_SOURCES, Engine};
 use fill::{Filled, Manner};
 use projects::Projects;
 use rows::Bits;
@@ -64,8 +64,10 @@ struct Extent {
     rounds: usize,
 }
 
-const FULL: Extent = Extent { windows: 60, holes: 30, rounds: 5 };
+const FULL: Extent = Extent { windows: 60, holes: 80, rounds: 5 };
 const QUICK: Extent = Extent { windows: 6, holes: 3, rounds: 1 };
+/// Of so many lines one is also completed alone, for its drafts.
+const DRAFTED_OF: usize = 3;
 
 /// Decoding is to be at least this fast, in tokens per second on four cores.
 const DECODE: f64 = 100.0;
@@ -126,7 +128,33 @@ async fn completions(
     tell(&format!("{} completions without the mixture", compared.len()));
     let alone = fill::fill(engine, &compared, Manner { mixes: false, ..manner }).await?;
     rows.extend(rows::completions(&alone, "_without_mixture"));
+    tell("drafts");
+    let lines: Vec<Case<'_>> = all
+        .iter()
+        .flat_map(|held| cases::cases(held, Kind::Line, extent.holes / DRAFTED_OF))
+        .collect();
+    rows.push(drafts(engine, &lines, manner).await?);
     Ok(rows)
+}
+
+fn whole(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Of the tokens that the workspace supposes, those that are then drawn. Drafts are made for one completion at a time.
+async fn drafts(engine: &Engine, lines: &[Case<'_>], manner: Manner<'_>) -> Result<Row, String> {
+    let counted = || {
+        let stats = engine.stats();
+        let source = DRAFT_SOURCES.iter().position(|&name| name == "workspace");
+        let of = |counts: &[u64]| source.map_or(0, |source| whole(counts[source]));
+        (of(&stats.accepted), of(&stats.drafted))
+    };
+    let (accepted, drafted) = counted();
+    for line in lines {
+        fill::fill(engine, std::slice::from_ref(line), manner).await?;
+    }
+    let now = counted();
+    Ok(rows::percent("workspace_drafts_accepted", now.0 - accepted, now.1 - drafted))
 }
 
 #[allow(clippy::disallowed_methods, reason = "the file that was asked for")]
