@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the Nano model from nothing: environment, corpus, tokenizer, training, measurements, export.
-# usage: daemon/nano/build.sh [setup|data|heldout|bigger|train|export|reproduce|all] [--until HH:MM]     (another edition: NANO_CONFIG=file)
+# usage: daemon/nano/build.sh [setup|data|heldout|first|bigger|train|export|reproduce|all] [--until HH:MM]     (another edition: NANO_CONFIG=file)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 tools=$(cd "$here/../.." && pwd)/.tools
@@ -45,6 +45,15 @@ heldout() {
     }
 }
 
+# The first edition, as the history of the repository has it, to compare with.
+first() {
+    mkdir -p "$tools/first.new"
+    git -C "$here/../.." archive --output "$tools/first.new/all.tar" 2f3feb9e835d01f7b261e22a7ed99f652b77ac9f:daemon/nano/model
+    tar -x -C "$tools/first.new" -f "$tools/first.new/all.tar"
+    rm "$tools/first.new/all.tar"
+    mv "$tools/first.new" "$tools/first"
+}
+
 # A bigger model that others have trained, to compare with: `demolish bench nano --model .tools/bigger`.
 bigger() {
     [ -x "$reader" ] || setup
@@ -64,6 +73,7 @@ case $what in
 setup) setup ;;
 data) data ;;
 heldout) heldout ;;
+first) first ;;
 bigger) bigger ;;
 train) nice -n 5 "$python" "$here/train.py" "$@" ;;
 export) export_model ;;

@@ -29,6 +29,8 @@ const BENCHES: &[&str] = &[
 ];
 /// What is held out from the default model's training, once `build.sh heldout` or the whole recipe has fetched it.
 const HELD_OUT: [&str; 2] = [".tools/heldout/corpus", ".tools/nano-data/corpus"];
+/// The default model's first edition, once `build.sh first` has brought it.
+const FIRST: &str = ".tools/first";
 /// The picture that `decode` draws.
 const ROOFLINE: &str = "docs/benchmarks-roofline.svg";
 
@@ -88,8 +90,10 @@ pub(crate) fn run(names: &[String], writes: bool) -> Result<bool> {
         println!("bench: {name} …");
         let is_there = |folder: &&str| paths::root().join(folder).is_dir();
         if *name == "nano" && !HELD_OUT.iter().any(is_there) {
-            let recipe = paths::root().join("daemon/nano/build.sh").display().to_string();
-            ensure!(tool("sh").args([&*recipe, "heldout"]).show()?, "{recipe} heldout failed");
+            recipe("heldout")?;
+        }
+        if *name == "nano" && !is_there(&FIRST) {
+            recipe("first")?;
         }
         // The program exits with 1 when a goal does not hold; what it printed is wanted then too.
         let program = paths::target().join("release/demolish").display().to_string();
@@ -99,6 +103,7 @@ pub(crate) fn run(names: &[String], writes: bool) -> Result<bool> {
         }
         if *name == "nano" {
             shell = shell.arg("--examples").arg(paths::root().join(card::EXAMPLES));
+            shell = shell.arg("--compare").arg(paths::root().join(FIRST));
         }
         let printed = shell.read_whatever()?;
         let bench: Bench = serde_json::from_str(&printed)
@@ -118,6 +123,13 @@ pub(crate) fn run(names: &[String], writes: bool) -> Result<bool> {
         println!("bench: docs/benchmarks.md is written");
     }
     Ok(hold)
+}
+
+/// A part of the default model's recipe.
+fn recipe(part: &str) -> Result<()> {
+    let recipe = paths::root().join("daemon/nano/build.sh").display().to_string();
+    ensure!(tool("sh").args([&*recipe, part]).show()?, "{recipe} {part} failed");
+    Ok(())
 }
 
 /// The whole document: these benchmarks, and the sections of the others as they were before.
