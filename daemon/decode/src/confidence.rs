@@ -31,6 +31,7 @@ pub const FEATURES: [&str; FEATURES_LEN] = [
     "after_dot",
     "after_opener",
     "column",
+    "turned",
     "c",
     "cpp",
     "go",
@@ -40,9 +41,9 @@ pub const FEATURES: [&str; FEATURES_LEN] = [
     "typescript",
 ];
 
-const FEATURES_LEN: usize = 23;
+const FEATURES_LEN: usize = 24;
 /// Where the languages begin among them.
-const LANGUAGES: usize = 16;
+const LANGUAGES: usize = 17;
 /// A log-probability below this says no more than this.
 const LEAST_LOGPROB: f32 = -12.0;
 /// A probability this near to 1 is no nearer.
@@ -75,6 +76,8 @@ pub(crate) struct Look<'a> {
     pub(crate) inside: bool,
     /// It has closed what it opened.
     pub(crate) whole: bool,
+    /// It is not what the model would have said first.
+    pub(crate) turned: bool,
     /// The language's id.
     pub(crate) language: &'a str,
 }
@@ -151,6 +154,7 @@ impl Evidence {
             is(last == Some('.') || look.line.ends_with("::") || look.line.ends_with("->")),
             is(last.is_some_and(|last| "([{\"'`<".contains(last))),
             (look.line.trim_start().chars().count() as f32).ln_1p(),
+            is(look.turned),
         ];
         features[..LANGUAGES].copy_from_slice(&numbers);
         let language = FEATURES[LANGUAGES..].iter().position(|name| *name == look.language);
@@ -217,6 +221,7 @@ mod tests {
         line: "    return ",
         inside: false,
         whole: true,
+        turned: false,
         language: "python",
     };
 
@@ -243,6 +248,7 @@ mod tests {
             ("blank", 0.0),
             ("after_word", 0.0),
             ("column", 8.0f32.ln()),
+            ("turned", 0.0),
             ("python", 1.0),
             ("rust", 0.0),
         ] {

@@ -21,6 +21,8 @@ use crate::{Checked, OnFindings, Refused, Trigger, Unknown, Verdict};
 pub(crate) const RETRIES_LINE_MAX: u32 = 6;
 /// Other ways that are tried for one suggestion.
 pub(crate) const RETRIES_MAX: u32 = 9;
+/// Of them, those that are tried where the model repeats a line around the cursor.
+const REPETITIONS_MAX: u32 = 2;
 /// A suggestion that leaves more than this open is not closed for the model, but dropped.
 const SIGNS_MAX: usize = 3;
 /// So many shorter forms of a candidate are weighed, where the model is not sure of all of it.
@@ -279,7 +281,8 @@ impl<'a> Steer<'a> {
             self.watch.await_answer(look.ask, look.answer).await;
         }
         if text.trim().is_empty() {
-            return Outcome::Done(None);
+            let goes = self.turn_from_repetition();
+            return if goes { Outcome::Goes } else { Outcome::Done(None) };
         }
         if let Some(diagnostic) = self.known_bad.get(&text).cloned() {
             return self.refuse(&text, &placed, diagnostic, Vec::new()).await;
@@ -364,6 +367,21 @@ impl<'a> Steer<'a> {
         self.committed =
             self.committed.min(text[..blamed.min(text.len())].rfind('\n').unwrap_or(0));
         Outcome::Done(self.best_left().await)
+    }
+
+    /// Where all that the model wrote repeats a line around the cursor, goes back to where it was least sure in that, and on another way.
+    fn turn_from_repetition(&mut self) -> bool {
+        let (text, tape) = (self.writer.text(), &self.writer.tape);
+        if self.retried >= REPETITIONS_MAX || !self.place.repeats(text, self.writer.has_ended()) {
+            return false;
+        }
+        let line = text.find('\n').unwrap_or(text.len());
+        let last = tape.token_at(line.saturating_sub(1));
+        let Some(token) = last.and_then(|last| tape.least_sure(0..last + 1)) else { return false };
+        self.retried += 1;
+        self.look = None;
+        self.writer.go_back(token, token + 1);
+        true
     }
 
     /// Goes back to the token to blame. `false` when the line has used up its retries.
@@ -470,6 +488,7 @@ impl<'a> Steer<'a> {
             line: self.place.line(),
             inside: self.place.is_inside(),
             whole: self.place.is_whole(text),
+            turned: self.writer.rewinds > 0,
             language: self.desk.grammar.map_or("", |grammar| grammar.language().id()),
         }))
     }

@@ -137,6 +137,12 @@ impl Place {
         self.enough(text).map_or(End::Open, |at| End::At(self.tidy(text, at)))
     }
 
+    /// Whether the candidate begins with a line that stands around the cursor already.
+    pub(crate) fn repeats(&self, text: &str, finished: bool) -> bool {
+        let at = self.neighbours.repeated(&self.line, &self.rest, text, finished);
+        at.is_some_and(|at| text[..at].trim().is_empty())
+    }
+
     /// The last line end where the candidate could stop by itself: everything it opened is closed there. 0 where there is none.
     pub(crate) fn last_whole(&self, text: &str) -> usize {
         self.whole_ends(text).next().unwrap_or(0)

@@ -82,15 +82,17 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// The byte of `candidate` that closes what the document itself closes behind the cursor, or what nothing has opened.
+    /// The byte of `candidate` that closes what the document itself closes behind the cursor, or what nothing has opened. As many as stay
+    /// open to its end may be closed: what closes the outer ones behind the cursor does so then too.
     pub fn over_closed(&self, grammar: Grammar, candidate: &str) -> Option<usize> {
-        let floor = self.open.depth() - self.loose;
+        let floor = self.inner() - self.unclosed;
         let open = grammar.open_below(&self.open, floor, candidate);
-        if self.unclosed < floor {
-            open.fell().into_iter().chain(open.stray()).min()
-        } else {
-            open.stray()
-        }
+        open.fell().into_iter().chain(open.stray()).min()
+    }
+
+    /// How many of the things open at the cursor something behind it may close.
+    fn inner(&self) -> usize {
+        self.open.depth() - self.loose
     }
 }
 
@@ -118,14 +120,13 @@ impl Grammar {
     /// Whether `candidate` leaves no more open than what follows it closes.
     pub fn is_closed(self, gap: &Gap, candidate: &str) -> bool {
         let open = self.open_after(&gap.open, candidate);
-        open.depth() <= gap.open.depth() - gap.loose
-            || self.is_lacking(gap, &open, gap.open.depth() - gap.loose)
+        open.depth() <= gap.inner() || self.is_lacking(gap, &open, gap.inner())
     }
 
     /// Whether `candidate` opens what the text behind the cursor closes in vain, and leaves nothing else open.
     pub fn opens_lacking(self, gap: &Gap, candidate: &str) -> bool {
         let open = self.open_after(&gap.open, candidate);
-        self.is_lacking(gap, &open, gap.open.depth() - gap.loose)
+        self.is_lacking(gap, &open, gap.inner())
     }
 
     /// The same of what is open beyond the first `kept`.
@@ -189,11 +190,11 @@ impl Grammar {
     pub fn signs(self, gap: &Gap, candidate: &str) -> (String, String) {
         let lex = self.language.lex();
         let open = self.open_after(&gap.open, candidate);
-        let kept = open.lowest().min(gap.open.depth() - gap.loose);
+        let kept = open.lowest().min(gap.inner());
         let close = |frames: &[crate::lex::Frame]| {
             frames.iter().rev().map(|frame| lex.closer(*frame)).collect::<String>()
         };
-        let unclosed = gap.unclosed.min(kept);
+        let unclosed = gap.unclosed.saturating_sub(gap.inner() - kept);
         if gap.at_end {
             return (close(&open.frames()[kept..]) + &close(&open.frames()[..kept]), String::new());
         }

@@ -215,6 +215,7 @@ mod tests {
                 line: if next() < 0.5 { "a." } else { "" },
                 inside: false,
                 whole: next() < 0.5,
+                turned: false,
                 language: "rust",
             });
             Sample { evidence, right: next() < f64::from(logprob.exp()) }
