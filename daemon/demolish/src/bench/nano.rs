@@ -88,7 +88,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report, String> {
     let bits = measure_bits(&engine, &all, &folder, options, extent).await?;
     rows.extend(rows::bits(&bits));
     rows.extend(rows::mixtures(&bits));
-    let mut notes = notes(&dir, &all, &bits);
+    let mut notes = notes(&engine.info().name, &all, &bits);
     if engine.tokenizer().fim().is_none() {
         notes.push("The model was not trained to fill in: nothing was completed".to_owned());
         return Ok(Report::new("nano", rows).noted(notes));
@@ -271,8 +271,7 @@ fn shown(filled: &[Filled<'_>]) -> Vec<Row> {
     rows
 }
 
-fn notes(dir: &Path, all: &[Held], bits: &[Bits]) -> Vec<String> {
-    let name = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
+fn notes(name: &str, all: &[Held], bits: &[Bits]) -> Vec<String> {
     let mut notes = vec![format!("The model is {name}")];
     for language in LANGUAGES {
         if !all.iter().any(|held| held.language == language) {

@@ -26,6 +26,7 @@ const BENCHES: &[&str] = &[
     "load",
     "verdicts",
     "nano",
+    "retrieval",
 ];
 /// What is held out from the default model's training, once `build.sh heldout` or the whole recipe has fetched it.
 const HELD_OUT: [&str; 2] = [".tools/heldout/corpus", ".tools/nano-data/corpus"];

@@ -14,6 +14,8 @@ use super::score::Window;
 
 /// Bytes of the text, of whole lines: few enough for what is scored at once.
 const PIECE_BYTES_MAX: usize = 400;
+/// What the workspace's tokens leave for all others at the least: sums of thousands of shares are not exact.
+const LEFT_MIN: f64 = 1e-6;
 
 /// Bits of the same texts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -99,7 +101,7 @@ fn cache_bits(engine: &Engine, held: &Held, window: &Window<'_>, piece: &str) ->
     let mut bits = 0.0;
     for token in tokenizer.encode(piece) {
         let prediction = cache.next(&window.file.path, &context);
-        let left = 1.0 - f64::from(prediction.mass());
+        let left = (1.0 - f64::from(prediction.mass())).max(LEFT_MIN);
         bits -= (f64::from(prediction.of(token)) + left / vocabulary).log2();
         context.push(token);
     }
