@@ -103,7 +103,7 @@ fn capabilities_are_told_as_they_are() {
             "vLLM Tokens logprobs 20 seed true stop true bias true streams true cached Some(true) scores true keeps [\"structured_outputs.json\", \"structured_outputs.regex\", \"structured_outputs.grammar\"] lies []",
             "SGLang Tokens logprobs 20 seed true stop true bias true streams true cached Some(true) scores true keeps [\"json_schema\", \"regex\", \"ebnf\"] lies []",
             "LM Studio Text logprobs 0 seed true stop true bias true streams true cached None scores false keeps [] lies [\"response_format\"]",
-            "mlx_lm.server Text logprobs 10 seed true stop true bias true streams true cached Some(true) scores false keeps [] lies [\"response_format\"]",
+            "mlx_lm.server Text logprobs 1 seed true stop true bias true streams true cached Some(true) scores false keeps [] lies [\"response_format\"]",
         ]
     );
 }
@@ -179,6 +179,22 @@ async fn constrained(engine: &Engine, grammar: Option<Grammar>) -> Result<String
     Ok(engine.tokenizer().decode(&tokens))
 }
 
+/// mlx_lm.server streams words without the blank that the first one begins with.
+#[tokio::test]
+async fn no_blank_is_lost_at_the_beginning_of_an_answer() {
+    for kind in KINDS {
+        let counts = Script::new().words(&[" 9", " 10"]).rule(|_| vec![(256, 0.0)]);
+        let fake = Fake::start(kind, counts);
+        let engine = fake.engine();
+        let mut sequence = engine.submit(jobs::job(&engine, "7, 8,", 3)).expect("there is room");
+        let steps = jobs::rest(&mut sequence).await;
+        let tokens: Vec<TokenId> = steps.iter().map(|step| step.token).collect();
+        assert_eq!(engine.tokenizer().decode(&tokens), " 9 9 9", "{kind:?}");
+        let can = engine.info().remote.as_ref().expect("it is remote");
+        assert_eq!(can.loses_blank, kind == Kind::MlxLm, "{kind:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_grammar_goes_to_the_server_where_it_keeps_to_it() {
     for kind in [Kind::LlamaCpp, Kind::Vllm, Kind::Sglang] {
@@ -218,7 +234,7 @@ async fn what_servers_can_do_is_tried_when_it_is_needed_and_once() {
         asked.push((needed, fake.asked().len() - before));
     }
     // What every job needs, and what `model info --remote` asks.
-    assert_eq!(asked, [(3, 11), (3, 12), (3, 12), (4, 9), (4, 9)]);
+    assert_eq!(asked, [(3, 11), (3, 12), (3, 12), (4, 9), (6, 11)]);
 }
 
 #[tokio::test]

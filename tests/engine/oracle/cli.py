@@ -3,8 +3,12 @@
 import argparse
 import concurrent.futures
 import fnmatch
+import multiprocessing.util
+import os
 import pathlib
+import shutil
 import sys
+import tempfile
 import traceback
 
 import mlx.core as mx
@@ -39,6 +43,10 @@ def wanted(name, case, args):
 
 
 def begin(args):
+    # Processes that compile the same kernel at the same time would read each other's half-written libraries.
+    own = tempfile.mkdtemp(prefix="oracle-")
+    multiprocessing.util.Finalize(None, shutil.rmtree, (own, True), exitpriority=0)
+    os.environ["TMPDIR"] = own
     mx.set_default_device(mx.cpu)
     if not args.stock:
         corrections.apply()

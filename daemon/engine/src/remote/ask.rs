@@ -11,8 +11,8 @@ const BANNED: f32 = -100.0;
 const BIAS_MAX: f32 = 100.0;
 /// How many of the likeliest tokens the completions of OpenAI's kind list at most.
 const LISTED_MAX: usize = 20;
-/// How many mlx_lm.server lists.
-const MLX_LISTED_MAX: usize = 10;
+/// How many mlx_lm.server is asked to list: the drawn one alone. In its longer lists nothing says which of them was drawn.
+const MLX_LISTED_MAX: usize = 1;
 
 /// What stands before an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,7 +161,7 @@ impl Kind {
             Kind::MlxLm => json!({
                 "top_k": sampling.top_k, "min_p": sampling.min_p,
                 "logprobs": ask.top_len > 0,
-                "top_logprobs": if ask.top_len > 0 { ask.top_len as i64 } else { -1 },
+                "top_logprobs": -1,
             }),
             Kind::LmStudio | Kind::Unknown | Kind::LlamaCpp if ask.top_len > 0 => {
                 json!({"logprobs": ask.top_len})

@@ -19,6 +19,8 @@ pub struct Capabilities {
     pub logprobs: usize,
     /// Tokens come as they are drawn.
     pub streaming: bool,
+    /// The blank that an answer begins with is lost where it streams, so answers are had whole, some tokens at a time.
+    pub loses_blank: bool,
     /// The same seed draws the same text, and another one another; `None`: that was not tried.
     pub seed: Option<bool>,
     /// It ends before a text that it is to stop at; `None`: that was not tried.

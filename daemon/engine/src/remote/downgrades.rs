@@ -54,7 +54,14 @@ pub(super) fn of(server: &Server, context: Option<usize>, probing: Probing) -> V
         !can.logit_bias,
         "refused tokens cannot be left out: they are drawn again, warmer".to_owned(),
     );
-    say(!can.streaming, "answers come at once, not as they are drawn".to_owned());
+    say(
+        can.loses_blank,
+        "a stream of it lacks the blank that an answer begins with: answers are had whole, in pieces of some tokens".to_owned(),
+    );
+    say(
+        !can.streaming && !can.loses_blank,
+        "answers come at once, not as they are drawn".to_owned(),
+    );
     say(can.seed == Some(false), "the same seed does not draw the same text".to_owned());
     say(
         can.prefix_reused == Some(0),
@@ -91,6 +98,10 @@ fn words(server: &Server) -> Vec<String> {
     say(
         can.words == Words::File && !server.lexicon.is_shared,
         "its tokens are not those of `model.remote_tokenizer`: texts are cut again, and tokens cannot be left out".to_owned(),
+    );
+    say(
+        !server.lexicon.is_shared && !server.kind.lists_in_streams(),
+        "the blank that an answer begins with may be lost; set `model.remote_tokenizer` to the model's own".to_owned(),
     );
     say(
         can.words == Words::Bytes,

@@ -27,6 +27,10 @@ use crate::{
 
 /// What servers are asked to go on with: nothing that two tokenizers cut alike by chance.
 pub(super) const TEXT: &str = "fn main() {\n    let answer = 41 + 1;\n    println!(\"{answer} — naïve ✓\");\n}\n\nThe quick brown fox ";
+/// A text that nearly every model goes on with a blank and a number.
+const COUNTED: &str = "1, 2, 3, 4, 5, 6, 7, 8,";
+/// How many tokens are asked for to see how an answer begins.
+const BLANK_LEN: usize = 3;
 /// How many tokens an answer to a probe has at most.
 const ANSWER_LEN_MAX: usize = 12;
 
@@ -53,6 +57,7 @@ async fn found(client: Arc<Client>, options: &RemoteOptions) -> Result<(Server, 
         prompts: Prompts::Text,
         logprobs: 0,
         streaming: false,
+        loses_blank: false,
         seed: None,
         stop: None,
         logit_bias: false,
@@ -147,6 +152,7 @@ impl Server {
         let said = self.probe_words().await?;
         self.probe_bias(&said).await?;
         self.probe_stream().await?;
+        self.probe_blank().await?;
         if probing == Probing::All {
             self.probe_draws(&said.text()).await?;
             for form in FORMS {
@@ -235,7 +241,8 @@ impl Server {
             Err(fault) if fault.is_refusal() => self.answered(&plain).await?,
             said => said?,
         };
-        let listed = said.pieces.iter().map(|piece| piece.top.len()).max().unwrap_or(0);
+        let len = |piece: &Piece| piece.top.len().max(usize::from(piece.logprob.is_some()));
+        let listed = said.pieces.iter().map(len).max().unwrap_or(0);
         self.capabilities.logprobs = listed;
         self.top_len_max = if listed == 0 { 0 } else { self.kind.top_len_max() };
         Ok(said)
@@ -337,6 +344,46 @@ impl Server {
         self.reuses(reused);
         self.streams = able(streamed.map(|()| true))?;
         self.capabilities.streaming = self.streams && parts > 1;
+        Ok(())
+    }
+
+    /// Whether a stream brings the blank that an answer begins with. mlx_lm.server's words lose it, and the numbers of tokens that it lists
+    /// with a whole answer do not: then answers are better had whole.
+    async fn probe_blank(&mut self) -> Result<(), Fault> {
+        if !self.streams || self.kind.lists_in_streams() || !self.lexicon.is_shared {
+            return Ok(());
+        }
+        for text in [COUNTED, TEXT.trim_end()] {
+            let whole = Ask {
+                top_len: self.top_len_max.min(1),
+                ..Ask::greedy(Prompt::Text(text.to_owned()), BLANK_LEN)
+            };
+            let said = self.answered(&whole).await?;
+            let first = said.pieces.first().map(|piece| self.lexicon.drawn(piece)).transpose()?;
+            let token = first.and_then(|drawn| drawn.first().map(|drawn| drawn.token));
+            let is_blank = |bytes: &[u8]| bytes.first() == Some(&b' ');
+            if !token.is_some_and(|token| is_blank(self.lexicon.tokenizer.token_bytes(token))) {
+                continue;
+            }
+            let mut streamed: Option<Vec<u8>> = None;
+            let tell = async |heard: Vec<Heard>| {
+                for heard in heard {
+                    if let Heard::Piece(piece) = heard
+                        && !piece.bytes.is_empty()
+                    {
+                        streamed.get_or_insert(piece.bytes);
+                    }
+                }
+                true
+            };
+            let ask = Ask { streams: true, top_len: 0, ..whole };
+            stream(&self.client, self.kind, &self.body(&ask), tell).await?;
+            if streamed.is_some_and(|bytes| !is_blank(&bytes)) {
+                (self.streams, self.capabilities.streaming) = (false, false);
+                self.capabilities.loses_blank = true;
+            }
+            break;
+        }
         Ok(())
     }
 }

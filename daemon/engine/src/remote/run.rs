@@ -174,7 +174,9 @@ impl Run {
         let sampling = self.decode.sampling();
         let is_redraw = self.redraws > 0;
         let is_listed = is_redraw || !server.streams || server.kind.lists_in_streams();
-        let least = if self.decode.is_constrained() { CONSTRAINED_TOP_LEN } else { 0 };
+        // Numbers of tokens come with lists alone, and say what a text has lost.
+        let numbered = u32::from(server.capabilities.loses_blank);
+        let least = if self.decode.is_constrained() { CONSTRAINED_TOP_LEN } else { numbered };
         let top_len = sampling.top_len.max(least) as usize;
         let mut ask = Ask {
             prompt,

@@ -174,6 +174,9 @@ impl Text<'_> {
         self.held.clear();
         let steps = std::mem::take(&mut self.held_steps);
         let before = self.text.len();
+        // Its detokenizer takes the first blank away.
+        let loses = self.shared.kind == Kind::MlxLm && self.text.is_empty();
+        let whole = whole[usize::from(loses && whole.starts_with(' '))..].to_owned();
         self.text.push_str(&whole);
         let stop = self.asked.stops.iter().filter_map(|stop| self.text.find(stop.as_str())).min();
         if let Some(at) = stop {
@@ -247,6 +250,11 @@ impl Text<'_> {
             }
             Kind::MlxLm if self.asked.top_len > 0 => {
                 choice["logprobs"] = json!({"content": self.rows(&self.steps)})
+            }
+            Kind::MlxLm if self.asked.lists => {
+                let row = |step: &Step| json!({"id": step.token, "logprob": step.logprob});
+                choice["logprobs"] =
+                    json!({"content": self.steps.iter().map(row).collect::<Vec<_>>()})
             }
             _ => {}
         }
