@@ -42,26 +42,12 @@ pub(super) fn of(server: &Server, context: Option<usize>, probing: Probing) -> V
         !liars.is_empty(),
         format!("it takes {} and does not do what it says", liars.join(" and ")),
     );
-    say(
-        can.logprobs == 0,
-        "it does not tell probabilities: steering cannot see where the model was unsure".to_owned(),
-    );
-    say(
-        can.logprobs > 0 && !server.kind.lists_in_streams(),
-        "it tells probabilities of answers that do not stream alone".to_owned(),
-    );
-    say(
-        !can.logit_bias,
-        "refused tokens cannot be left out: they are drawn again, warmer".to_owned(),
-    );
-    say(
-        can.loses_blank,
-        "a stream of it lacks the blank that an answer begins with: answers are had whole, in pieces of some tokens".to_owned(),
-    );
-    say(
-        !can.streaming && !can.loses_blank,
-        "answers come at once, not as they are drawn".to_owned(),
-    );
+    all.extend(answers(server));
+    let mut say = |holds: bool, sentence: String| {
+        if holds {
+            all.push(sentence);
+        }
+    };
     say(can.seed == Some(false), "the same seed does not draw the same text".to_owned());
     say(
         can.prefix_reused == Some(0),
@@ -82,6 +68,38 @@ pub(super) fn of(server: &Server, context: Option<usize>, probing: Probing) -> V
         format!(
             "it does not tell its context; {CONTEXT_UNKNOWN} tokens are assumed (`model.context_max`)"
         ),
+    );
+    all
+}
+
+/// What is lacking in its answers.
+fn answers(server: &Server) -> Vec<String> {
+    let can = &server.capabilities;
+    let mut all = Vec::new();
+    let mut say = |holds: bool, sentence: String| {
+        if holds {
+            all.push(sentence);
+        }
+    };
+    say(
+        can.logprobs == 0,
+        "it does not tell probabilities: steering cannot see where the model was unsure".to_owned(),
+    );
+    say(
+        can.logprobs > 0 && !server.kind.lists_in_streams(),
+        "it tells probabilities of answers that do not stream alone".to_owned(),
+    );
+    say(
+        !can.logit_bias,
+        "refused tokens cannot be left out: they are drawn again, warmer".to_owned(),
+    );
+    say(
+        can.loses_blank,
+        "a stream of it lacks the blank that an answer begins with: answers are had whole, in pieces of some tokens".to_owned(),
+    );
+    say(
+        !can.streaming && !can.loses_blank,
+        "answers come at once, not as they are drawn".to_owned(),
     );
     all
 }
