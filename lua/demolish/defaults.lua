@@ -7,6 +7,7 @@
 ---@field fix? demolish.Opts.Fix The fix of a diagnostic.
 ---@field twin? demolish.Opts.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
 ---@field servers? demolish.Opts.Servers Language servers: those that editors start, and those that are used where none has (`demolish complete`, `demolish fix`).
+---@field sql? demolish.Opts.Sql SQL, which is checked against the schema of the project ([how](sql.md)).
 ---@field daemon? demolish.Opts.Daemon The daemon.
 ---@field journal? demolish.Opts.Journal The journal, in `$XDG_STATE_HOME/demolish/journal`: what an editor has open, should the machine crash.
 ---@field log? demolish.Opts.Log The log, in `$XDG_STATE_HOME/demolish`.
@@ -19,6 +20,7 @@
 ---@field fix demolish.Config.Fix The fix of a diagnostic.
 ---@field twin demolish.Config.Twin Twins: second, quiet instances of the language servers, which check what nobody has typed yet.
 ---@field servers demolish.Config.Servers Language servers: those that editors start, and those that are used where none has (`demolish complete`, `demolish fix`).
+---@field sql demolish.Config.Sql SQL, which is checked against the schema of the project ([how](sql.md)).
 ---@field daemon demolish.Config.Daemon The daemon.
 ---@field journal demolish.Config.Journal The journal, in `$XDG_STATE_HOME/demolish/journal`: what an editor has open, should the machine crash.
 ---@field log demolish.Config.Log The log, in `$XDG_STATE_HOME/demolish`.
@@ -140,6 +142,14 @@
 ---@field share boolean Let the windows of an editor that want the same of a language server, in the same place, share one process. A window whose text differs gets its own.
 ---@field linger_s integer How many seconds a language server is kept after its last window has gone, for the next one. `0`: it ends at once.
 
+---@class (exact) demolish.Opts.Sql
+---@field dialect? "auto"|"sqlite"|"postgres" The dialect: `auto` tells it by the files of the project.
+---@field schema? string[] The files and folders that hold the schema, relative to the project's root and within it, in their order: `["db/tables.sql", "db/migrations"]`. Empty: the usual places.
+
+---@class (exact) demolish.Config.Sql
+---@field dialect "auto"|"sqlite"|"postgres" The dialect: `auto` tells it by the files of the project.
+---@field schema string[] The files and folders that hold the schema, relative to the project's root and within it, in their order: `["db/tables.sql", "db/migrations"]`. Empty: the usual places.
+
 ---@class (exact) demolish.Opts.Daemon
 ---@field idle_exit_s? integer The daemon ends when no editor has been connected for this many seconds.
 
@@ -246,6 +256,10 @@ return {
     share = true,
     linger_s = 0,
   },
+  sql = {
+    dialect = "auto",
+    schema = {},
+  },
   daemon = {
     idle_exit_s = 600,
   },
@@ -260,7 +274,7 @@ return {
     wrap = true,
     wrap_only = {},
     wrap_exclude = {},
-    filetypes = { "c", "cpp", "go", "javascript", "javascriptreact", "python", "rust", "typescript", "typescriptreact" },
+    filetypes = { "c", "cpp", "go", "javascript", "javascriptreact", "python", "rust", "sql", "typescript", "typescriptreact" },
     root_markers = { "pyproject.toml", "setup.py", "tsconfig.json", "package.json", "Cargo.toml", "go.mod", "compile_commands.json", ".git" },
     auto = true,
     auto_exclude = {},

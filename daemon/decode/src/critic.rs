@@ -42,6 +42,8 @@ pub enum Unknown {
     NoLanguage,
     /// No language server is at hand for the document.
     NoServer,
+    /// What the text would be held against is not known or not usable (the schema of a database); one sentence, with what would help.
+    NoSchema(String),
     /// The cursor's line, or the document, is too long to be parsed and checked while somebody types, or it is no text.
     TooLong,
     /// The server, named here, was never measured as a judge of unfinished text.
@@ -66,6 +68,7 @@ impl Unknown {
         match self {
             Unknown::NoLanguage => "no_language",
             Unknown::NoServer => "no_server",
+            Unknown::NoSchema(_) => "no_schema",
             Unknown::TooLong => "too_long",
             Unknown::NotSupported(_) => "not_supported",
             Unknown::Starting => "starting",
@@ -83,6 +86,7 @@ impl fmt::Display for Unknown {
         match self {
             Unknown::NoLanguage => f.write_str("the language of this file is not known"),
             Unknown::NoServer => f.write_str("no language server is at hand for this file"),
+            Unknown::NoSchema(why) => f.write_str(why),
             Unknown::TooLong => f.write_str("this line or file is too long to be checked"),
             Unknown::NotSupported(server) => {
                 write!(f, "{server} has not been measured as a checker of unfinished code")

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use serde_json::Value as Json;
 
 pub use read::{Layers, Loaded, Problem};
-pub use value::{Drafts, Kind, KvBits, LogLevel, Speculation, Value, Withhold};
+pub use value::{Drafts, Kind, KvBits, LogLevel, Speculation, SqlDialect, Value, Withhold};
 
 /// Who may set a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,6 +258,14 @@ settings! {
         user linger_s: u32 = 0, 0..=86400;
     }
 
+    /// SQL, which is checked against the schema of the project ([how](sql.md)).
+    sql: Sql {
+        /// The dialect: `auto` tells it by the files of the project.
+        project dialect: SqlDialect = SqlDialect::Auto;
+        /// The files and folders that hold the schema, relative to the project's root and within it, in their order: `["db/tables.sql", "db/migrations"]`. Empty: the usual places.
+        project schema: Vec<String> = Vec::new();
+    }
+
     /// The daemon.
     daemon: Daemon {
         /// The daemon ends when no editor has been connected for this many seconds.
@@ -287,7 +295,7 @@ settings! {
         /// Names of language servers that are left alone.
         editor wrap_exclude: Vec<String> = Vec::new();
         /// The file types that Demolish's own server is started for.
-        editor filetypes: Vec<String> = texts(&["c", "cpp", "go", "javascript", "javascriptreact", "python", "rust", "typescript", "typescriptreact"]);
+        editor filetypes: Vec<String> = texts(&["c", "cpp", "go", "javascript", "javascriptreact", "python", "rust", "sql", "typescript", "typescriptreact"]);
         /// What marks the root of a project. The nearest of them counts; `.git` only where there is none of the others.
         editor root_markers: Vec<String> = texts(&["pyproject.toml", "setup.py", "tsconfig.json", "package.json", "Cargo.toml", "go.mod", "compile_commands.json", ".git"]);
         /// Show inline completions while typing. Off: `<Plug>(demolish-trigger)` asks for one.

@@ -6,6 +6,7 @@
 //! A twin has the documents open that the client has open, unsaved as they are, and is asked one thing at a time, so that
 //! an answer is always of the text that was sent last. Silence, lateness and death are *unknown*, never *clean*.
 
+mod builtin;
 pub mod choice;
 mod convert;
 mod disk;
@@ -32,6 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use decode::{BoxFuture, Checked, Unknown};
+use lang::Grammar;
 use proxy::Refusal;
 use recall::index::Place;
 use text::{Diagnostic, Document, Edit, Revision};
@@ -81,6 +83,8 @@ struct Seat {
 enum Checker {
     Twin(Arc<Twin>),
     Lease(Leaser),
+    /// A checker of ours, and how the document is written.
+    Builtin(builtin::Checker, Grammar),
 }
 
 impl Critic {
@@ -101,12 +105,13 @@ impl Critic {
         }
     }
 
-    /// The twin and the place; `None` where the user's own server is asked, which is shown whole candidates and nothing else.
+    /// The twin and the place; `None` where the user's own server is asked, which is shown whole candidates and nothing else, or a checker
+    /// of ours.
     async fn sit(&self) -> Result<Option<(Arc<Instance>, &Seat)>, Unknown> {
         let seat = self.seat.as_ref().map_err(|lack| lack.reason.clone())?;
         match &seat.checker {
             Checker::Twin(twin) => Ok(Some((twin.instance(self.deadlines.start).await?, seat))),
-            Checker::Lease(_) => Ok(None),
+            Checker::Lease(_) | Checker::Builtin(..) => Ok(None),
         }
     }
 
@@ -131,6 +136,12 @@ impl Critic {
         if let Ok(seat @ Seat { checker: Checker::Lease(leaser), .. }) = &self.seat {
             return self.leased(seat, leaser, text).await;
         }
+        if let Ok(seat @ Seat { checker: Checker::Builtin(checker, grammar), .. }) = &self.seat {
+            let started = Instant::now();
+            let said = checker.check(*grammar, text).await?;
+            seat.note(Backend::Builtin, started.elapsed());
+            return Ok(said);
+        }
         let (instance, seat) = self.sit().await?.ok_or(Unknown::NoServer)?;
         let started = Instant::now();
         let until = started + self.deadlines.check;
@@ -148,6 +159,9 @@ impl Critic {
         text: Arc<str>,
         offset: usize,
     ) -> Result<Option<Vec<String>>, Unknown> {
+        if let Ok(Seat { checker: Checker::Builtin(checker, _), .. }) = &self.seat {
+            return checker.names().await.map(Some);
+        }
         let Some((instance, seat)) = self.sit().await? else { return Ok(None) };
         let until = Instant::now() + self.deadlines.check;
         let _turn = instance.turn(until).await?;

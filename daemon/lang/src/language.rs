@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::close::Close;
 use crate::lex::Lex;
+use crate::statements::Ends;
 use crate::syntax::Kinds;
 use crate::{Policy, Repair, Server, data};
 
@@ -29,6 +30,8 @@ pub struct Language {
     lex: Lex,
     #[serde(default)]
     syntax: Kinds,
+    #[serde(default)]
+    statements: Option<Ends>,
     #[serde(default)]
     close: Close,
     #[serde(skip)]
@@ -159,6 +162,10 @@ impl Language {
         &self.syntax
     }
 
+    pub(crate) fn ends(&self) -> Option<&Ends> {
+        self.statements.as_ref()
+    }
+
     pub(crate) fn closing(&self) -> &Close {
         &self.close
     }
@@ -209,7 +216,7 @@ mod tests {
     #[test]
     fn every_folder_of_grammars_reads() {
         let ids: Vec<_> = all().iter().map(Language::id).collect();
-        assert_eq!(ids, ["c", "cpp", "go", "lua", "python", "rust", "typescript"]);
+        assert_eq!(ids, ["c", "cpp", "go", "lua", "python", "rust", "sql", "typescript"]);
     }
 
     #[test]
@@ -250,13 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn only_measured_servers_steer() {
+    fn only_those_steer_that_were_measured_or_cannot_err() {
         let steering: Vec<_> = all()
             .iter()
             .flat_map(Language::servers)
             .filter(|server| server.steers())
             .map(Server::name)
             .collect();
-        assert_eq!(steering, ["ty", "tsc"]);
+        assert_eq!(steering, ["ty", "sqlite", "tsc"]);
     }
 }

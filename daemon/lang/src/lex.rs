@@ -23,6 +23,9 @@ pub(crate) struct Lex {
     /// `/…/` is a regular expression where a value is expected.
     #[serde(default)]
     regex: bool,
+    /// `$$…$$` and `$tag$…$tag$` are strings.
+    #[serde(default)]
+    dollar_quotes: bool,
     /// The longest first.
     #[serde(default)]
     quote: Vec<Quote>,
@@ -67,9 +70,36 @@ pub(crate) enum Frame {
     Quote { index: usize, interpolates: bool },
     Interpolation(char),
     Raw { hashes: usize },
+    Dollar { tag: Tag },
     Regex { class: bool },
     LineComment,
     BlockComment,
+}
+
+/// The sign that opens and closes a string in dollars (`$tag$`), of at most [`TAG_BYTES_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag {
+    bytes: [u8; TAG_BYTES_MAX],
+    len: usize,
+}
+
+/// A longer sign in dollars is not taken for one.
+const TAG_BYTES_MAX: usize = 22;
+
+impl Tag {
+    /// The sign that `rest` starts with.
+    fn at_start(rest: &str) -> Option<Tag> {
+        let name = rest.strip_prefix('$')?;
+        let len = 2 + name.find(|letter: char| !(letter.is_alphanumeric() || letter == '_'))?;
+        let is_sign = rest[..len].ends_with('$') && !name.starts_with(|c: char| c.is_ascii_digit());
+        let mut bytes = [0; TAG_BYTES_MAX];
+        bytes.get_mut(..len).filter(|_| is_sign)?.copy_from_slice(&rest.as_bytes()[..len]);
+        Some(Tag { bytes, len })
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// What is open at one place, and what the scanner needs to go on from there.
@@ -102,13 +132,23 @@ impl Open {
     pub fn in_string(&self) -> bool {
         matches!(
             self.frames.last(),
-            Some(Frame::Quote { .. } | Frame::Raw { .. } | Frame::Regex { .. })
+            Some(
+                Frame::Quote { .. }
+                    | Frame::Raw { .. }
+                    | Frame::Dollar { .. }
+                    | Frame::Regex { .. }
+            )
         )
     }
 
     /// Whether the place is inside a comment.
     pub fn in_comment(&self) -> bool {
         matches!(self.frames.last(), Some(Frame::LineComment | Frame::BlockComment))
+    }
+
+    /// Whether the place is neither inside a string nor a comment.
+    pub(crate) fn in_code(&self) -> bool {
+        !self.in_string() && !self.in_comment()
     }
 
     /// Starts to watch how deep it goes down from here.
@@ -198,6 +238,7 @@ impl Lex {
             Frame::Bracket(close) | Frame::Interpolation(close) => close.to_string(),
             Frame::Quote { index, .. } => self.quote[index].close().to_owned(),
             Frame::Raw { hashes } => format!("\"{}", "#".repeat(hashes)),
+            Frame::Dollar { tag } => String::from_utf8_lossy(tag.as_bytes()).into_owned(),
             Frame::Regex { class } => if class { "]/" } else { "/" }.to_owned(),
             Frame::LineComment => "\n".to_owned(),
             Frame::BlockComment => {
@@ -209,18 +250,7 @@ impl Lex {
     /// Scans `text` from the state `open` and leaves the state behind it there.
     pub(crate) fn scan(&self, open: &mut Open, text: &str) {
         let mut rest = text;
-        while let Some(first) = rest.chars().next() {
-            let taken = match open.frames.last().copied() {
-                Some(Frame::LineComment) => self.in_line_comment(open, first),
-                Some(Frame::BlockComment) => self.in_block_comment(open, rest, first),
-                Some(Frame::Quote { index, interpolates }) => {
-                    self.in_quote(open, rest, first, index, interpolates)
-                }
-                Some(Frame::Raw { hashes }) => in_raw(open, rest, first, hashes),
-                Some(Frame::Regex { class }) => in_regex(open, rest, first, class),
-                _ => self.in_code(open, rest, first),
-            };
-            let taken = taken.min(rest.len());
+        while let Some(taken) = self.step(open, rest) {
             if open.frames.len() < open.floor && open.fell.is_none() {
                 open.fell = Some(open.scanned);
                 open.left = open.floor - open.frames.len() - 1;
@@ -228,6 +258,23 @@ impl Lex {
             open.scanned += taken;
             rest = &rest[taken..];
         }
+    }
+
+    /// Scans the first sign of `rest`; the bytes that it took, `None` at the end.
+    pub(crate) fn step(&self, open: &mut Open, rest: &str) -> Option<usize> {
+        let first = rest.chars().next()?;
+        let taken = match open.frames.last().copied() {
+            Some(Frame::LineComment) => self.in_line_comment(open, first),
+            Some(Frame::BlockComment) => self.in_block_comment(open, rest, first),
+            Some(Frame::Quote { index, interpolates }) => {
+                self.in_quote(open, rest, first, index, interpolates)
+            }
+            Some(Frame::Raw { hashes }) => in_raw(open, rest, first, hashes),
+            Some(Frame::Dollar { tag }) => in_dollars(open, rest, first, tag),
+            Some(Frame::Regex { class }) => in_regex(open, rest, first, class),
+            _ => self.in_code(open, rest, first),
+        };
+        Some(taken.min(rest.len()))
     }
 
     fn in_line_comment(&self, open: &mut Open, first: char) -> usize {
@@ -342,6 +389,14 @@ impl Lex {
         if self.lifetimes && first == '\'' {
             return Some(character_len(rest));
         }
+        if self.dollar_quotes
+            && first == '$'
+            && (open.word.is_empty() || open.word.ends_with(' '))
+            && let Some(tag) = Tag::at_start(rest)
+        {
+            open.frames.push(Frame::Dollar { tag });
+            return Some(tag.len);
+        }
         if self.regex && first == '/' && value_expected(open) {
             open.frames.push(Frame::Regex { class: false });
             return Some(1);
@@ -373,6 +428,15 @@ fn in_raw(open: &mut Open, rest: &str, first: char, hashes: usize) -> usize {
         open.pop();
         open.last = Some('"');
         return 1 + hashes;
+    }
+    first.len_utf8()
+}
+
+fn in_dollars(open: &mut Open, rest: &str, first: char, tag: Tag) -> usize {
+    if rest.as_bytes().starts_with(tag.as_bytes()) {
+        open.pop();
+        open.last = Some('"');
+        return tag.len;
     }
     first.len_utf8()
 }

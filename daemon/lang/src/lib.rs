@@ -11,6 +11,7 @@
 mod language;
 mod policy;
 mod server;
+mod statements;
 mod syntax;
 pub mod toolcall;
 mod close;
@@ -23,5 +24,6 @@ pub use language::{Comment, Language, all, by_id, detect, detect_shebang, server
 pub use lex::Open;
 pub use policy::{Blame, Class, Policy, Rule, Until};
 pub use repair::{On, Repair};
-pub use server::{Ask, AskForm, Barrier, Evidence, Ready, Server, Twin};
+pub use server::{Ask, AskForm, Barrier, Builtin, Evidence, Ready, Server, Twin};
+pub use statements::Statement;
 pub use syntax::{Context, Definition, Grammar, Syntax};

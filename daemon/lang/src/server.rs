@@ -13,7 +13,10 @@ use crate::Policy;
 #[serde(deny_unknown_fields)]
 pub struct Server {
     name: String,
+    #[serde(default)]
     command: Vec<String>,
+    #[serde(default)]
+    builtin: Option<Builtin>,
     #[serde(default)]
     aliases: Vec<String>,
     #[serde(default)]
@@ -44,6 +47,16 @@ pub struct Server {
     twin: Twin,
     #[serde(skip)]
     policy: Policy,
+}
+
+/// A checker that is part of the program, where a process of its own would only be slower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Builtin {
+    /// SQLite prepares the statements against the project's schema, in memory.
+    Sqlite,
+    /// A PostgreSQL server that the user has named parses them.
+    Postgres,
 }
 
 /// A cheap request about one document whose answer tells how far the server has come.
@@ -142,7 +155,12 @@ impl Server {
         self.name == name || self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// The command line that starts it when the user has configured none.
+    /// What it is, where it is part of the program: then there is no command.
+    pub fn builtin(&self) -> Option<Builtin> {
+        self.builtin
+    }
+
+    /// The command line that starts it when the user has configured none; empty where it is built in.
     pub fn command(&self) -> &[String] {
         &self.command
     }
@@ -295,6 +313,8 @@ mod tests {
             python     pyright                    pull     textDocument/documentSymbol  -     lease 250 ms
             python     basedpyright               pull     textDocument/documentSymbol  -     lease 250 ms
             rust       rust-analyzer              pull     textDocument/documentSymbol  -     lease   0 ms
+            sql        sqlite                     pull     -                            steer -       0 ms
+            sql        postgres                   pull     -                            -     -       0 ms
             typescript tsc                        pull     textDocument/foldingRange    steer lease   0 ms
             typescript typescript-language-server none     textDocument/documentSymbol  -     -     300 ms
             typescript vtsls                      none     textDocument/documentSymbol  -     -     300 ms
@@ -335,7 +355,15 @@ mod tests {
             "unknown field `proves`",
         );
         check(&format!("{minimal}barrier = {{ in_order = true }}"), "missing field `method`");
-        check("name = 'x'", "missing field `command`");
+    }
+
+    #[test]
+    fn a_server_has_a_command_or_is_built_in_and_is_never_leased_then() {
+        for server in crate::all().iter().flat_map(Language::servers) {
+            let builtin = server.builtin().is_some();
+            assert_eq!(server.command().is_empty(), builtin, "{}", server.name());
+            assert!(!builtin || !server.leases(), "{}", server.name());
+        }
     }
 
     #[test]

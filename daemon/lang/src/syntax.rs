@@ -5,12 +5,13 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use tree_sitter::{InputEdit, Node, Parser, Point, Tree};
 
 use crate::policy::Until;
-use crate::{Language, Open};
+use crate::{Language, Open, Statement};
 
 /// The `[syntax]` table: names of tree-sitter nodes.
 #[derive(Debug, Default, Deserialize)]
@@ -44,8 +45,16 @@ pub struct Grammar {
 /// A parse tree. It keeps no text: the methods take the text that it was made of.
 #[derive(Debug, Clone)]
 pub struct Syntax {
-    tree: Tree,
+    form: Form,
     grammar: Grammar,
+}
+
+/// What is known of a text.
+#[derive(Debug, Clone)]
+enum Form {
+    Tree(Tree),
+    /// Only where its statements end, for languages whose grammar is not linked.
+    Flat(Arc<[Statement]>),
 }
 
 /// Something that has a name.
@@ -99,7 +108,7 @@ impl Grammar {
         after
     }
 
-    /// Parses a text; `None` where no tree-sitter grammar is linked.
+    /// Parses a text; `None` where no tree-sitter grammar is linked and statements have no sign at their end either.
     pub fn parse(self, text: &str) -> Option<Syntax> {
         self.parse_from(text, None)
     }
@@ -113,7 +122,7 @@ impl Grammar {
         new: &str,
         by: usize,
     ) -> Option<Syntax> {
-        let mut tree = syntax.tree.clone();
+        let Form::Tree(mut tree) = syntax.form.clone() else { return self.parse(new) };
         tree.edit(&InputEdit {
             start_byte: replaced.start,
             old_end_byte: replaced.end,
@@ -126,10 +135,13 @@ impl Grammar {
     }
 
     fn parse_from(self, text: &str, old: Option<&Tree>) -> Option<Syntax> {
+        let Some(name) = self.parser else {
+            return Some(Syntax { form: Form::Flat(self.statements(text)?.into()), grammar: self });
+        };
         let mut parser = Parser::new();
-        parser.set_language(&linked(self.parser?)?).ok()?;
+        parser.set_language(&linked(name)?).ok()?;
         let tree = parser.parse(text, old)?;
-        Some(Syntax { tree, grammar: self })
+        Some(Syntax { form: Form::Tree(tree), grammar: self })
     }
 
     /// Whether the last line of `text` says that it goes on.
@@ -146,10 +158,19 @@ impl Grammar {
 }
 
 impl Syntax {
-    /// How many errors and missing nodes touch the bytes `within`.
+    /// How many errors and missing nodes touch the bytes `within`; of a text without a tree, how many of its statements have no end.
     pub fn errors(&self, within: Range<usize>) -> usize {
+        let tree = match &self.form {
+            Form::Tree(tree) => tree,
+            Form::Flat(statements) => {
+                let touches = |one: &&Statement| {
+                    one.range.end >= within.start && one.range.start <= within.end
+                };
+                return statements.iter().filter(touches).filter(|one| one.is_open()).count();
+            }
+        };
         let mut count = 0;
-        let mut stack = vec![self.tree.root_node()];
+        let mut stack = vec![tree.root_node()];
         while let Some(node) = stack.pop() {
             if !node.has_error() || node.end_byte() < within.start || node.start_byte() > within.end
             {
@@ -172,12 +193,18 @@ impl Syntax {
     /// The statement that holds the byte `at`: the innermost one that a block holds, where blocks inside an expression (the body of
     /// a callback) don't count.
     pub fn statement(&self, at: usize) -> Option<Range<usize>> {
+        if let Form::Flat(statements) = &self.form {
+            return around(statements, at).map(|one| one.range.clone());
+        }
         self.holder(at).map(|node| node.byte_range())
     }
 
     /// Whether the statement that holds the byte `at` is over before `end`, given what the next line starts with (empty: nothing follows,
     /// or it is not known).
     pub fn settled(&self, text: &str, end: usize, at: usize, next: &str) -> bool {
+        if let Form::Flat(statements) = &self.form {
+            return around(statements, at).is_some_and(|one| one.has_end && one.range.end <= end);
+        }
         let Some(holder) = self.holder(at) else { return false };
         let over = self.header_end(holder, at).unwrap_or_else(|| holder.end_byte());
         if over > end || holder.is_error() {
@@ -213,7 +240,11 @@ impl Syntax {
 
     /// The ends of the statements of the outermost block, in order.
     pub fn statement_ends(&self) -> Vec<usize> {
-        children(self.tree.root_node())
+        let tree = match &self.form {
+            Form::Tree(tree) => tree,
+            Form::Flat(statements) => return statements.iter().map(|one| one.range.end).collect(),
+        };
+        children(tree.root_node())
             .filter(|node| node.is_named())
             .map(|node| node.end_byte())
             .collect()
@@ -222,8 +253,9 @@ impl Syntax {
     /// What stands around the byte `at`.
     pub fn context(&self, at: usize) -> Context {
         let kinds = self.kinds();
+        let Some(root) = self.root() else { return Context::default() };
         let mut context = Context {
-            imports: children(self.tree.root_node())
+            imports: children(root)
                 .filter(|node| has(&kinds.imports, *node))
                 .map(|node| node.byte_range())
                 .collect(),
@@ -246,9 +278,13 @@ impl Syntax {
 
     /// What has a name outside of functions: functions themselves, classes, their methods, types, constants. In the order of the text.
     pub fn definitions(&self) -> Vec<Definition> {
+        let tree = match &self.form {
+            Form::Tree(tree) => tree,
+            Form::Flat(statements) => return statements.iter().filter_map(defined).collect(),
+        };
         let kinds = self.kinds();
         let mut found = Vec::new();
-        let mut cursor = self.tree.walk();
+        let mut cursor = tree.walk();
         loop {
             let node = cursor.node();
             if has(&kinds.items, node) || has(&kinds.definitions, node) {
@@ -272,7 +308,7 @@ impl Syntax {
 
     /// The innermost node whose bytes are exactly `range` once blanks at its ends are left out, or that just holds it.
     pub fn node(&self, range: Range<usize>) -> (Range<usize>, &str) {
-        let node = self.tree.root_node().descendant_for_byte_range(range.start, range.end);
+        let node = self.within(range.start, range.end);
         node.map_or((range, ""), |node| (node.byte_range(), node.kind()))
     }
 
@@ -285,10 +321,7 @@ impl Syntax {
     /// The expressions that a diagnostic of `range` may be about: the node of the range itself, the value that is assigned or returned there,
     /// and the operands of a binary operation. The likelier first.
     pub fn expressions(&self, range: Range<usize>) -> Vec<Range<usize>> {
-        let Some(node) = self.tree.root_node().descendant_for_byte_range(range.start, range.end)
-        else {
-            return Vec::new();
-        };
+        let Some(node) = self.within(range.start, range.end) else { return Vec::new() };
         let named = if node.is_named() { Some(node) } else { node.parent() };
         let mut found = if node.is_named() { vec![range.clone()] } else { Vec::new() };
         let returns = |node: &Node<'_>| node.kind().contains("return");
@@ -331,7 +364,7 @@ impl Syntax {
     /// The names in the bytes `within`, in order; members and types are left out where the grammar tells them apart.
     pub fn names(&self, within: Range<usize>) -> Vec<Range<usize>> {
         let mut found = Vec::new();
-        let mut stack = vec![self.tree.root_node()];
+        let mut stack: Vec<Node<'_>> = self.root().into_iter().collect();
         while let Some(node) = stack.pop() {
             if node.end_byte() <= within.start || node.start_byte() >= within.end {
                 continue;
@@ -347,7 +380,7 @@ impl Syntax {
 
     /// The part before the dot of a member access, for a place inside or just behind it.
     pub fn receiver(&self, range: Range<usize>) -> Option<Range<usize>> {
-        let mut node = self.tree.root_node().descendant_for_byte_range(range.start, range.end);
+        let mut node = self.within(range.start, range.end);
         for _ in 0..VALUE_LEVELS_MAX {
             let current = node?;
             if let Some(object) = current
@@ -365,14 +398,25 @@ impl Syntax {
         self.grammar.language.kinds()
     }
 
+    fn root(&self) -> Option<Node<'_>> {
+        match &self.form {
+            Form::Tree(tree) => Some(tree.root_node()),
+            Form::Flat(_) => None,
+        }
+    }
+
+    fn within(&self, start: usize, end: usize) -> Option<Node<'_>> {
+        self.root()?.descendant_for_byte_range(start, end)
+    }
+
     fn leaf(&self, at: usize) -> Option<Node<'_>> {
-        self.tree.root_node().descendant_for_byte_range(at, at)
+        self.within(at, at)
     }
 
     /// The node of [`Syntax::statement`].
     fn holder(&self, at: usize) -> Option<Node<'_>> {
         let kinds = self.kinds();
-        let mut block = self.tree.root_node();
+        let mut block = self.root()?;
         let mut holder = None;
         loop {
             let statement = child_at(block, at)?;
@@ -418,6 +462,16 @@ impl Syntax {
         }
         None
     }
+}
+
+/// The statement that holds the byte `at`, or that it stands behind.
+fn around(statements: &[Statement], at: usize) -> Option<&Statement> {
+    let behind = statements.partition_point(|one| one.range.start <= at);
+    statements[..behind].last()
+}
+
+fn defined(statement: &Statement) -> Option<Definition> {
+    Some(Definition { name: statement.name.clone()?, whole: statement.range.clone() })
 }
 
 /// How far up a value or a receiver is looked for.

@@ -296,7 +296,7 @@ pub struct SpeculationStatus {
     pub server: String,
     /// Where it works.
     pub root: String,
-    /// `twin`, `lease` or `none`.
+    /// `twin`, `lease`, `builtin` or `none`.
     pub backend: String,
     /// Why, one phrase.
     pub why: String,

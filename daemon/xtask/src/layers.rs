@@ -16,7 +16,7 @@ use crate::shell::Shell;
 /// The layers, lowest first. Crates of one layer do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["text", "kernels", "mlx-sys", "xtask"],
-    &["engine", "lang", "recall", "wire", "testkit"],
+    &["engine", "lang", "recall", "sql", "wire", "testkit"],
     &["decode", "integrity", "verify", "proxy", "serve", "heal"],
     &["agent"],
     &["demolish"],
@@ -43,6 +43,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tree-sitter", &["lang"]),
     ("tokenizers", &["engine"]),
     ("ropey", &["text"]),
+    ("rusqlite", &["sql"]),
+    ("postgres-protocol", &["sql"]),
 ];
 
 /// Crates that only ever serve tests.

@@ -1,10 +1,13 @@
 //! A language server that says what the scenario wrote down.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use decode::{BoxFuture, Checked, Critic, Unknown};
+use lang::Grammar;
+use sql::{Piece, Source, Sqlite};
 use text::{Diagnostic, Edit};
 
 use crate::parse::{Says, Scenario};
@@ -13,6 +16,26 @@ pub(crate) struct Scripted<'s> {
     pub(crate) scenario: &'s Scenario,
     /// Every text that was answered with diagnostics.
     pub(crate) seen: Mutex<Vec<Arc<str>>>,
+    /// Who is asked instead, where the scenario has a schema.
+    sqlite: Option<Mutex<Sqlite>>,
+}
+
+impl<'s> Scripted<'s> {
+    pub(crate) fn new(scenario: &'s Scenario) -> Scripted<'s> {
+        let sqlite = scenario.schema.as_ref().map(|schema| {
+            let source = Source { path: "schema.sql".into(), text: schema.as_str().into() };
+            Mutex::new(Sqlite::new(&[source], split).expect("the scenario's schema holds"))
+        });
+        Scripted { scenario, seen: Mutex::default(), sqlite }
+    }
+}
+
+fn split(text: &str) -> Vec<Piece> {
+    let path = Path::new("a.sql");
+    let grammar = Grammar::new(lang::detect(path).expect("SQL is known"), path);
+    let statements = grammar.statements(text).expect("its statements have ends");
+    let piece = |one: lang::Statement| Piece { range: one.range, restart: one.restart };
+    statements.into_iter().map(piece).collect()
 }
 
 impl Critic for Scripted<'_> {
@@ -52,6 +75,7 @@ impl Critic for Scripted<'_> {
     fn server(&self) -> &str {
         self.scenario.setting("server").unwrap_or(match self.scenario.path.rsplit('.').next() {
             Some("ts") => "tsc",
+            Some("sql") => "sqlite",
             _ => "ty",
         })
     }
@@ -59,6 +83,13 @@ impl Critic for Scripted<'_> {
 
 impl Scripted<'_> {
     fn say(&self, text: &str) -> Checked {
+        if let Some(sqlite) = &self.sqlite {
+            let mut sqlite = sqlite.lock().expect("no test panics while it holds the lock");
+            return match sqlite.check(text, &split(text)) {
+                Ok(found) => Checked::Diagnostics(found),
+                Err(fault) => Checked::Unknown(Unknown::NoSchema(fault.to_string())),
+            };
+        }
         let rules = &self.scenario.rules;
         let holds = |pattern: &str| pattern == "*" || text.contains(pattern);
         let silent = rules.iter().find_map(|rule| match &rule.says {

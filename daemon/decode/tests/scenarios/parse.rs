@@ -1,7 +1,8 @@
 //! Reads a scenario: fenced blocks in a markdown file. `⏎` stands for a line end, `␍⏎` for one of DOS, in everything but the document.
 //!
 //! ```text
-//! python file=a.py [crlf]   the document; `$0` is the cursor of a completion, without one it is a fix
+//! python file=a.py [crlf]   the document; `$0` is the cursor of a completion, without one it is a fix; `mixed`: every other line ends as in DOS
+//! sql schema                the schema of the project: SQLite itself is asked then, in memory
 //! model                     what the model would say, the likeliest first; a line `after CUE ⇒ TEXT` speaks only after that prompt's end
 //! diagnostics               `PATTERN  error[code] message`, `PATTERN @ PART  …` (the range is PART), `PATTERN  clean` (overrules rules inside it),
 //!                           `PATTERN  unknown(timeout)`; `*` is any text
@@ -18,6 +19,7 @@ pub(crate) struct Scenario {
     pub(crate) document: String,
     pub(crate) model: Vec<Said>,
     pub(crate) rules: Vec<Rule>,
+    pub(crate) schema: Option<String>,
     pub(crate) completions: Vec<String>,
     pub(crate) quick_fixes: Vec<(String, String)>,
     pub(crate) settings: Vec<(String, String)>,
@@ -76,14 +78,23 @@ fn block(scenario: &mut Scenario, info: &str, body: &str) {
             scenario.settings =
                 words.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         }
+        _ if info == "sql schema" => scenario.schema = Some(body.to_owned()),
         "expect" => body.clone_into(&mut scenario.expect),
         _ => {
             let file = info.split_whitespace().find_map(|word| word.strip_prefix("file="));
             scenario.path = file.expect("a document names its file").to_owned();
-            let crlf = info.ends_with(" crlf");
-            scenario.document = if crlf { body.replace('\n', "\r\n") } else { body.to_owned() };
+            scenario.document = match info.rsplit(' ').next() {
+                Some("crlf") => body.replace('\n', "\r\n"),
+                Some("mixed") => mixed(body),
+                _ => body.to_owned(),
+            };
         }
     }
+}
+
+fn mixed(body: &str) -> String {
+    let end = |number: usize| if number.is_multiple_of(2) { "\r\n" } else { "\n" };
+    body.lines().enumerate().flat_map(|(number, line)| [line, end(number)]).collect()
 }
 
 fn said(line: &str) -> Said {

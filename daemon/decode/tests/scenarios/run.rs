@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use decode::{CompleteRequest, Completion, FixBudget, FixRequest, OnFindings, Refused, Verdict};
@@ -12,7 +12,7 @@ use crate::critic::Scripted;
 use crate::parse::{Scenario, escape};
 
 pub(crate) async fn run(scenario: &Scenario, engine: &Engine) -> String {
-    let critic = Scripted { scenario, seen: Mutex::default() };
+    let critic = Scripted::new(scenario);
     let Some((before, after)) = scenario.document.split_once("$0") else {
         return fix(scenario, &critic, engine).await;
     };

@@ -278,7 +278,11 @@ fn servers(loaded: &Loaded) -> Vec<Check> {
             .servers()
             .iter()
             .filter(|server| {
-                server.command().first().is_some_and(|program| which(program, None).is_some())
+                server.builtin() == Some(lang::Builtin::Sqlite)
+                    || server
+                        .command()
+                        .first()
+                        .is_some_and(|program| which(program, None).is_some())
             })
             .collect();
         let checker = installed.iter().find(|server| server.steers());
@@ -288,6 +292,10 @@ fn servers(loaded: &Loaded) -> Vec<Check> {
                 installed.first(),
                 language.servers().iter().find(|server| server.steers()),
             ) {
+                (Some(server), ..) if server.builtin().is_some() => {
+                    let told = format!("{} checks suggestions (built in)", server.name());
+                    Check::new(name, State::Good, told)
+                }
                 (Some(server), ..) => {
                     Check::new(name, State::Good, format!("{} checks suggestions", server.name()))
                 }

@@ -336,6 +336,44 @@ impl Value for Speculation {
     }
 }
 
+/// The dialect of a project's SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SqlDialect {
+    /// As its files show.
+    Auto,
+    /// SQLite's.
+    Sqlite,
+    /// PostgreSQL's.
+    Postgres,
+}
+
+const SQL_DIALECTS: &[&str] = &["auto", "sqlite", "postgres"];
+
+impl SqlDialect {
+    /// As the checkers are told it; `None`: they look themselves.
+    #[must_use]
+    pub fn dialect(self) -> Option<sql::Dialect> {
+        sql::Dialect::of_name(SQL_DIALECTS[self as usize])
+    }
+}
+
+impl Value for SqlDialect {
+    fn kind() -> Kind {
+        Kind::Choice(SQL_DIALECTS)
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        match json.as_str() {
+            Some("auto") => Ok(SqlDialect::Auto),
+            Some("sqlite") => Ok(SqlDialect::Sqlite),
+            Some("postgres") => Ok(SqlDialect::Postgres),
+            _ => Err(expected::<Self>()),
+        }
+    }
+    fn write(&self) -> Json {
+        Json::from(SQL_DIALECTS[*self as usize])
+    }
+}
+
 /// Into how many bits keys and values of caches are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvBits {

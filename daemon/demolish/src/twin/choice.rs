@@ -16,6 +16,8 @@ pub enum Backend {
     Twin,
     /// The user's own server, while nobody uses it.
     Lease,
+    /// A checker that is part of the program.
+    Builtin,
     /// Nobody: every verdict is *unknown*.
     None,
 }
@@ -51,6 +53,7 @@ impl Backend {
         match self {
             Backend::Twin => "twin",
             Backend::Lease => "lease",
+            Backend::Builtin => "builtin",
             Backend::None => "none",
         }
     }

@@ -18,6 +18,7 @@ pub(super) type Name = (String, PathBuf);
 /// What is known of one server.
 #[derive(Debug, Default)]
 pub(super) struct Page {
+    /// Of the twin, or of a checker of ours, which has none.
     pub(super) twin: Latencies,
     pub(super) lease: Latencies,
     pub(super) twin_checks: u64,
@@ -54,7 +55,7 @@ impl Page {
     /// A check was answered.
     pub(super) fn note(&mut self, backend: Backend, took: Duration) {
         let (latencies, checks) = match backend {
-            Backend::Twin => (&mut self.twin, &mut self.twin_checks),
+            Backend::Twin | Backend::Builtin => (&mut self.twin, &mut self.twin_checks),
             Backend::Lease => (&mut self.lease, &mut self.lease_checks),
             Backend::None => return,
         };
@@ -82,7 +83,7 @@ impl Ledger {
                 let page = page.lock().unwrap_or_else(PoisonError::into_inner);
                 let choice = page.choice.clone()?;
                 let (checks, pace) = match choice.backend {
-                    Backend::Twin => (page.twin_checks, page.twin.quantiles()),
+                    Backend::Twin | Backend::Builtin => (page.twin_checks, page.twin.quantiles()),
                     Backend::Lease => (page.lease_checks, page.lease.quantiles()),
                     Backend::None => (0, None),
                 };

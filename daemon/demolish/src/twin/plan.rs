@@ -331,7 +331,7 @@ pub fn root_of(path: &Path, language: &Language) -> PathBuf {
 }
 
 /// The same with the markers of the server's own, which come before those of the language.
-fn root_for(path: &Path, language: &Language, server: &Server) -> PathBuf {
+pub(super) fn root_for(path: &Path, language: &Language, server: &Server) -> PathBuf {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let marked = |dir: &&Path| server.root_markers().iter().any(|name| dir.join(name).exists());
     folder.ancestors().find(marked).map_or_else(|| root_of(path, language), Path::to_owned)

@@ -12,14 +12,15 @@ use lang::Language;
 use proxy::Quantiles;
 use tokio::time::Instant;
 
-use super::choice::{Backend, Facts, choose};
+use super::builtin::{Builtins, Chosen};
+use super::choice::{Backend, Choice, Facts, choose};
 use super::instance::Place;
 use super::ledger::{Ledger, Page, SpeculationFacts};
 use super::memory::{self, Remedy, remedies};
 use super::plan::{self, Environment, Lack, Plan, UserServer};
 use super::start::{self, Connect, Twin};
 use super::{Checker, Critic, Deadlines, Open, Seat};
-use crate::config::Config;
+use crate::config::{Config, Speculation};
 
 /// All twins of this process. Cloning is cheap.
 #[derive(Clone)]
@@ -29,6 +30,7 @@ struct Pool {
     connect: Connect,
     twins: Mutex<Vec<Used>>,
     ledger: Ledger,
+    builtins: Builtins,
     /// The most memory that all twins may take, in bytes; 0 is no limit.
     budget: AtomicU64,
 }
@@ -80,7 +82,8 @@ impl Default for Twins {
 impl Twins {
     pub(super) fn connecting(connect: Connect) -> Twins {
         let (ledger, budget) = (Ledger::default(), AtomicU64::new(0));
-        Twins(Arc::new(Pool { connect, twins: Mutex::default(), ledger, budget }))
+        let (twins, builtins) = (Mutex::default(), Builtins::default());
+        Twins(Arc::new(Pool { connect, twins, ledger, builtins, budget }))
     }
 
     /// A critic for one request about `subject`. Starts nothing yet.
@@ -90,6 +93,17 @@ impl Twins {
             start: Duration::from_millis(u64::from(config.twin.start_deadline_ms)),
             check: Duration::from_millis(u64::from(config.twin.check_deadline_ms)),
         };
+        if let Some(chosen) = self.0.builtins.choose(subject, config) {
+            return match chosen {
+                Ok(chosen) => {
+                    let server = chosen.server.name().to_owned();
+                    Critic::new(server, self.own_seat(chosen, subject, config), deadlines)
+                }
+                Err(lack) => {
+                    Critic::new(lack.server.clone().unwrap_or_default(), Err(lack), deadlines)
+                }
+            };
+        }
         match plan::plan(subject.path, subject.language, subject.users, subject.env, config) {
             Ok(plan) => {
                 let (server, place) = (plan.name.clone(), place(subject));
@@ -97,6 +111,29 @@ impl Twins {
             }
             Err(lack) => Critic::new(lack.server.clone().unwrap_or_default(), Err(lack), deadlines),
         }
+    }
+
+    /// A seat at a checker of ours.
+    fn own_seat(
+        &self,
+        chosen: Chosen,
+        subject: Subject<'_>,
+        config: &Config,
+    ) -> Result<Seat, Lack> {
+        let Chosen { server, root, checker, grammar } = chosen;
+        let page = self.0.ledger.page(&(server.name().to_owned(), root));
+        let is_off = config.twin.speculation == Speculation::Off;
+        let choice = if is_off {
+            Choice { backend: Backend::None, why: "`twin.speculation` is `off`".to_owned() }
+        } else {
+            Choice { backend: Backend::Builtin, why: "it is part of the program".to_owned() }
+        };
+        page.lock().unwrap_or_else(PoisonError::into_inner).choice = Some(choice.clone());
+        if is_off {
+            let server = Some(server.name().to_owned());
+            return Err(Lack { reason: Unknown::NoServer, server, hint: Some(choice.why) });
+        }
+        Ok(Seat { checker: Checker::Builtin(checker, grammar), place: place(subject), page })
     }
 
     /// Who is asked, by what is known of the server; `Err`: nobody, and why.
@@ -125,7 +162,7 @@ impl Twins {
         let checker = match (choice.backend, &plan.users.1) {
             (Backend::Twin, _) => Checker::Twin(self.twin(plan, config)),
             (Backend::Lease, Some(leaser)) => Checker::Lease(leaser.clone()),
-            (Backend::Lease | Backend::None, _) => {
+            (Backend::Lease | Backend::Builtin | Backend::None, _) => {
                 let (reason, server) = (Unknown::NoServer, Some(plan.name));
                 return Err(Lack { reason, server, hint: Some(choice.why) });
             }
