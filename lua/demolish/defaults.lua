@@ -145,10 +145,12 @@
 ---@class (exact) demolish.Opts.Sql
 ---@field dialect? "auto"|"sqlite"|"postgres" The dialect: `auto` tells it by the files of the project.
 ---@field schema? string[] The files and folders that hold the schema, relative to the project's root and within it, in their order: `["db/tables.sql", "db/migrations"]`. Empty: the usual places.
+---@field postgres? table<string, string> The databases that PostgreSQL's SQL is held against, by the folder of the project: `postgres."/home/me/shop" = "host=/var/run/postgresql dbname=shop"`. Texts are sent there to be parsed, never to be run; only a socket or this machine is asked.
 
 ---@class (exact) demolish.Config.Sql
 ---@field dialect "auto"|"sqlite"|"postgres" The dialect: `auto` tells it by the files of the project.
 ---@field schema string[] The files and folders that hold the schema, relative to the project's root and within it, in their order: `["db/tables.sql", "db/migrations"]`. Empty: the usual places.
+---@field postgres table<string, string> The databases that PostgreSQL's SQL is held against, by the folder of the project: `postgres."/home/me/shop" = "host=/var/run/postgresql dbname=shop"`. Texts are sent there to be parsed, never to be run; only a socket or this machine is asked.
 
 ---@class (exact) demolish.Opts.Daemon
 ---@field idle_exit_s? integer The daemon ends when no editor has been connected for this many seconds.
@@ -259,6 +261,7 @@ return {
   sql = {
     dialect = "auto",
     schema = {},
+    postgres = {},
   },
   daemon = {
     idle_exit_s = 600,

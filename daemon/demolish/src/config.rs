@@ -264,6 +264,8 @@ settings! {
         project dialect: SqlDialect = SqlDialect::Auto;
         /// The files and folders that hold the schema, relative to the project's root and within it, in their order: `["db/tables.sql", "db/migrations"]`. Empty: the usual places.
         project schema: Vec<String> = Vec::new();
+        /// The databases that PostgreSQL's SQL is held against, by the folder of the project: `postgres."/home/me/shop" = "host=/var/run/postgresql dbname=shop"`. Texts are sent there to be parsed, never to be run; only a socket or this machine is asked.
+        user postgres: BTreeMap<String, String> = BTreeMap::new();
     }
 
     /// The daemon.

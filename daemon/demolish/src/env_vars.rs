@@ -29,6 +29,8 @@ macro_rules! variables {
 variables! {
     /// Anything but empty or `0`: `demolish lsp -- SERVER` becomes SERVER at once, as if Demolish were not there.
     DEMOLISH_BYPASS;
+    /// A PostgreSQL server for `demolish bench speculate`, as a connection string; its own catalogue is asked about, and nothing is run.
+    DEMOLISH_BENCH_POSTGRES;
     /// The configuration file to read instead of `$XDG_CONFIG_HOME/demolish/demolish.toml`.
     DEMOLISH_CONFIG;
     /// What is logged, in the syntax of tracing's `EnvFilter` (`info`, `demolish=debug,wire=trace`); wins over `log.level`.
@@ -197,6 +199,12 @@ pub fn hub_cache() -> Option<PathBuf> {
 #[must_use]
 pub fn hub_token() -> Option<String> {
     read(DEMOLISH_HUB_TOKEN).and_then(|value| value.into_string().ok())
+}
+
+/// The PostgreSQL server to measure with.
+#[must_use]
+pub fn bench_postgres() -> Option<String> {
+    read(DEMOLISH_BENCH_POSTGRES).and_then(|value| value.into_string().ok())
 }
 
 /// The home folder.

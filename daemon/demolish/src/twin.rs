@@ -160,7 +160,7 @@ impl Critic {
         offset: usize,
     ) -> Result<Option<Vec<String>>, Unknown> {
         if let Ok(Seat { checker: Checker::Builtin(checker, _), .. }) = &self.seat {
-            return checker.names().await.map(Some);
+            return checker.names().await;
         }
         let Some((instance, seat)) = self.sit().await? else { return Ok(None) };
         let until = Instant::now() + self.deadlines.check;

@@ -7,6 +7,7 @@
 
 mod dialect;
 mod migrations;
+mod postgres;
 pub mod project;
 mod sqlite;
 mod words;
@@ -15,6 +16,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 pub use dialect::{Dialect, Guess, guess};
+pub use postgres::{Address, Postgres};
 pub use project::{Found, Open, Source, Wish};
 pub use sqlite::Sqlite;
 
@@ -64,6 +66,14 @@ pub enum Fault {
     /// The text, or the schema, is larger than what is looked at.
     #[error("{0}")]
     TooLong(String),
+    /// The PostgreSQL server cannot be asked.
+    #[error("PostgreSQL cannot be asked: {0}")]
+    Server(String),
+    /// The document changes tables, which a PostgreSQL server is never told.
+    #[error(
+        "the file defines tables, which PostgreSQL is not told; files that only use them are checked"
+    )]
+    Defines,
     /// It took too long.
     #[error("the check took too long")]
     Interrupted,

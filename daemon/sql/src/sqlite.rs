@@ -248,6 +248,13 @@ impl Sqlite {
         self.connection.execute_batch(sql).map_err(|error| fault(&error))
     }
 
+    /// Whether SQLite prepares one statement against the schema: what a check costs at least, for measurements.
+    #[must_use]
+    pub fn prepares(&self, sql: &str) -> bool {
+        self.clock.start(guard::CHECK_TIME_MAX);
+        self.connection.prepare(sql).is_ok()
+    }
+
     /// The names of tables and their columns, as they are behind the last statement that was checked; at most [`NAMES_MAX`].
     #[must_use]
     pub fn names(&self) -> Vec<String> {

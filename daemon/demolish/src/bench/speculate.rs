@@ -2,7 +2,10 @@
 //! own instance, and what a twin takes.
 //!
 //! Every server that is installed gets a small project with one file of about 200 lines; candidates change its last function, in
-//! turn wrongly and rightly, one after the other as a decoder asks. A verdict that is not the expected one is counted.
+//! turn wrongly and rightly, one after the other as a decoder asks. A verdict that is not the expected one is counted. SQL, which is checked
+//! in process, is measured beside the bare database.
+
+mod sql;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use wire::{Bytes, Envelope, Kind};
 use super::report::{Report, Row, Samples};
 use super::sandbox::Sandbox;
 use crate::config::Config;
+use crate::env_vars;
 use crate::main_loop::{self, Event, INBOX_EVENTS_MAX};
 use crate::state::{DaemonOptions, Features, Outlet, Own, Snapshot, State};
 use crate::twin::plan::{uri_of, which};
@@ -134,7 +138,7 @@ impl Sample {
 /// Runs it.
 ///
 /// # Errors
-/// No server is installed, or a project cannot be written: one sentence.
+/// A project cannot be written, or SQL cannot be checked: one sentence.
 pub(crate) async fn run() -> Result<Report, String> {
     let mut rows = Vec::new();
     for sample in SAMPLES {
@@ -148,17 +152,24 @@ pub(crate) async fn run() -> Result<Report, String> {
         rows.extend(told(sample, "twin", twin));
         let leases = lang::by_id(sample.language)
             .and_then(|language| {
-                language.servers().iter().find(|server| server.command()[0] == sample.name())
+                let mut servers = language.servers().iter();
+                servers
+                    .find(|server| server.command().first().is_some_and(|one| one == sample.name()))
             })
             .is_some_and(lang::Server::leases);
         if leases {
             rows.extend(told(sample, "lease", as_lease(sample, &root, sandbox.env()).await));
         }
     }
-    if rows.is_empty() {
-        return Err("no language server is in PATH; `make setup` installs some".to_owned());
+    rows.extend(sql::rows().await?);
+    let mut notes = Vec::new();
+    if env_vars::bench_postgres().is_none() {
+        notes.push(format!(
+            "PostgreSQL was not asked: {} is not set",
+            env_vars::DEMOLISH_BENCH_POSTGRES
+        ));
     }
-    Ok(Report::new("speculate", rows))
+    Ok(Report::new("speculate", rows).noted(notes))
 }
 
 fn told(sample: &Sample, backend: &str, outcome: Result<Outcome, String>) -> Vec<Row> {

@@ -139,6 +139,9 @@ fn field_schema(setting: &Setting) -> Json {
         Kind::Choice(words) => json!({"type": "string", "enum": words}),
         Kind::Numbers(numbers) => json!({"type": "integer", "enum": numbers}),
         Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
+        Kind::TextByName => {
+            json!({"type": "object", "additionalProperties": {"type": "string"}})
+        }
         Kind::TextsByName => json!({
             "type": "object",
             "additionalProperties": {"type": "array", "items": {"type": "string"}},
@@ -215,6 +218,7 @@ fn lua_type(kind: Kind) -> String {
         Kind::Numbers(numbers) => list(numbers, "|"),
         Kind::Texts => "string[]".to_owned(),
         Kind::TextsByName => "table<string, string[]>".to_owned(),
+        Kind::TextByName => "table<string, string>".to_owned(),
     }
 }
 

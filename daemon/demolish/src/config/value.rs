@@ -26,6 +26,8 @@ pub enum Kind {
     Texts,
     /// A table of lists of texts.
     TextsByName,
+    /// A table of texts.
+    TextByName,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Kind::Numbers(numbers) => format!("one of {}", list(numbers, ", ")),
             Kind::Texts => "a list of texts".to_owned(),
             Kind::TextsByName => "a table of lists of texts".to_owned(),
+            Kind::TextByName => "a table of texts".to_owned(),
         }
     }
 }
@@ -169,6 +172,20 @@ impl Value for BTreeMap<String, Vec<String>> {
         let table = json.as_object().ok_or_else(expected::<Self>)?;
         let rows = table.iter().map(|(name, list)| Ok((name.clone(), Vec::read(list)?)));
         rows.collect::<Result<_, String>>().map_err(|_| expected::<Self>())
+    }
+    fn write(&self) -> Json {
+        serde_json::json!(self)
+    }
+}
+
+impl Value for BTreeMap<String, String> {
+    fn kind() -> Kind {
+        Kind::TextByName
+    }
+    fn read(json: &Json) -> Result<Self, String> {
+        let table = json.as_object().ok_or_else(expected::<Self>)?;
+        let rows = table.iter().map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())));
+        rows.collect::<Option<_>>().ok_or_else(expected::<Self>)
     }
     fn write(&self) -> Json {
         serde_json::json!(self)

@@ -20,6 +20,8 @@ use crate::twin::plan::uri_of;
 
 mod defined;
 mod places;
+#[allow(clippy::disallowed_methods, reason = "tests write the files of their projects")]
+mod sql;
 
 /// An editor that is connected to a daemon of its own.
 struct Editor {

@@ -9,15 +9,18 @@ use std::time::{Duration, Instant};
 
 use decode::Unknown;
 use lang::{Builtin, Grammar, Language, Server};
-use sql::{Dialect, Fault, Found, Piece, Source, Sqlite, Wish};
+use sql::{Address, Dialect, Fault, Found, Piece, Postgres, Source, Sqlite, Wish};
 use text::Diagnostic;
 
 use super::Subject;
 use super::plan::{Lack, path_of, root_for};
 use crate::config::Config;
+use crate::env_vars;
 
 /// The most schemas that are kept in memory; the one used longest ago goes first.
 const SCHEMAS_MAX: usize = 8;
+/// The most PostgreSQL databases to which there is a connection.
+const DATABASES_MAX: usize = 4;
 /// The most documents whose schema is remembered between two looks at the disk.
 const LOOKS_MAX: usize = 64;
 /// How often the disk is looked at, for one document.
@@ -30,6 +33,8 @@ const INLINE_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Builtins {
     schemas: Mutex<Vec<Schema>>,
     looks: Mutex<Vec<Look>>,
+    /// The one used last at the end.
+    databases: Mutex<Vec<(Address, Arc<Postgres>)>>,
 }
 
 /// A schema, and the database that holds it once somebody has asked.
@@ -59,6 +64,7 @@ struct Key {
 /// One document's checker.
 pub(super) enum Checker {
     Sqlite(Arc<Mutex<Option<Sqlite>>>, Vec<Source>),
+    Postgres(Arc<Postgres>),
 }
 
 /// A checker, the server that it stands for, and the project.
@@ -75,6 +81,18 @@ fn serves(language: &Language, config: &Config) -> bool {
     !is_other && language.servers().iter().any(|server| server.builtin().is_some())
 }
 
+/// The dialect that the settings name: by that name, or by a database for the project.
+fn dialect(root: &Path, config: &Config) -> Option<Dialect> {
+    let has_database = config.sql.postgres.keys().any(|folder| root.starts_with(folder));
+    config.sql.dialect.dialect().or(has_database.then_some(Dialect::Postgres))
+}
+
+/// Whether PostgreSQL is meant, whatever the files of the project say: it is held against a database, not against them.
+fn wants_postgres(path: &Path, root: &Path, config: &Config) -> bool {
+    let by_name = path.extension().is_some_and(|end| end == "pgsql" || end == "psql");
+    dialect(root, config).map_or(by_name, |dialect| dialect == Dialect::Postgres)
+}
+
 impl Builtins {
     /// Who judges a document, if it is one of us; `Err`: why nobody can.
     pub(super) fn choose(
@@ -85,7 +103,12 @@ impl Builtins {
         let language = subject.language.filter(|language| serves(language, config))?;
         let any = language.servers().iter().find(|server| server.builtin().is_some())?;
         let root = root_for(subject.path, language, any);
-        let found = match self.look(subject, language, &root, config) {
+        let looked = if wants_postgres(subject.path, &root, config) {
+            Ok(Arc::new(Found { sources: Vec::new(), dialect: Dialect::Postgres }))
+        } else {
+            self.look(subject, language, &root, config)
+        };
+        let found = match looked {
             Ok(found) => found,
             Err(fault) => return Some(Err(lack(&fault, None))),
         };
@@ -96,14 +119,16 @@ impl Builtins {
         let server = language.servers().iter().find(|server| server.builtin() == Some(kind))?;
         let checker = match kind {
             Builtin::Sqlite => Checker::Sqlite(self.base(&found.sources), found.sources.clone()),
-            Builtin::Postgres => {
-                let why = "PostgreSQL is not asked yet: set `sql.dialect` if this is SQLite's SQL";
-                return Some(Err(Lack {
-                    reason: Unknown::NoSchema(why.to_owned()),
-                    server: Some(server.name().to_owned()),
-                    hint: Some(why.to_owned()),
-                }));
-            }
+            Builtin::Postgres => match self.database(&root, config) {
+                Ok(postgres) => Checker::Postgres(postgres),
+                Err(why) => {
+                    return Some(Err(Lack {
+                        reason: Unknown::NoSchema(why.clone()),
+                        server: Some(server.name().to_owned()),
+                        hint: Some(why),
+                    }));
+                }
+            },
         };
         Some(Ok(Chosen { server, root, checker, grammar: Grammar::new(language, subject.path) }))
     }
@@ -122,7 +147,7 @@ impl Builtins {
         let key = Key {
             path: subject.path.to_owned(),
             files: config.sql.schema.clone(),
-            dialect: config.sql.dialect.dialect(),
+            dialect: dialect(root, config),
             open: others
                 .iter()
                 .map(|open| (open.uri.clone(), open.document.revision().0))
@@ -145,6 +170,32 @@ impl Builtins {
         }
         looks.push(Look { key, at: Instant::now(), found: found.clone() });
         found
+    }
+
+    /// The PostgreSQL database that the user has named for a project; `Err`: why there is none, and what to do.
+    fn database(&self, root: &Path, config: &Config) -> Result<Arc<Postgres>, String> {
+        let named = config.sql.postgres.iter().filter(|(folder, _)| root.starts_with(folder));
+        let Some((folder, text)) = named.max_by_key(|(folder, _)| folder.len()) else {
+            return Err(format!(
+                "PostgreSQL's SQL is held against a database of yours, and none is named for {}: set `sql.postgres` in your own \
+                 configuration (or `sql.dialect`, if this is SQLite's)",
+                root.display()
+            ));
+        };
+        let address = Address::parse(text, &env_vars::user().unwrap_or_default())
+            .map_err(|why| format!("`sql.postgres` for {folder}: {why}"))?;
+        let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = databases.iter().position(|(known, _)| *known == address);
+        let entry = match known {
+            Some(at) => databases.remove(at),
+            None => (address.clone(), Arc::new(Postgres::new(address, split))),
+        };
+        if databases.len() >= DATABASES_MAX {
+            databases.remove(0);
+        }
+        let postgres = entry.1.clone();
+        databases.push(entry);
+        Ok(postgres)
     }
 
     /// The database of a schema.
@@ -176,7 +227,13 @@ impl Checker {
         grammar: Grammar,
         text: Arc<str>,
     ) -> Result<Vec<Diagnostic>, Unknown> {
-        let Checker::Sqlite(base, sources) = self;
+        let (base, sources) = match self {
+            Checker::Sqlite(base, sources) => (base, sources),
+            Checker::Postgres(postgres) => {
+                let pieces = pieces(grammar, &text);
+                return postgres.check(&text, &pieces).await.map_err(|fault| unknown(&fault));
+            }
+        };
         if text.len() <= INLINE_BYTES_MAX {
             // A check takes less than to wake a thread for it.
             let mut free = match base.try_lock() {
@@ -195,12 +252,13 @@ impl Checker {
         work.await.map_err(|_| Unknown::Crashed)?
     }
 
-    /// The names that the schema has.
-    pub(super) async fn names(&self) -> Result<Vec<String>, Unknown> {
-        let Checker::Sqlite(base, sources) = self;
+    /// The names that the schema has, where they are known.
+    pub(super) async fn names(&self) -> Result<Option<Vec<String>>, Unknown> {
+        let Checker::Sqlite(base, sources) = self else { return Ok(None) };
         let (base, sources) = (base.clone(), sources.clone());
-        let work =
-            tokio::task::spawn_blocking(move || with(&base, &sources, |sqlite| Ok(sqlite.names())));
+        let work = tokio::task::spawn_blocking(move || {
+            with(&base, &sources, |sqlite| Ok(Some(sqlite.names())))
+        });
         work.await.map_err(|_| Unknown::Crashed)?
     }
 }
@@ -245,6 +303,7 @@ fn unknown(fault: &Fault) -> Unknown {
         Fault::NoSchema | Fault::Schema { .. } | Fault::File { .. } | Fault::Dialect(_) => {
             Unknown::NoSchema(fault.to_string())
         }
+        Fault::Server(_) | Fault::Defines => Unknown::NoSchema(fault.to_string()),
         Fault::TooLong(why) => Unknown::NoSchema(why.clone()),
         Fault::Interrupted => Unknown::Timeout,
         Fault::Database(why) => Unknown::Failed(why.clone()),

@@ -197,6 +197,7 @@ mod tests {
             symbols(Path::new(path), text).into_iter().map(|symbol| symbol.name).collect()
         };
         assert_eq!(names("a.py", "def f(): pass\nclass C: pass\n"), ["f", "C"]);
-        assert_eq!(names("a.sql", "create table t (id int);\n"), [""; 0]);
+        assert_eq!(names("a.sql", "create table t (id int);\n"), ["t"]);
+        assert_eq!(names("a.lua", "function f() end\n"), [""; 0]);
     }
 }

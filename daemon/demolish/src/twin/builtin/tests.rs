@@ -150,6 +150,18 @@ async fn what_an_editor_has_open_and_has_not_saved_counts() {
 async fn settings_choose_who_is_asked() {
     let mut project = project(&[("schema.sql", "create table users (id serial);\n")]);
     assert_eq!(project.critic("q.sql", &[]).server(), "postgres");
+    assert!(
+        project
+            .said("q.sql", "select 1;")
+            .await
+            .starts_with("no_schema: PostgreSQL's SQL is held against a database of yours")
+    );
+    let root = project.dir.path().to_string_lossy().into_owned();
+    project.config.sql.postgres.insert(root.clone(), "host=elsewhere".to_owned());
+    assert!(project.said("q.sql", "select 1;").await.contains("`elsewhere` is another machine"));
+    project.config.sql.postgres.insert(root.clone(), format!("host={root}"));
+    let said = project.said("q.sql", "select 1;").await;
+    assert!(said.starts_with("no_schema: PostgreSQL cannot be asked"), "{said}");
     project.config.sql.dialect = SqlDialect::Sqlite;
     assert_eq!(project.critic("q.sql", &[]).server(), "sqlite");
     project.config.twin.speculation = Speculation::Off;
