@@ -146,9 +146,20 @@ impl Open {
         matches!(self.frames.last(), Some(Frame::LineComment | Frame::BlockComment))
     }
 
+    /// Whether the place is inside a comment that ends with its line.
+    pub(crate) fn in_line_comment(&self) -> bool {
+        matches!(self.frames.last(), Some(Frame::LineComment))
+    }
+
     /// Whether the place is neither inside a string nor a comment.
     pub(crate) fn in_code(&self) -> bool {
         !self.in_string() && !self.in_comment()
+    }
+
+    /// A whole word was passed over, of which nothing but its end matters.
+    pub(crate) fn pass_word(&mut self) {
+        self.last = Some('a');
+        self.word.clear();
     }
 
     /// Starts to watch how deep it goes down from here.

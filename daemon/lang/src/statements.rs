@@ -88,6 +88,8 @@ struct Draft {
     /// Words since the last end inside of it: the last one, and how many.
     last: Range<usize>,
     count: usize,
+    /// Whether nothing but blanks and comments stands before the word on its line.
+    starts_line: bool,
 }
 
 impl Grammar {
@@ -108,6 +110,7 @@ struct Reader<'t> {
 impl Reader<'_> {
     fn read(mut self) -> Vec<Statement> {
         let (mut open, mut draft, mut at) = (Open::default(), Draft::default(), 0);
+        let mut is_fresh = true;
         while let Some(first) = self.text[at..].chars().next() {
             let (was_code, was_comment) = (open.in_code(), open.in_comment());
             if was_code && first == self.ends.end {
@@ -125,18 +128,43 @@ impl Reader<'_> {
                 continue;
             }
             let depth = open.depth();
+            if let Some(taken) = self.passed(&open, at).filter(|_| was_code || was_comment) {
+                // Words and blanks are most of a text: they are read at once.
+                if was_comment {
+                    at += taken;
+                    continue;
+                }
+                if first.is_ascii_whitespace() {
+                    self.word(&mut draft, at, depth);
+                    is_fresh |= self.text[at..at + taken].contains('\n');
+                } else {
+                    if draft.word.is_none() {
+                        draft.word = Some(at);
+                        draft.starts_line = is_fresh;
+                    }
+                    draft.start.get_or_insert(at);
+                    draft.end = at + taken;
+                    is_fresh = false;
+                }
+                open.pass_word();
+                at += taken;
+                continue;
+            }
             let taken = self.lex.step(&mut open, &self.text[at..]).unwrap_or(1);
             let is_word = first.is_alphanumeric() || first == '_';
             if !(was_code && is_word && open.depth() == depth) {
                 self.word(&mut draft, at, depth);
             } else if draft.word.is_none() {
                 draft.word = Some(at);
+                draft.starts_line = is_fresh;
             }
             let is_comment = was_comment || open.in_comment();
             if !(is_comment || was_code && first.is_whitespace()) {
                 draft.start.get_or_insert(at);
                 draft.end = at + taken;
+                is_fresh = false;
             }
+            is_fresh |= first == '\n';
             at += taken;
         }
         self.word(&mut draft, self.text.len(), open.depth());
@@ -144,6 +172,33 @@ impl Reader<'_> {
             self.push(draft, false, open.depth() > 0);
         }
         self.found
+    }
+
+    /// The bytes at `at` of a word or of blanks in code, or of a comment up to the end of its line, which change nothing but what stands before
+    /// the next sign.
+    fn passed(&self, open: &Open, at: usize) -> Option<usize> {
+        let rest = &self.text.as_bytes()[at..];
+        if open.in_line_comment() {
+            return rest
+                .iter()
+                .position(|byte| matches!(byte, b'\n' | b'\r'))
+                .filter(|len| *len > 0);
+        }
+        if !open.in_code() {
+            return None;
+        }
+        let run =
+            |is: fn(&u8) -> bool| rest.iter().position(|byte| !is(byte)).unwrap_or(rest.len());
+        let blanks = run(u8::is_ascii_whitespace);
+        if blanks > 0 {
+            return Some(blanks);
+        }
+        let word = run(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        // `E'…'`, `a$1`, and what is no ASCII: the scanner knows.
+        let is_plain = rest
+            .get(word)
+            .is_none_or(|next| next.is_ascii() && !matches!(next, b'\'' | b'$' | b'"'));
+        (word > 0 && is_plain).then_some(word)
     }
 
     /// A word that began earlier has ended before `at`.
@@ -157,13 +212,13 @@ impl Reader<'_> {
             draft.head.push(word.clone());
         }
         if let Some(compound) = &self.ends.compound {
-            let kind = draft.head.iter().skip(1).any(|word| self.is_one_of(word, &compound.of));
-            let begins = draft.head.first().is_some_and(|first| self.is(first, &compound.starts));
-            draft.is_compound |= begins && kind && self.is(&word, &compound.opens);
+            let kind = || draft.head.iter().skip(1).any(|word| self.is_one_of(word, &compound.of));
+            let begins = |first| self.is(first, &compound.starts);
+            draft.is_compound |=
+                self.is(&word, &compound.opens) && draft.head.first().is_some_and(begins) && kind();
         }
-        let starts_line =
-            self.text[..start].rsplit('\n').next().is_none_or(|line| line.trim().is_empty());
-        if starts_line && draft.start != Some(start) && self.is_one_of(&word, &self.ends.begins) {
+        let is_first = draft.start == Some(start);
+        if draft.starts_line && !is_first && self.is_one_of(&word, &self.ends.begins) {
             draft.restart.get_or_insert(start);
         }
         draft.last = word;
@@ -307,6 +362,7 @@ mod tests {
             named("create or replace view v as select 1; create view [w] as select 1"),
             ["v", "w"]
         );
+        assert_eq!(named("create étable t (id int); create tableé t (id int);"), [""; 0]);
         assert_eq!(named("create table"), [""; 0]);
         assert_eq!(named("create index i on t (a); drop table t;"), [""; 0]);
     }

@@ -110,7 +110,7 @@ impl Builtins {
         };
         let found = match looked {
             Ok(found) => found,
-            Err(fault) => return Some(Err(lack(&fault, None))),
+            Err(fault) => return Some(Err(lack(&fault))),
         };
         let kind = match found.dialect {
             Dialect::Sqlite => Builtin::Sqlite,
@@ -123,9 +123,9 @@ impl Builtins {
                 Ok(postgres) => Checker::Postgres(postgres),
                 Err(why) => {
                     return Some(Err(Lack {
-                        reason: Unknown::NoSchema(why.clone()),
+                        reason: Unknown::NoSchema(why),
                         server: Some(server.name().to_owned()),
-                        hint: Some(why),
+                        hint: None,
                     }));
                 }
             },
@@ -162,9 +162,11 @@ impl Builtins {
             Some(sql::Open { path: path_of(&open.uri)?, text: open.document.text().into() })
         });
         let open: Vec<_> = open.collect();
+        drop(looks); // Others need not wait for the disk.
         let (path, files, dialect) = (subject.path, key.files.as_slice(), key.dialect);
         let wish = Wish { path, root, files, dialect, open: &open };
         let found = sql::project::find(&wish).map(Arc::new);
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         if looks.len() >= LOOKS_MAX {
             looks.remove(0);
         }
@@ -293,9 +295,9 @@ fn split(text: &str) -> Vec<Piece> {
     lang::detect(path).map_or_else(Vec::new, |language| pieces(Grammar::new(language, path), text))
 }
 
-fn lack(fault: &Fault, server: Option<&Server>) -> Lack {
-    let hint = matches!(fault, Fault::NoSchema | Fault::Dialect(_)).then(|| fault.to_string());
-    Lack { reason: unknown(fault), server: server.map(|server| server.name().to_owned()), hint }
+/// The reason says itself what would help.
+fn lack(fault: &Fault) -> Lack {
+    Lack { reason: unknown(fault), server: None, hint: None }
 }
 
 fn unknown(fault: &Fault) -> Unknown {
