@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the Nano model from nothing: environment, corpus, tokenizer, training, measurements, export.
-# usage: daemon/nano/build.sh [setup|data|heldout|first|bigger|train|export|reproduce|all] [--until HH:MM]     (another edition: NANO_CONFIG=file)
+# usage: daemon/nano/build.sh [setup|data|heldout|projects|first|bigger|train|export|reproduce|all] [--until HH:MM]     (another edition: NANO_CONFIG=file)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 tools=$(cd "$here/../.." && pwd)/.tools
@@ -45,6 +45,15 @@ heldout() {
     }
 }
 
+# The packages of `heldout` and others, as projects that language servers can open: for `demolish bench replay` and `bench steer`.
+projects() {
+    NANO_WORK=${NANO_WORK:-$tools/heldout}
+    export NANO_WORK
+    mkdir -p "$NANO_WORK"
+    [ -x "$NANO_WORK/python/bin/python" ] || python3 -m venv "$NANO_WORK/python"
+    "$NANO_WORK/python/bin/python" "$here/projects.py"
+}
+
 # The first edition, as the history of the repository has it, to compare with.
 first() {
     mkdir -p "$tools/first.new"
@@ -73,6 +82,7 @@ case $what in
 setup) setup ;;
 data) data ;;
 heldout) heldout ;;
+projects) projects ;;
 first) first ;;
 bigger) bigger ;;
 train) nice -n 5 "$python" "$here/train.py" "$@" ;;

@@ -75,6 +75,7 @@
 ---@field candidates? integer How many suggestions are offered to choose from; each costs about as much as the first.
 ---@field temperature? number The sampler's temperature; `0` takes the likeliest token every time.
 ---@field show_unchecked? boolean Show suggestions that no language server has checked (their verdict is *unknown*).
+---@field only_clean? boolean Show nothing but suggestions that the language server has found *clean*: none that it has not seen, and none whose findings may yet go away as you write on.
 ---@field show_findings? boolean Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
 ---@field withhold? "off"|"low"|"high" Withhold suggestions that nobody has asked for and that the model is not sure of: with `low`, of those that are shown about two in five are what the author writes, with `high` three in five; `off` shows all. This was learned for the default model; of other models' suggestions none is withheld.
 ---@field mixture? boolean Blend what the workspace's and the document's own tokens foretell into what the model says: it knows the names that are used here. A server's model (`model.remote_url`) is alone in any case.
@@ -88,6 +89,7 @@
 ---@field candidates integer How many suggestions are offered to choose from; each costs about as much as the first.
 ---@field temperature number The sampler's temperature; `0` takes the likeliest token every time.
 ---@field show_unchecked boolean Show suggestions that no language server has checked (their verdict is *unknown*).
+---@field only_clean boolean Show nothing but suggestions that the language server has found *clean*: none that it has not seen, and none whose findings may yet go away as you write on.
 ---@field show_findings boolean Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
 ---@field withhold "off"|"low"|"high" Withhold suggestions that nobody has asked for and that the model is not sure of: with `low`, of those that are shown about two in five are what the author writes, with `high` three in five; `off` shows all. This was learned for the default model; of other models' suggestions none is withheld.
 ---@field mixture boolean Blend what the workspace's and the document's own tokens foretell into what the model says: it knows the names that are used here. A server's model (`model.remote_url`) is alone in any case.
@@ -229,6 +231,7 @@ return {
     candidates = 1,
     temperature = 0,
     show_unchecked = true,
+    only_clean = false,
     show_findings = false,
     withhold = "low",
     mixture = true,

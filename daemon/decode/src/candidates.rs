@@ -169,7 +169,7 @@ fn plain(name: &str) -> String {
 }
 
 /// The name that a diagnostic points at: its range, or the last name in it where that is a member access.
-fn pointed_name(text: &str, target: &Diagnostic) -> Option<Range<usize>> {
+pub(crate) fn pointed_name(text: &str, target: &Diagnostic) -> Option<Range<usize>> {
     let pointed = text.get(target.range.clone())?;
     let start = target.range.start + pointed.rfind('.').map_or(0, |dot| dot + 1);
     let name = &text[start..target.range.end];
@@ -199,11 +199,11 @@ fn names_of(text: &str) -> Vec<String> {
     names
 }
 
-fn is_letter(letter: char) -> bool {
+pub(crate) fn is_letter(letter: char) -> bool {
     letter.is_alphanumeric() || letter == '_' || letter == '$'
 }
 
-fn is_name(word: &str) -> bool {
+pub(crate) fn is_name(word: &str) -> bool {
     word.chars().next().is_some_and(|first| is_letter(first) && !first.is_numeric())
         && word.chars().all(is_letter)
 }

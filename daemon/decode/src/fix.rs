@@ -61,7 +61,7 @@ pub async fn fix(
 
 /// The diagnostic to fix: the worst one that touches the range, or else its line; without a range the document's first error.
 fn target(request: &FixRequest, policy: &Policy, before: &[Diagnostic]) -> Option<Diagnostic> {
-    let counts = |diagnostic: &&Diagnostic| policy.class(diagnostic) != Class::Ignore;
+    let counts = |diagnostic: &&Diagnostic| policy.class(diagnostic, None) != Class::Ignore;
     let Some(range) = &request.range else {
         let errors = before.iter().filter(counts);
         return errors
@@ -211,7 +211,7 @@ impl<'a> Search<'a> {
         let mut stays: Vec<&Diagnostic> = without(&self.before, &self.target);
         stays.retain(|old| lines.contains(&old.range.start));
         let counts = |diagnostic: &&&Diagnostic| {
-            same(diagnostic, &self.target) || self.policy.class(diagnostic) != Class::Ignore
+            same(diagnostic, &self.target) || self.policy.class(diagnostic, None) != Class::Ignore
         };
         let introduced = self.baseline.introduced(text, after);
         let mut left = introduced.iter().filter(counts);

@@ -1,5 +1,6 @@
 //! Puts a candidate into the document, and reads from the server's diagnostics what the candidate brings in.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,10 +8,14 @@ use std::sync::Arc;
 use lang::{Blame, Class, Gap, Grammar, Language, Policy, Until};
 use text::{Baseline, Diagnostic, Severity};
 
+use crate::sign;
 use crate::style::{Dressed, Indent, Style};
 
 /// Longer documents are not parsed at every line: they are closed by signs alone, and judged when the candidate is whole.
 pub(crate) const PARSE_BYTES_MAX: usize = 1 << 18;
+
+/// So many different diagnostics of one code of the server's environment, and the machine lacks something: no more of it counts.
+const ENVIRONMENT_MIN: usize = 3;
 
 /// The document around the cursor.
 pub(crate) struct Desk {
@@ -23,6 +28,8 @@ pub(crate) struct Desk {
     pub(crate) style: Style,
     pub(crate) grammar: Option<Grammar>,
     policy: &'static Policy,
+    /// Codes of what the machine lacks.
+    environment: &'static [String],
 }
 
 /// A candidate in its place.
@@ -45,6 +52,8 @@ pub(crate) struct Before {
     doubtful: Vec<Baseline>,
     /// Code and start of what was said of the text before the cursor, which keeps its place.
     known: Vec<(Option<String>, usize)>,
+    /// What was said under each code, once.
+    said: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Whether the cursor's line hides what is wrong elsewhere.
@@ -59,8 +68,14 @@ pub(crate) enum Hidden {
 /// When a check was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage<'t> {
-    /// The candidate goes on, with this.
-    Line(&'t str),
+    /// The candidate goes on.
+    Line {
+        /// How what follows begins.
+        next: &'t str,
+        /// The byte of the placed text up to which a verdict has let it pass. What makes an earlier line wrong is still being written, and
+        /// may yet make it right.
+        from: usize,
+    },
     /// The candidate is all that will be inserted.
     Whole,
 }
@@ -90,10 +105,12 @@ impl Desk {
         let (before, after) = (plain(&text[..offset]), plain(&text[offset..]));
         let grammar = language.map(|language| Grammar::new(language, path));
         let policy = language.map_or_else(Policy::unmeasured, |language| language.policy(server));
+        let server = language.and_then(|language| language.server(server));
+        let environment = server.map_or(&[][..], lang::Server::environment);
         // A single line from elsewhere does not make a file of the other kind.
         let crlf = text.matches("\r\n").count() * 2 > text.matches('\n').count();
         let style = Style::of(crlf, &before, &after, indent, grammar.is_some());
-        Desk { text, offset, before, after, style, grammar, policy }
+        Desk { text, offset, before, after, style, grammar, policy, environment }
     }
 
     /// A candidate in the document's own style: what is inserted.
@@ -186,30 +203,43 @@ impl Desk {
             // An error further down is what the candidate does to text that is there already; writing on will not mend that. (Further
             // up it may: a function's head is where a missing return is told.)
             let below = at >= region.end && diagnostic.severity == Severity::Error;
-            let class = self.policy.class(diagnostic);
+            let sign =
+                syntax.as_ref().and_then(|syntax| sign::of(&placed.text, syntax, diagnostic));
+            let class = self.policy.class(diagnostic, sign);
             // What reaches into the candidate is the candidate's doing, even if closing the line with nothing in it does the same.
             let apart = diagnostic.range.end <= self.offset || at >= end;
             if apart && class != Class::Ignore && before.doubts(&placed.text, diagnostic) {
                 judged.deferred.push(diagnostic.clone());
                 continue;
             }
+            let is_lacking = self.lacks(before, diagnostic);
             let counts = match (class, stage) {
+                (_, _) if class != Class::Ignore && is_lacking => false,
                 (Class::Ignore, _) => continue,
                 (Class::Definite, Stage::Whole) => true,
                 (Class::Deferred(_), Stage::Whole) if below => true,
-                (Class::Definite, Stage::Line(next)) => inside && settled(next),
+                (Class::Definite, Stage::Line { next, from }) => {
+                    inside && diagnostic.range.end > from && settled(next)
+                }
                 (Class::Deferred(Until::File), Stage::Whole) => inside,
-                (Class::Deferred(Until::File), Stage::Line(_)) => false,
+                (Class::Deferred(Until::File), Stage::Line { .. }) => false,
                 (Class::Deferred(Until::Statement), Stage::Whole) => true,
                 (Class::Deferred(until), Stage::Whole) => {
                     inside && self.policy.stays(diagnostic) || over(until)
                 }
-                (Class::Deferred(until), Stage::Line(_)) => inside && over(until),
+                (Class::Deferred(until), Stage::Line { .. }) => inside && over(until),
             };
             let list = if counts { &mut judged.bad } else { &mut judged.deferred };
             list.push(diagnostic.clone());
         }
         judged
+    }
+
+    /// Whether this is wrong because the machine lacks packages: the text had several such before.
+    fn lacks(&self, before: &Before, diagnostic: &Diagnostic) -> bool {
+        let code = diagnostic.code.as_ref().filter(|code| self.environment.contains(code));
+        let said = code.and_then(|code| before.said.get(code));
+        said.is_some_and(|said| said.len() >= ENVIRONMENT_MIN)
     }
 
     /// The byte of the candidate, as the model wrote it, where a diagnostic of the placed text puts the blame; `None` if it points elsewhere.
@@ -245,6 +275,10 @@ impl Before {
     /// Adds the server's diagnostics of a text that has no candidate in it; `offset` is the cursor.
     pub(crate) fn add(&mut self, offset: usize, text: &str, diagnostics: &[Diagnostic]) {
         self.baselines.push(Baseline::new(text, diagnostics));
+        for one in diagnostics {
+            let said = self.said.entry(one.code.clone().unwrap_or_default()).or_default();
+            said.insert(one.message.clone());
+        }
         let early = diagnostics.iter().filter(|diagnostic| diagnostic.range.start < offset);
         self.known
             .extend(early.map(|diagnostic| (diagnostic.code.clone(), diagnostic.range.start)));

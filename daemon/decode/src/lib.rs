@@ -31,6 +31,7 @@ mod seam;
 pub mod score;
 mod workspace;
 mod candidates;
+pub mod sign;
 mod fix;
 mod rank;
 pub mod confidence;

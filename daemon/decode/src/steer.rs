@@ -209,7 +209,10 @@ impl<'a> Steer<'a> {
         self.watch.settle().await;
         let Some(Ok(before)) = self.watch.before() else { return self.commit(look.len) };
         let next = self.writer.text().get(look.len..).unwrap_or("").trim_start();
-        let judged = self.desk.judge(before, &look.placed, diagnostics, Stage::Line(next));
+        let passed = self.desk.dressed(&self.writer.text()[..self.committed.min(look.len)]).text;
+        let from = look.placed.inserted.start + passed.len();
+        let stage = Stage::Line { next, from };
+        let judged = self.desk.judge(before, &look.placed, diagnostics, stage);
         let Some(worst) = judged.bad.first().cloned() else { return self.commit(look.len) };
         if next.is_empty() && !self.writer.has_ended() {
             self.look = Some(look);

@@ -200,6 +200,8 @@ settings! {
         project temperature: f64 = 0.0, 0..=2;
         /// Show suggestions that no language server has checked (their verdict is *unknown*).
         project show_unchecked: bool = true;
+        /// Show nothing but suggestions that the language server has found *clean*: none that it has not seen, and none whose findings may yet go away as you write on.
+        project only_clean: bool = false;
         /// Show suggestions that the language server objects to, when no other is left (their verdict is *findings*).
         project show_findings: bool = false;
         /// Withhold suggestions that nobody has asked for and that the model is not sure of: with `low`, of those that are shown about two in five are what the author writes, with `high` three in five; `off` shows all. This was learned for the default model; of other models' suggestions none is withheld.

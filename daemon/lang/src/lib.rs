@@ -22,7 +22,7 @@ mod data;
 pub use close::{Closing, Gap, indentation, unit};
 pub use language::{Comment, Language, all, by_id, detect, detect_shebang, server_for};
 pub use lex::Open;
-pub use policy::{Blame, Class, Policy, Rule, Until};
+pub use policy::{Blame, Class, Policy, Rule, Sign, Until};
 pub use repair::{On, Repair};
 pub use server::{Ask, AskForm, Barrier, Builtin, Evidence, Ready, Server, Twin};
 pub use statements::Statement;

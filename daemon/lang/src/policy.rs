@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What a diagnostic means for text that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -30,12 +30,27 @@ pub enum Until {
     Block,
     /// The function that holds it.
     Function,
+    /// The outermost function, class or module that holds it; outside of all, its statement.
+    Item,
     /// The whole text.
     File,
 }
 
+impl Until {
+    /// As the data writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Until::Statement => "statement",
+            Until::Block => "block",
+            Until::Function => "function",
+            Until::Item => "item",
+            Until::File => "file",
+        }
+    }
+}
+
 /// Which token of a diagnostic's range is to blame first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blame {
     /// The first one: the wrong value, the unknown name.
@@ -45,12 +60,44 @@ pub enum Blame {
     Member,
 }
 
+/// What can be seen of the place of a diagnostic, beside its code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// It points at a name that is nearly one of the text: misspelt.
+    Near,
+    /// It is within a function and points at a name that looks like a variable's: no later line will declare it.
+    Local,
+    /// It is outside of functions, where what is used must have been declared.
+    Outside,
+}
+
+impl Sign {
+    /// As the data writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Sign::Near => "near",
+            Sign::Local => "local",
+            Sign::Outside => "outside",
+        }
+    }
+}
+
 /// What was measured about one code, and the class that follows from it.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// What it means.
+    /// What it means where nothing more is to be seen.
     pub class: Class,
+    /// What it means where its place has a [`Sign`]; as `class` where that was not measured.
+    #[serde(default)]
+    pub near: Option<Class>,
+    /// The same of [`Sign::Local`].
+    #[serde(default)]
+    pub local: Option<Class>,
+    /// The same of [`Sign::Outside`].
+    #[serde(default)]
+    pub outside: Option<Class>,
     /// Which token is to blame first.
     #[serde(default)]
     pub blame: Blame,
@@ -84,13 +131,18 @@ impl Policy {
         UNMEASURED.get_or_init(Policy::default)
     }
 
-    /// What this diagnostic means.
-    pub fn class(&self, diagnostic: &text::Diagnostic) -> Class {
+    /// What this diagnostic means, at a place with this sign.
+    pub fn class(&self, diagnostic: &text::Diagnostic, sign: Option<Sign>) -> Class {
+        let of = |rule: &Rule| match sign {
+            Some(Sign::Near) => rule.near,
+            Some(Sign::Local) => rule.local,
+            Some(Sign::Outside) => rule.outside,
+            None => None,
+        };
+        let of = |rule: &Rule| of(rule).unwrap_or(rule.class);
         match diagnostic.severity {
-            text::Severity::Error => self.rule(diagnostic).map_or(self.error, |rule| rule.class),
-            text::Severity::Warning => {
-                self.rule(diagnostic).map_or(self.warning, |rule| rule.class)
-            }
+            text::Severity::Error => self.rule(diagnostic).map_or(self.error, of),
+            text::Severity::Warning => self.rule(diagnostic).map_or(self.warning, of),
             text::Severity::Information | text::Severity::Hint => Class::Ignore,
         }
     }

@@ -40,6 +40,8 @@ pub struct Server {
     #[serde(default)]
     lease: bool,
     #[serde(default)]
+    environment: Vec<String>,
+    #[serde(default)]
     initialization_options: Option<Value>,
     #[serde(default)]
     settings: Option<Value>,
@@ -230,6 +232,12 @@ impl Server {
     /// cache on disk, a run of a compiler.
     pub fn leases(&self) -> bool {
         self.lease
+    }
+
+    /// Codes of what is wrong with the machine and not with the text: packages that are not installed. A text that has several of one has
+    /// them for that reason, and no more of it counts.
+    pub fn environment(&self) -> &[String] {
+        &self.environment
     }
 
     /// What `initialize` carries when the user has configured nothing.

@@ -33,6 +33,9 @@ pub(crate) struct Kinds {
     /// What a line ends with that goes on.
     #[serde(default)]
     line_end: Option<String>,
+    /// What a line starts with that says something of the next one (decorators, attributes).
+    #[serde(default)]
+    line_start: Vec<String>,
 }
 
 /// A language as one of its kinds of files writes it (`.ts` and `.tsx` differ). Cheap to copy.
@@ -146,8 +149,11 @@ impl Grammar {
 
     /// Whether the last line of `text` says that it goes on.
     pub fn goes_on(self, text: &str) -> bool {
-        let sign = self.language.kinds().line_end.as_deref();
-        sign.is_some_and(|sign| text.trim_end_matches(['\n', '\r']).ends_with(sign))
+        let kinds = self.language.kinds();
+        let text = text.trim_end_matches(['\n', '\r']);
+        let line = text[text.rfind('\n').map_or(0, |newline| newline + 1)..].trim_start();
+        kinds.line_end.as_deref().is_some_and(|sign| text.ends_with(sign))
+            || kinds.line_start.iter().any(|sign| line.starts_with(sign.as_str()))
     }
 
     /// Whether a line that starts with `next` goes on with the statement before it.
@@ -160,16 +166,22 @@ impl Grammar {
 impl Syntax {
     /// How many errors and missing nodes touch the bytes `within`; of a text without a tree, how many of its statements have no end.
     pub fn errors(&self, within: Range<usize>) -> usize {
+        self.error_ranges(within).len()
+    }
+
+    /// The errors and missing nodes that touch the bytes `within`; of a text without a tree, its statements that have no end.
+    pub fn error_ranges(&self, within: Range<usize>) -> Vec<Range<usize>> {
         let tree = match &self.form {
             Form::Tree(tree) => tree,
             Form::Flat(statements) => {
                 let touches = |one: &&Statement| {
                     one.range.end >= within.start && one.range.start <= within.end
                 };
-                return statements.iter().filter(touches).filter(|one| one.is_open()).count();
+                let open = statements.iter().filter(touches).filter(|one| one.is_open());
+                return open.map(|one| one.range.clone()).collect();
             }
         };
-        let mut count = 0;
+        let mut found = Vec::new();
         let mut stack = vec![tree.root_node()];
         while let Some(node) = stack.pop() {
             if !node.has_error() || node.end_byte() < within.start || node.start_byte() > within.end
@@ -177,12 +189,12 @@ impl Syntax {
                 continue;
             }
             if node.is_error() || node.is_missing() {
-                count += 1;
+                found.push(node.byte_range());
                 continue;
             }
             stack.extend(children(node));
         }
-        count
+        found
     }
 
     /// Whether this tree has more errors in the bytes `within` than `base`, the tree of the text without them, has at `cursor`.
@@ -199,6 +211,12 @@ impl Syntax {
         self.holder(at).map(|node| node.byte_range())
     }
 
+    /// Where the statement that holds the byte `at` ends; its header where that is a block's.
+    pub fn statement_end(&self, at: usize) -> Option<usize> {
+        let holder = self.holder(at)?;
+        Some(self.header_end(holder, at).unwrap_or_else(|| holder.end_byte()))
+    }
+
     /// Whether the statement that holds the byte `at` is over before `end`, given what the next line starts with (empty: nothing follows,
     /// or it is not known).
     pub fn settled(&self, text: &str, end: usize, at: usize, next: &str) -> bool {
@@ -210,8 +228,10 @@ impl Syntax {
         if over > end || holder.is_error() {
             return false;
         }
-        let last = text[over..end].trim().is_empty();
-        if last && self.grammar.goes_on(&text[..end]) {
+        let rest = text[over..end].trim();
+        let goes_on = self.grammar.goes_on(&text[..end]);
+        let last = rest.is_empty() || goes_on && !rest.contains('\n');
+        if last && goes_on {
             return false;
         }
         !(last && !text[..over].ends_with(';') && self.grammar.continues(next))
@@ -220,22 +240,56 @@ impl Syntax {
     /// Whether the scope that a deferred diagnostic at byte `at` waits for is over before `end`.
     pub fn scope_over(&self, text: &str, end: usize, at: usize, until: Until) -> bool {
         let kinds = self.kinds();
-        let kinds = match until {
+        let holder = match until {
             Until::Statement => return self.settled(text, end, at, ""),
-            Until::Block => &kinds.blocks,
-            Until::Function => &kinds.functions,
+            Until::Block => self.around(at, &kinds.blocks).next(),
+            Until::Function => self.around(at, &kinds.functions).next(),
+            Until::Item => match self.around(at, &kinds.items).last() {
+                Some(item) => Some(item),
+                None => return self.settled(text, end, at, ""),
+            },
             Until::File => return false,
         };
-        let mut node = self.leaf(at);
-        while let Some(current) = node {
-            if current.parent().is_some() && has(kinds, current) {
-                let over = current.end_byte();
-                let braced = !self.grammar.language.indents() && text[..over].ends_with('}');
-                return over < end && (braced || self.has_code(&text[over..end]));
+        let Some(holder) = holder else { return false };
+        let over = holder.end_byte();
+        let braced = !self.grammar.language.indents() && text[..over].ends_with('}');
+        over < end && (braced || self.has_code(&text[over..end]))
+    }
+
+    /// The statements of every block that is within a function, block by block.
+    pub fn function_blocks(&self) -> Vec<Vec<Range<usize>>> {
+        let kinds = self.kinds();
+        let mut found = Vec::new();
+        let mut stack: Vec<_> = self.root().into_iter().map(|root| (root, false)).collect();
+        while let Some((node, inside)) = stack.pop() {
+            let inside = inside || has(&kinds.functions, node);
+            if inside && has(&kinds.blocks, node) {
+                let statements = children(node).filter(Node::is_named);
+                found.push(statements.map(|statement| statement.byte_range()).collect());
             }
-            node = current.parent();
+            stack.extend(children(node).map(|child| (child, inside)));
         }
-        false
+        found
+    }
+
+    /// Whether the byte `at` is in a string, and not in code that is put into one.
+    pub fn in_string(&self, at: usize) -> bool {
+        let mut kinds = std::iter::successors(self.leaf(at), Node::parent).map(|node| node.kind());
+        let found = kinds.find(|kind| {
+            ["string", "interpolation", "substitution"].iter().any(|part| kind.contains(part))
+        });
+        found.is_some_and(|kind| kind.contains("string"))
+    }
+
+    /// Whether the byte `at` is within a function.
+    pub fn in_function(&self, at: usize) -> bool {
+        self.around(at, &self.kinds().functions).next().is_some()
+    }
+
+    /// The nodes of these kinds that hold the byte `at`, the innermost first; not the whole text.
+    fn around<'t>(&'t self, at: usize, kinds: &'t [String]) -> impl Iterator<Item = Node<'t>> {
+        std::iter::successors(self.leaf(at), Node::parent)
+            .filter(move |node| node.parent().is_some() && has(kinds, *node))
     }
 
     /// The ends of the statements of the outermost block, in order.
@@ -453,6 +507,10 @@ impl Syntax {
         let kinds = self.kinds();
         let mut node = holder;
         while has(&kinds.transparent, node) {
+            // What a decorator says of a function it says of all of it.
+            if child_at(node, at).is_some_and(|child| child.kind() == "decorator") {
+                return None;
+            }
             if let Some(body) =
                 children(node).find(|child| has(&kinds.blocks, *child) && child.start_byte() > at)
             {

@@ -94,6 +94,9 @@ fn a_statement_is_settled_when_it_is_over() {
     check("a.ts", "g(() => {\n  y();\n});", "y", "y();\n", "z", false);
     check("a.py", "def f(a):\n    x = g(\n        a)\n", "g", "g(\n", "", false);
     check("a.py", "def f(a):\n    x = g(a)\n    pass\n", "g", "g(a)\n", "", true);
+    check("a.py", "from a import b, \\\n", "b", "\\\n", "", false);
+    check("a.py", "@d(1)\ndef f():\n    pass\n", "d(1)", "f():\n", "", false);
+    check("a.py", "@d(1)\ndef f():\n    pass\n", "d(1)", "pass\n", "", true);
 }
 
 #[test]
@@ -107,6 +110,23 @@ fn a_function_is_over_when_something_follows_it() {
     };
     assert!(!over("# more\n"));
     assert!(over("y = 2\n"));
+}
+
+#[test]
+fn an_item_is_the_outermost_one() {
+    let path = Path::new("a.py");
+    let grammar = Grammar::new(detect(path).unwrap(), path);
+    let text =
+        "class A:\n    def f(self):\n        self.x\n    def g(self):\n        pass\ny = 2\n";
+    let syntax = grammar.parse(text).unwrap();
+    let at = text.find("self.x").unwrap();
+    let over =
+        |end: &str, until| syntax.scope_over(text, text.find(end).unwrap() + end.len(), at, until);
+    assert!(over("g(self):\n", lang::Until::Function));
+    assert!(!over("g(self):\n", lang::Until::Item));
+    assert!(over("y = 2\n", lang::Until::Item));
+    assert!(syntax.in_function(at) && !syntax.in_function(text.find("y = 2").unwrap()));
+    assert!(syntax.scope_over(text, text.len(), text.find("y = 2").unwrap(), lang::Until::Item));
 }
 
 proptest! {

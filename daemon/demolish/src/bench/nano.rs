@@ -4,12 +4,12 @@
 //! ([`ngram`], [`baseline`]), another edition and the workspace's own tokens ([`mixed`], [`projects`]); completions of holes ([`cases`],
 //! [`fill`]) and whether they are what the author wrote; what the confidence is worth ([`curve`]); and what all that costs ([`cost`]). The code is fetched and cleaned by the recipe in `daemon/nano` ([`corpus`]).
 
-mod corpus;
+pub(in crate::bench) mod corpus;
 mod score;
 mod ngram;
 mod baseline;
 mod cases;
-mod projects;
+pub(in crate::bench) mod projects;
 mod mixed;
 mod fill;
 mod curve;

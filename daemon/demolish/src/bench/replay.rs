@@ -1,197 +1,288 @@
-//! A peer that speaks the server's side of a transcript: it says what was recorded, in order, once it has heard from the
-//! client what was recorded before. Ids may differ; everything else must be the same, or the peer says so and ends.
+//! `demolish bench replay`: how far each server's diagnostics can be trusted about unfinished programs.
 //!
-//! Questions of Demolish's own may come at any time, more or fewer of them than when it was recorded, or not at all: a
-//! client that is connected directly asks none. They are answered as they were at this place of the conversation.
+//! It needs no model. Real programs ([`programs`]) are typed in line by line ([`typing`]), as they are and with one thing broken
+//! ([`breaks`]); after each line the prefix is closed, shown to a twin of the real server, and judged by a policy ([`learn`]) that was
+//! learnt from other packages. A false alarm is a line that is objected to in a program that compiles; a broken program is caught when one
+//! of its errors is objected to while it is being typed.
 
-use std::collections::HashMap;
-use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+mod breaks;
+mod learn;
+pub(in crate::bench) mod programs;
+mod record;
+mod rows;
+mod typing;
 
-use serde_json::Value as Json;
-use wire::codec::{Codec, Incoming};
-use wire::{Envelope, Id, Kind, frame};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::transcript::{self, Line};
+use decode::Critic as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use lang::{Grammar, Language};
 
-/// What is left to be said and heard.
+use super::draw::hash;
+use super::report::Report;
+use super::sandbox::Sandbox;
+use crate::config::Config;
+use crate::twin::plan::uri_of;
+use crate::twin::{Environment, Subject, Twins};
+use breaks::Kind;
+use programs::Program;
+use typing::{Typed, Typist};
+
+/// The languages that are replayed if none is named, the servers' slowest last.
+const LANGUAGES: [&str; 6] = ["typescript", "python", "go", "c", "rust", "cpp"];
+/// Packages that are typed in at the same time: a server each.
+const TOGETHER: usize = 3;
+/// How long a server may take to read a project.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long one check and a start may take, in milliseconds.
+const CHECK_DEADLINE_MS: u32 = 20_000;
+const START_DEADLINE_MS: u32 = 120_000;
+/// How often it is asked whether it has.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How often a program is broken.
+const BREAKS: u64 = 2;
+/// Kinds of breaking that are tried for one, until the server finds something.
+const KINDS_TRIED: u64 = 4;
+
+/// What is asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    /// The languages; none: all.
+    pub(crate) languages: Vec<String>,
+    /// The folder of the projects; `None`: where the recipe writes them.
+    pub(crate) programs: Option<PathBuf>,
+    /// Programs of each language that compile; the rest is left out.
+    pub(crate) count: usize,
+    /// Whether the policies that follow are written into the source tree.
+    pub(crate) writes: bool,
+    /// Where everything is written that was said, as lines of JSON.
+    pub(crate) out: Option<PathBuf>,
+    /// What was said before, to be learnt from again in the place of a replay.
+    pub(crate) from: Option<PathBuf>,
+}
+
+/// A program that was typed in.
+struct Replayed {
+    package: String,
+    path: PathBuf,
+    /// What was done to it; `None`: nothing, and it compiles.
+    kind: Option<Kind>,
+    typed: Typed,
+}
+
+/// What was left out of a language, and why.
+#[derive(Debug, Default)]
+struct LeftOut {
+    /// Programs that had errors as their authors wrote them: their codes.
+    wrong: Vec<String>,
+    programs: usize,
+    /// Programs of which nothing is known.
+    unknown: usize,
+}
+
+/// All programs of a language.
 struct Replay {
-    lines: std::vec::IntoIter<Line>,
-    /// The line that the client is expected to say.
-    next: Option<Envelope>,
-    /// How many lines of the client have been heard.
-    heard: usize,
-    /// Questions of Demolish's own, in order.
-    own: Vec<Own>,
-    /// The ids under which the client has asked, by those in the transcript.
-    asked: HashMap<Id, Id>,
+    language: &'static Language,
+    server: String,
+    replayed: Vec<Replayed>,
+    left_out: LeftOut,
 }
 
-/// A question that Demolish asked for itself when the transcript was recorded.
-struct Own {
-    method: String,
-    params: Json,
-    /// After how many lines of the client.
-    after: usize,
-    answer: Envelope,
-    answered: bool,
-}
-
-/// Serves stdin until the transcript or stdin ends.
+/// Runs it.
 ///
 /// # Errors
-/// The transcript cannot be read, or the client said something else.
-pub(crate) fn serve(path: &Path) -> Result<(), String> {
-    let lines = transcript::read(path)?;
-    let mut replay = Replay {
-        own: own_questions(&lines)?,
-        lines: lines.into_iter(),
-        next: None,
-        heard: 0,
-        asked: HashMap::new(),
+/// There are no programs, or no server for them: one sentence.
+pub(crate) async fn run(options: &Options) -> Result<Report, String> {
+    if let Some(said) = &options.from {
+        return learnt_again(said, options.writes);
+    }
+    let folder = folder(options.programs.as_deref())?;
+    let sandbox = Sandbox::new("replay", "")?;
+    let names: Vec<&str> = match options.languages.as_slice() {
+        [] => LANGUAGES.to_vec(),
+        some => some.iter().map(String::as_str).collect(),
     };
-    replay.speak()?;
-    let (mut codec, mut chunk) = (Codec::default(), vec![0; 1 << 16]);
-    loop {
-        let read = io::stdin().read(&mut chunk).map_err(|error| error.to_string())?;
-        if read == 0 {
-            return Ok(());
+    let (mut all, mut notes) = (Vec::new(), Vec::new());
+    for name in names {
+        let language = lang::by_id(name).ok_or_else(|| format!("no language is called {name}"))?;
+        let done = replay(language, &folder, options.count, sandbox.env()).await?;
+        if let Some(out) = &options.out {
+            record::append(out, &done)
+                .map_err(|error| format!("{} cannot be written ({error})", out.display()))?;
         }
-        codec.push(&chunk[..read]);
-        while let Some(incoming) = codec.next_incoming() {
-            let Incoming::Message(envelope) = incoming else { return Err("rubbish".to_owned()) };
-            if envelope.method() == Some("exit") {
-                return Ok(());
-            }
-            replay.hear(&envelope)?;
+        if options.writes {
+            notes.push(learn::write(&done)?);
         }
+        all.extend(rows::of(&done));
+        notes.extend(rows::notes(&done));
     }
+    Ok(Report::new("replay", all).noted(notes))
 }
 
-fn own_questions(lines: &[Line]) -> Result<Vec<Own>, String> {
-    let mut after = 0;
-    let mut asked = Vec::new();
-    let mut answers = Vec::new();
-    for line in lines {
-        match line {
-            Line::Client(_) => after += 1,
-            Line::Asked { method, params } => asked.push((method.clone(), params.clone(), after)),
-            Line::Answered(raw) => answers.push(transcript::message(raw)?),
-            _ => {}
+/// Learns from what was said before.
+fn learnt_again(said: &Path, writes: bool) -> Result<Report, String> {
+    let (mut all, mut notes) = (Vec::new(), Vec::new());
+    for replay in record::read(said)? {
+        if writes {
+            notes.push(learn::write(&replay)?);
         }
+        all.extend(rows::of(&replay));
     }
-    let own =
-        |((method, params, after), answer)| Own { method, params, after, answer, answered: false };
-    Ok(asked.into_iter().zip(answers).map(own).collect())
+    Ok(Report::new("replay", all).noted(notes))
 }
 
-impl Replay {
-    /// Says everything up to the next line of the client.
-    fn speak(&mut self) -> Result<(), String> {
-        for line in self.lines.by_ref() {
-            match line {
-                Line::Server(raw) => {
-                    let mut envelope = transcript::message(&raw)?;
-                    if let Kind::Response { id } = &envelope.kind {
-                        let asked = self.asked.remove(id);
-                        envelope = envelope.with_id(asked.ok_or("an answer to nothing")?);
-                    }
-                    say(&envelope)?;
-                }
-                Line::Client(raw) => {
-                    self.next = Some(transcript::message(&raw)?);
-                    return Ok(());
-                }
-                _ => {}
-            }
-        }
-        self.next = None;
-        Ok(())
-    }
+/// The folder of the projects: the one that is named, or where the recipe writes them.
+///
+/// # Errors
+/// It is not there: one sentence.
+pub(super) fn folder(named: Option<&Path>) -> Result<PathBuf, String> {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/heldout/projects");
+    let folder = named.map_or_else(own, Path::to_owned);
+    // Some servers end over an address with `..` in it.
+    folder.canonicalize().map_err(|error| {
+        format!(
+            "{} cannot be read ({error}); `daemon/nano/build.sh projects` writes it",
+            folder.display()
+        )
+    })
+}
 
-    fn hear(&mut self, envelope: &Envelope) -> Result<(), String> {
-        if self.is_expected(envelope) {
-            let expected = self.next.take();
-            self.heard += 1;
-            if let (Some(id), Kind::Request { id: theirs, .. }) =
-                (expected.as_ref().and_then(Envelope::id), &envelope.kind)
+/// Settings with which no check is cut off.
+pub(super) fn config() -> Config {
+    let mut config = Config::default();
+    config.twin.check_deadline_ms = CHECK_DEADLINE_MS;
+    config.twin.start_deadline_ms = START_DEADLINE_MS;
+    config.twin.memory_max_mib = 0;
+    config
+}
+
+async fn replay(
+    language: &'static Language,
+    folder: &Path,
+    count: usize,
+    env: &Environment,
+) -> Result<Replay, String> {
+    let packages = programs::packages(folder, language)?;
+    let share = count.div_ceil(packages.len()).max(1);
+    let started = Instant::now();
+    let jobs = packages.iter().map(|programs| async move {
+        let twins = Twins::default();
+        let mut done = (Vec::new(), LeftOut::default(), String::new());
+        let mut left = share * 2;
+        for program in programs {
+            if left == 0 {
+                break;
+            }
+            left -= usize::from(one(&twins, language, program, env, &mut done).await?);
+        }
+        tell(&format!("{} {}: {} programs", language.id(), programs[0].package, done.0.len()));
+        Ok::<_, String>(done)
+    });
+    let done: Vec<_> = futures_util::stream::iter(jobs).buffered(TOGETHER).try_collect().await?;
+    let mut all = Replay {
+        language,
+        server: String::new(),
+        replayed: Vec::new(),
+        left_out: LeftOut::default(),
+    };
+    for (replayed, left_out, server) in done {
+        all.replayed.extend(replayed);
+        all.left_out.wrong.extend(left_out.wrong);
+        all.left_out.programs += left_out.programs;
+        all.left_out.unknown += left_out.unknown;
+        all.server = if server.is_empty() { all.server } else { server };
+    }
+    tell(&format!("{} in {:.0} s", language.id(), started.elapsed().as_secs_f64()));
+    Ok(all)
+}
+
+/// Types one program in, as it is and broken. `false` where it was left out.
+async fn one(
+    twins: &Twins,
+    language: &'static Language,
+    program: &Program,
+    env: &Environment,
+    done: &mut (Vec<Replayed>, LeftOut, String),
+) -> Result<bool, String> {
+    let config = config();
+    let subject = Subject {
+        path: &program.path,
+        uri: &uri_of(&program.path),
+        language: Some(language),
+        others: &Arc::default(),
+        users: &[],
+        env: Some(env),
+    };
+    let critic = twins.critic(subject, &config);
+    if let Some(lack) = critic.lack() {
+        return Err(lack.hint.clone().unwrap_or_else(|| lack.reason.to_string()));
+    }
+    done.2 = critic.server().to_owned();
+    let typist = Typist { critic: &critic, grammar: Grammar::new(language, &program.path) };
+    let Some(errors) = started(&critic, &program.text).await else {
+        done.1.unknown += 1;
+        return Ok(false);
+    };
+    if !errors.is_empty() {
+        done.1.programs += 1;
+        done.1.wrong.extend(errors);
+        return Ok(false);
+    }
+    let replayed = |kind, typed| Replayed {
+        package: program.package.clone(),
+        path: program.path.clone(),
+        kind,
+        typed,
+    };
+    let Some(typed) = typist.type_in(&program.text, 0).await else { return Ok(false) };
+    done.0.push(replayed(None, typed));
+    for number in 0..BREAKS {
+        let seed = hash(&[
+            &program.package,
+            &program.path.file_name().unwrap_or_default().to_string_lossy(),
+            &number.to_string(),
+        ]);
+        for tried in 0..KINDS_TRIED {
+            let kind = Kind::drawn(hash(&["kind", &seed.to_string(), &tried.to_string()]));
+            let Some(broken) = breaks::broken(typist.grammar, &program.text, kind, seed) else {
+                continue;
+            };
+            if !typist
+                .check(&broken.text)
+                .await
+                .is_some_and(|found| found.iter().any(|one| one.severity == text::Severity::Error))
             {
-                self.asked.insert(id.clone(), theirs.clone());
+                continue;
             }
-            return self.speak();
-        }
-        match (self.own_answer(envelope), &envelope.kind) {
-            (Some(answer), Kind::Request { id, .. }) => say(&answer.with_id(id.clone())),
-            _ => {
-                let expected = self.next.as_ref().map(|next| String::from_utf8_lossy(&next.body));
-                let heard = String::from_utf8_lossy(&envelope.body);
-                Err(format!("expected {}, heard {heard}", expected.unwrap_or_default()))
+            let line = broken.text[..broken.at].matches('\n').count();
+            if let Some(mut typed) = typist.type_in(&broken.text, line).await {
+                typed.blame(&broken.text, broken.at);
+                done.0.push(replayed(Some(kind), typed));
             }
+            break;
         }
     }
+    Ok(true)
+}
 
-    /// What a question of Demolish's own is answered with: what was recorded at this place of the conversation, one after the
-    /// other, and the last of it again; else what was recorded last before.
-    fn own_answer(&mut self, envelope: &Envelope) -> Option<Envelope> {
-        let same = |own: &Own| {
-            envelope.method() == Some(&own.method) && is_json(envelope.params(), &own.params)
-        };
-        let heard = self.heard;
-        let fresh = |own: &Own| own.after == heard && !own.answered && same(own);
-        let at = self.own.iter().position(fresh).or_else(|| {
-            let earlier = self.own.iter().rposition(|own| own.after <= heard && same(own));
-            earlier.or_else(|| self.own.iter().position(same))
-        })?;
-        self.own[at].answered = true;
-        Some(self.own[at].answer.clone())
-    }
-
-    /// Whether this is the line that comes next, but for its id.
-    fn is_expected(&self, envelope: &Envelope) -> bool {
-        let Some(next) = &self.next else { return false };
-        match (&next.kind, &envelope.kind) {
-            (Kind::Response { id }, Kind::Response { id: other }) => {
-                // Ids of this side's requests are this side's own.
-                id == other && outcome(next) == outcome(envelope)
-            }
-            (Kind::Notification { method }, Kind::Notification { method: other }) => {
-                let params = envelope.params();
-                method == other && (same(next.params(), params) || self.is_cancel(next, envelope))
-            }
-            (Kind::Request { method, .. }, Kind::Request { method: other, .. }) => {
-                method == other && same(next.params(), envelope.params())
-            }
-            _ => false,
+/// The codes of a program's errors as its author wrote it, once the server has read the project; `None` where it does not get there.
+pub(super) async fn started(critic: &dyn decode::Critic, text: &str) -> Option<Vec<String>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let decode::Checked::Diagnostics(found) = critic.check(text.into()).await {
+            let errors = found.into_iter().filter(|one| one.severity == text::Severity::Error);
+            return Some(errors.filter_map(|one| one.code).collect());
         }
-    }
-
-    /// Whether both cancel the same request, each under its own id.
-    fn is_cancel(&self, next: &Envelope, envelope: &Envelope) -> bool {
-        let id = |envelope: &Envelope| {
-            let params: Json = envelope.params_as().unwrap_or_default();
-            Id::from_raw(params["id"].to_string().as_bytes())
-        };
-        next.method() == Some("$/cancelRequest")
-            && id(next).and_then(|id| self.asked.get(&id).cloned()) == id(envelope)
+        if Instant::now() > end {
+            return None;
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
-fn outcome(envelope: &Envelope) -> Option<Json> {
-    envelope.outcome().ok().and_then(|result| serde_json::from_slice(result).ok())
-}
-
-fn same(one: &[u8], other: &[u8]) -> bool {
-    let json = |raw: &[u8]| serde_json::from_slice::<Json>(raw).ok();
-    one == other || json(one) == json(other)
-}
-
-fn is_json(raw: &[u8], json: &Json) -> bool {
-    serde_json::from_slice::<Json>(raw).is_ok_and(|value| value == *json)
-}
-
-fn say(envelope: &Envelope) -> Result<(), String> {
-    let mut out = io::stdout().lock();
-    out.write_all(&frame::encode(&envelope.body))
-        .and_then(|()| out.flush())
-        .map_err(|error| error.to_string())
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "replay: {text}");
 }

@@ -169,10 +169,27 @@ impl Report {
 #[derive(Debug, Clone, Default)]
 pub struct Samples(Vec<f64>);
 
+impl FromIterator<f64> for Samples {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Samples {
+        Samples(values.into_iter().collect())
+    }
+}
+
 impl Samples {
     /// Adds one.
     pub fn push(&mut self, value: f64) {
         self.0.push(value);
+    }
+
+    /// All of them, as they came.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<f64> {
+        self.0
+    }
+
+    /// Adds all of another's.
+    pub fn join(&mut self, other: &Samples) {
+        self.0.extend_from_slice(&other.0);
     }
 
     /// How many there are.

@@ -8,8 +8,8 @@ use super::{Exit, Failure, Outcome};
 use crate::bench::conformance::{self, RULES_MAX, Subject, Wanted};
 use crate::bench::report::Report;
 use crate::bench::{
-    copy, decode, echo, engine, faults, load, nano, proxy, record, replay, retrieval, soak,
-    speculate, steer, verdicts,
+    copy, decode, echo, engine, faults, load, nano, playback, proxy, record, replay, retrieval,
+    soak, speculate, steer, verdicts,
 };
 
 /// Measure this machine: what the proxy adds, how long a suggestion takes, how fast the model is
@@ -30,12 +30,13 @@ enum What {
     /// One client and one echoing server, directly and through shim and daemon: latency, integrity, memory
     #[command(after_help = "Example:\n  demolish bench proxy --json")]
     Proxy(Form),
-    /// From a keystroke to the answered completion, with the real model and the real language servers (ty and tsc)
-    #[command(after_help = "Example:\n  demolish bench steer --json")]
-    Steer(Form),
+    /// What steering is worth at equal tokens, and what it costs from a keystroke to the answer, with the real model and servers
+    Steer(Steer),
     /// How long each language server takes to judge a candidate, as a twin and as a lease of the user's own instance
     #[command(after_help = "Example:\n  demolish bench speculate --json")]
     Speculate(Form),
+    /// How far each server's diagnostics can be trusted about programs that are being written: real ones, typed in line by line
+    Replay(Replay),
     /// The engine: speed, batches, a keystroke's wait, kept prompts, rewinding, forks, the guard against loops
     #[command(after_help = "Example:\n  DEMOLISH_MODEL=~/models/other demolish bench engine")]
     Engine(Form),
@@ -190,6 +191,72 @@ struct Nano {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The packages are fetched by `daemon/nano/build.sh projects`. Policies are learnt on other packages than those that they are judged by.
+
+Examples:
+  demolish bench replay --json
+  demolish bench replay --language rust --count 40
+  demolish bench replay --language python --write")]
+struct Replay {
+    /// Only this language (repeatable)
+    #[arg(long, value_name = "ID")]
+    language: Vec<String>,
+    /// The folder of the projects [default: .tools/heldout/projects in the source tree]
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
+    /// How many programs of each language, at most
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    count: usize,
+    /// Write the policies that follow into grammars/
+    #[arg(long)]
+    write: bool,
+    /// Write all that was said into this file, as lines of JSON
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Type nothing in: learn again from what such a file says
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    form: Form,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The packages that the model was not trained on are fetched by `daemon/nano/build.sh projects`. Retries and repairs may spend as many
+tokens as steering took in the same hole with the same seed.
+
+Examples:
+  demolish bench steer --json
+  demolish bench steer --ablation --language python --cases 20 --seeds 2
+  demolish bench steer --ablation --out tests/eval/steer.csv")]
+struct Steer {
+    /// Only the ablation: no keystrokes, no pace
+    #[arg(long)]
+    ablation: bool,
+    /// Only this language (repeatable)
+    #[arg(long, value_name = "ID")]
+    language: Vec<String>,
+    /// How many holes of each language; 0: no ablation
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    cases: usize,
+    /// How many seeds for each hole
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    seeds: u64,
+    /// The model's folder [default: the one that the settings name]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// The folder of the projects [default: .tools/heldout/projects in the source tree]
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
+    /// Write every try into this file, as CSV
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    form: Form,
+}
+
+#[derive(Debug, clap::Args)]
 struct Soak {
     /// How many messages
     #[arg(long, default_value_t = 200_000)]
@@ -335,12 +402,25 @@ pub(super) fn run(args: &Args) -> Outcome {
         }
         What::Proxy(form) => report(form, super::block_on(proxy::run())?),
         What::Speculate(form) => report(form, super::block_on(speculate::run())?),
-        What::Steer(form) => report(form, super::block_on(steer::run())?),
+        What::Steer(Steer { ablation, language, cases, seeds, model, programs, out, form }) => {
+            let options = steer::Options {
+                languages: language.clone(),
+                cases: *cases,
+                seeds: *seeds,
+                model: model.clone(),
+                programs: programs.clone(),
+                out: out.clone(),
+                only_ablation: *ablation,
+            };
+            report(form, super::block_on(steer::run(&options))?)
+        }
         What::RecordPeer { name } => {
             super::print(&super::block_on(record::run(name))?.map_err(Failure::missing)?);
             Ok(Exit::Done)
         }
-        What::ReplayPeer { file } => replay::serve(file).map(|()| Exit::Done).map_err(Failure::bad),
+        What::ReplayPeer { file } => {
+            playback::serve(file).map(|()| Exit::Done).map_err(Failure::bad)
+        }
         What::Verdicts { only, plain, form } => {
             report(form, super::block_on(verdicts::run(only.as_deref(), *plain))?)
         }
@@ -375,6 +455,17 @@ pub(super) fn run(args: &Args) -> Outcome {
             )]
             let options = load::Options { bytes: (gib * GIB) as u64, folder: folder.clone() };
             report(form, super::block_on(load::run(&options))?)
+        }
+        What::Replay(Replay { language, programs, count, write, out, from, form }) => {
+            let options = replay::Options {
+                languages: language.clone(),
+                programs: programs.clone(),
+                count: *count,
+                writes: *write,
+                out: out.clone(),
+                from: from.clone(),
+            };
+            report(form, super::block_on(replay::run(&options))?)
         }
         What::Engine(form) => report(form, super::block_on(engine::run())?),
         What::Nano(args) => measure_nano(args),

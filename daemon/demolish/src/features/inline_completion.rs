@@ -132,11 +132,12 @@ pub async fn complete(
     if let Some(near) = near {
         shared.definitions.clone().ask(near, target.text.clone(), critic.clone());
     }
-    if !config.complete.show_unchecked {
-        completion
-            .suggestions
-            .retain(|suggestion| !matches!(suggestion.verdict, Verdict::Unknown(_)));
-    }
+    let (unchecked, only_clean) = (config.complete.show_unchecked, config.complete.only_clean);
+    completion.suggestions.retain(|suggestion| match suggestion.verdict {
+        Verdict::Clean => true,
+        Verdict::Unknown(_) => unchecked && !only_clean,
+        Verdict::Findings(_) => !only_clean,
+    });
     Ok(Answer {
         place: offset..offset,
         completion,

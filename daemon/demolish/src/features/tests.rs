@@ -226,6 +226,17 @@ async fn unchecked_suggestions_are_kept_back_if_the_user_wants_that() {
 }
 
 #[tokio::test]
+async fn who_wants_clean_suggestions_alone_gets_no_others() {
+    let options = json!({"complete": {"only_clean": true, "show_findings": true}});
+    for (said, shown) in [("slow\n", 0), ("bad\n", 0), ("good\n", 1)] {
+        let mut editor = editor_with(says(&[said]), PULL, options.clone()).await;
+        editor.open("x = \n");
+        let list = editor.complete(0, 4).await;
+        assert_eq!(list["items"].as_array().map(Vec::len), Some(shown), "{said}: {list}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_typed_of_a_suggestion_is_not_asked_again() {
     let mut editor = editor(says(&["good + fine\n"])).await;
     editor.open("x = \n");

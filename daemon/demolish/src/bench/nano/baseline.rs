@@ -103,7 +103,7 @@ fn counted(
     let taken = TRAINING_BYTES_MAX.saturating_mul(HUNDREDTHS)
         / usize::try_from(whole).unwrap_or(usize::MAX);
     corpus::each(path, |file| {
-        let drawn = corpus::hash(&["baseline", &file.package, &file.path]);
+        let drawn = crate::bench::draw::hash(&["baseline", &file.package, &file.path]);
         if usize::try_from(drawn % HUNDREDTHS as u64).is_ok_and(|drawn| drawn >= taken) {
             return true;
         }

@@ -5,7 +5,8 @@
 
 use lang::Grammar;
 
-use super::corpus::{File, Held, hash};
+use super::corpus::{File, Held};
+use crate::bench::draw::{hash, pick};
 
 /// Lines of a block that is left out, at most and at least.
 const BLOCK_LINES: std::ops::RangeInclusive<usize> = 2..=6;
@@ -131,10 +132,6 @@ fn hole(language: &'static str, kind: Kind, file: &File, drawn: u64) -> Option<(
             block(text, begin, line, lines).map(|end| (first, end))
         }
     }
-}
-
-fn pick(drawn: u64, choices: usize) -> usize {
-    usize::try_from(drawn % (choices.max(1) as u64)).unwrap_or(0)
 }
 
 fn floor(text: &str, mut at: usize) -> usize {

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::bench::draw::hash;
+
 /// The languages of the recipe, by its names; `c` is C and C++.
-pub(super) const LANGUAGES: [&str; 7] = ["python", "typescript", "rust", "go", "c", "sql", "lua"];
+pub(in crate::bench) const LANGUAGES: [&str; 7] =
+    ["python", "typescript", "rust", "go", "c", "sql", "lua"];
 /// Files of one language that are read; the recipe writes fewer for what is held out.
 const FILES_MAX: usize = 20_000;
 /// The folders of the source tree that it may be in: the whole corpus, or what is held out alone.
@@ -18,7 +21,7 @@ const CORPORA: [&str; 2] = ["../../.tools/nano-data/corpus", "../../.tools/heldo
 
 /// Which packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Split {
+pub(in crate::bench) enum Split {
     /// What the model is measured on.
     HeldOut,
     /// What weights and thresholds are fitted on.
@@ -29,24 +32,24 @@ pub(super) enum Split {
 
 /// A file of a package.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct File {
+pub(in crate::bench) struct File {
     /// The package's name.
-    pub(super) package: String,
+    pub(in crate::bench) package: String,
     /// Its path in the package.
-    pub(super) path: String,
+    pub(in crate::bench) path: String,
     /// What it holds.
-    pub(super) text: String,
+    pub(in crate::bench) text: String,
 }
 
 /// The files of one language, one package after the other in turn, so that the biggest does not decide.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub(super) language: &'static str,
-    pub(super) files: Vec<File>,
+pub(in crate::bench) struct Held {
+    pub(in crate::bench) language: &'static str,
+    pub(in crate::bench) files: Vec<File>,
 }
 
 /// Where the recipe's corpus is, if nobody says otherwise.
-pub(super) fn folder() -> PathBuf {
+pub(in crate::bench) fn folder() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let [whole, held_out] = CORPORA.map(|folder| here.join(folder));
     if path_of(&whole, LANGUAGES[0], Split::HeldOut).is_file() { whole } else { held_out }
@@ -56,7 +59,7 @@ pub(super) fn folder() -> PathBuf {
 ///
 /// # Errors
 /// They cannot be read: one sentence.
-pub(super) fn read(
+pub(in crate::bench) fn read(
     folder: &Path,
     language: &'static str,
     split: Split,
@@ -78,7 +81,10 @@ pub(super) fn read(
 /// # Errors
 /// They cannot be read: one sentence.
 #[allow(clippy::disallowed_methods, reason = "the corpus is the measurement's own")]
-pub(super) fn each(path: &Path, mut take: impl FnMut(File) -> bool) -> Result<(), String> {
+pub(in crate::bench) fn each(
+    path: &Path,
+    mut take: impl FnMut(File) -> bool,
+) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| {
         format!(
             "{} cannot be read ({error}); `daemon/nano/build.sh heldout` writes it",
@@ -96,7 +102,7 @@ pub(super) fn each(path: &Path, mut take: impl FnMut(File) -> bool) -> Result<()
 }
 
 /// The file of a language and split.
-pub(super) fn path_of(folder: &Path, language: &str, split: Split) -> PathBuf {
+pub(in crate::bench) fn path_of(folder: &Path, language: &str, split: Split) -> PathBuf {
     let split = match split {
         Split::HeldOut => "heldout",
         Split::Validation => "valid",
@@ -119,20 +125,9 @@ fn in_turn(mut files: Vec<File>) -> Vec<File> {
     placed.into_iter().map(|(_, file)| file).collect()
 }
 
-/// A hash that is the same everywhere and in every version (FNV-1a, with the bits mixed at the end).
-pub(super) fn hash(parts: &[&str]) -> u64 {
-    let mut value: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in parts.iter().flat_map(|part| part.bytes().chain([0])) {
-        value = (value ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    value ^= value >> 33;
-    value = value.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    value ^ (value >> 33)
-}
-
 impl Held {
     /// The other files of a package: what a workspace has beside this one.
-    pub(super) fn beside<'h>(&'h self, file: &'h File) -> impl Iterator<Item = &'h File> {
+    pub(in crate::bench) fn beside<'h>(&'h self, file: &'h File) -> impl Iterator<Item = &'h File> {
         self.files.iter().filter(move |one| one.package == file.package && one.path != file.path)
     }
 }

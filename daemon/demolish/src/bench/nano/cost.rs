@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::bench::report::Row;
-use crate::bench::steer::{self, Outcome};
+use crate::bench::steer::keystroke::{self, Outcome};
 
 /// Milliseconds from the keystroke to the checked suggestion, at most.
 const P50_MS: f64 = 250.0;
@@ -24,8 +24,8 @@ const CHECKED: &str = "[complete]\nwithhold = \"off\"\n";
 pub(super) async fn rows(model: &Path) -> Result<Vec<Row>, String> {
     let path = model.canonicalize().map_err(|error| format!("{}: {error}", model.display()))?;
     let settings = |more: &str| format!("[model]\npath = {:?}\n{more}", path.display().to_string());
-    let (checked, resident) = steer::of_settings("nano", &settings(CHECKED)).await?;
-    let (unchecked, _) = steer::of_settings("nano-unchecked", &settings(UNCHECKED)).await?;
+    let (checked, resident) = keystroke::of_settings("nano", &settings(CHECKED)).await?;
+    let (unchecked, _) = keystroke::of_settings("nano-unchecked", &settings(UNCHECKED)).await?;
     let mut rows = vec![
         Row::new("suggestion_p50", checked.latencies.quantile(0.5), "ms").at_most(P50_MS),
         Row::new("suggestion_p95", checked.latencies.quantile(0.95), "ms").at_most(P95_MS),

@@ -9,10 +9,11 @@ use engine::Engine;
 use recall::cache::weights::Weights;
 
 use super::cases::{self, Case, Kind};
-use super::corpus::{Held, hash};
+use super::corpus::Held;
 use super::fill::{self, Manner};
 use super::projects::Projects;
 use super::{Options, tell};
+use crate::bench::draw::hash;
 
 /// Holes of each kind and language.
 const HOLES: usize = 160;

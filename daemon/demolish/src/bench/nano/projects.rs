@@ -14,7 +14,7 @@ use crate::features::TOKEN_BYTES;
 use crate::workspace::symbols;
 
 /// The workspaces of all packages, with the tokens of one model.
-pub(super) struct Projects {
+pub(in crate::bench) struct Projects {
     by_package: HashMap<String, Project>,
     around: Arc<Around>,
 }
@@ -28,7 +28,7 @@ struct Project {
 impl Projects {
     /// Of these packages. What is asked about is left out where it is asked: by the mixture, which passes over the file's own tokens, and by
     /// the index, which has the text with the hole in the file's place.
-    pub(super) fn of<'h>(
+    pub(in crate::bench) fn of<'h>(
         engine: &Engine,
         all: &[Held],
         files: impl Iterator<Item = &'h File>,
@@ -47,7 +47,7 @@ impl Projects {
 
     /// The wish of somebody who types at the byte `offset` of `text`, which is what stands in the place of `file`: with all that an editor's
     /// wish brings, but for what a language server knows.
-    pub(super) fn request(
+    pub(in crate::bench) fn request(
         &self,
         engine: &Engine,
         file: &File,

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use engine::{Class, Engine, Scored, TokenId};
 
-use super::corpus::{File, Held, hash};
+use super::corpus::{File, Held};
+use crate::bench::draw::hash;
 
 /// Bytes of one window, of whole lines: about half a thousand tokens.
 const WINDOW_BYTES_MAX: usize = 1536;
