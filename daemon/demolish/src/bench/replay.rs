@@ -108,11 +108,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report, String> {
     let (mut all, mut notes) = (Vec::new(), Vec::new());
     for name in names {
         let language = lang::by_id(name).ok_or_else(|| format!("no language is called {name}"))?;
-        let done = replay(language, &folder, options.count, sandbox.env()).await?;
-        if let Some(out) = &options.out {
-            record::append(out, &done)
-                .map_err(|error| format!("{} cannot be written ({error})", out.display()))?;
-        }
+        let done = replay(language, &folder, options, sandbox.env()).await?;
         if options.writes {
             notes.push(learn::write(&done)?);
         }
@@ -162,11 +158,11 @@ pub(super) fn config() -> Config {
 async fn replay(
     language: &'static Language,
     folder: &Path,
-    count: usize,
+    options: &Options,
     env: &Environment,
 ) -> Result<Replay, String> {
     let packages = programs::packages(folder, language)?;
-    let share = count.div_ceil(packages.len()).max(1);
+    let share = options.count.div_ceil(packages.len()).max(1);
     let started = Instant::now();
     let jobs = packages.iter().map(|programs| async move {
         let twins = Twins::default();
@@ -181,14 +177,18 @@ async fn replay(
         tell(&format!("{} {}: {} programs", language.id(), programs[0].package, done.0.len()));
         Ok::<_, String>(done)
     });
-    let done: Vec<_> = futures_util::stream::iter(jobs).buffered(TOGETHER).try_collect().await?;
     let mut all = Replay {
         language,
         server: String::new(),
         replayed: Vec::new(),
         left_out: LeftOut::default(),
     };
-    for (replayed, left_out, server) in done {
+    let mut jobs = std::pin::pin!(futures_util::stream::iter(jobs).buffered(TOGETHER));
+    while let Some((replayed, left_out, server)) = jobs.try_next().await? {
+        if let Some(out) = &options.out {
+            record::append(out, language, &server, &replayed)
+                .map_err(|error| format!("{} cannot be written ({error})", out.display()))?;
+        }
         all.replayed.extend(replayed);
         all.left_out.wrong.extend(left_out.wrong);
         all.left_out.programs += left_out.programs;

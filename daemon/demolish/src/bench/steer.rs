@@ -81,7 +81,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report, String> {
     let mut notes = Vec::new();
     if !options.only_ablation {
         rows.extend(keystroke::measured().await?);
-        rows.extend(pace::rows().await?);
+        rows.extend(pace::rows(options.programs.as_deref()).await?);
     }
     if options.cases > 0 {
         let rounds = ablation(options).await?;

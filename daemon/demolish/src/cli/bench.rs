@@ -402,18 +402,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         }
         What::Proxy(form) => report(form, super::block_on(proxy::run())?),
         What::Speculate(form) => report(form, super::block_on(speculate::run())?),
-        What::Steer(Steer { ablation, language, cases, seeds, model, programs, out, form }) => {
-            let options = steer::Options {
-                languages: language.clone(),
-                cases: *cases,
-                seeds: *seeds,
-                model: model.clone(),
-                programs: programs.clone(),
-                out: out.clone(),
-                only_ablation: *ablation,
-            };
-            report(form, super::block_on(steer::run(&options))?)
-        }
+        What::Steer(args) => measure_steering(args),
         What::RecordPeer { name } => {
             super::print(&super::block_on(record::run(name))?.map_err(Failure::missing)?);
             Ok(Exit::Done)
@@ -456,20 +445,37 @@ pub(super) fn run(args: &Args) -> Outcome {
             let options = load::Options { bytes: (gib * GIB) as u64, folder: folder.clone() };
             report(form, super::block_on(load::run(&options))?)
         }
-        What::Replay(Replay { language, programs, count, write, out, from, form }) => {
-            let options = replay::Options {
-                languages: language.clone(),
-                programs: programs.clone(),
-                count: *count,
-                writes: *write,
-                out: out.clone(),
-                from: from.clone(),
-            };
-            report(form, super::block_on(replay::run(&options))?)
-        }
+        What::Replay(args) => measure_replay(args),
         What::Engine(form) => report(form, super::block_on(engine::run())?),
         What::Nano(args) => measure_nano(args),
     }
+}
+
+fn measure_steering(args: &Steer) -> Outcome {
+    let Steer { ablation, language, cases, seeds, model, programs, out, form } = args;
+    let options = steer::Options {
+        languages: language.clone(),
+        cases: *cases,
+        seeds: *seeds,
+        model: model.clone(),
+        programs: programs.clone(),
+        out: out.clone(),
+        only_ablation: *ablation,
+    };
+    report(form, super::block_on(steer::run(&options))?)
+}
+
+fn measure_replay(args: &Replay) -> Outcome {
+    let Replay { language, programs, count, write, out, from, form } = args;
+    let options = replay::Options {
+        languages: language.clone(),
+        programs: programs.clone(),
+        count: *count,
+        writes: *write,
+        out: out.clone(),
+        from: from.clone(),
+    };
+    report(form, super::block_on(replay::run(&options))?)
 }
 
 fn measure_nano(args: &Nano) -> Outcome {

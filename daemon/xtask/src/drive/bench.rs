@@ -20,6 +20,7 @@ const BENCHES: &[&str] = &[
     "faults",
     "soak",
     "speculate",
+    "replay",
     "steer",
     "engine",
     "decode",
@@ -32,6 +33,10 @@ const BENCHES: &[&str] = &[
 const HELD_OUT: [&str; 2] = [".tools/heldout/corpus", ".tools/nano-data/corpus"];
 /// The default model's first edition, once `build.sh first` has brought it.
 const FIRST: &str = ".tools/first";
+/// Real packages as projects, once `build.sh projects` has laid them out.
+const PROJECTS: &str = ".tools/heldout/projects";
+/// Every try of the ablation, a line each.
+const TRIES: &str = "tests/eval/steer.csv";
 /// The picture that `decode` draws.
 const ROOFLINE: &str = "docs/benchmarks-roofline.svg";
 
@@ -93,6 +98,9 @@ pub(crate) fn run(names: &[String], writes: bool) -> Result<bool> {
         if *name == "nano" && !HELD_OUT.iter().any(is_there) {
             recipe("heldout")?;
         }
+        if matches!(*name, "replay" | "steer") && !is_there(&PROJECTS) {
+            recipe("projects")?;
+        }
         if *name == "nano" && !is_there(&FIRST) {
             recipe("first")?;
         }
@@ -101,6 +109,9 @@ pub(crate) fn run(names: &[String], writes: bool) -> Result<bool> {
         let mut shell = tool(&program).args(["bench", name, "--json"]);
         if *name == "decode" {
             shell = shell.arg("--svg").arg(paths::root().join(ROOFLINE));
+        }
+        if *name == "steer" && writes {
+            shell = shell.arg("--out").arg(paths::root().join(TRIES));
         }
         if *name == "nano" {
             shell = shell.arg("--examples").arg(paths::root().join(card::EXAMPLES));

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use lang::Language;
 use serde::{Deserialize, Serialize};
 
 use super::breaks::Kind;
@@ -27,12 +28,17 @@ struct Line {
 ///
 /// # Errors
 /// The file cannot be written.
-pub(super) fn append(out: &Path, replay: &Replay) -> io::Result<()> {
+pub(super) fn append(
+    out: &Path,
+    language: &Language,
+    server: &str,
+    replayed: &[Replayed],
+) -> io::Result<()> {
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(out)?;
-    for one in &replay.replayed {
+    for one in replayed {
         let line = Line {
-            language: replay.language.id().to_owned(),
-            server: replay.server.clone(),
+            language: language.id().to_owned(),
+            server: server.to_owned(),
             package: one.package.clone(),
             path: one.path.clone(),
             kind: one.kind,
