@@ -190,6 +190,8 @@ impl Desk {
         for diagnostic in introduced {
             let at = diagnostic.range.start;
             let inside = region.contains(&at);
+            // What reaches into the closing is about what is not written yet.
+            let is_written = diagnostic.range.end <= end;
             let over = |until| {
                 syntax.as_ref().is_some_and(|syntax| {
                     syntax.scope_over(&placed.text, placed.inserted.end, at, until)
@@ -219,7 +221,7 @@ impl Desk {
                 (Class::Definite, Stage::Whole) => true,
                 (Class::Deferred(_), Stage::Whole) if below => true,
                 (Class::Definite, Stage::Line { next, from }) => {
-                    inside && diagnostic.range.end > from && settled(next)
+                    inside && is_written && diagnostic.range.end > from && settled(next)
                 }
                 (Class::Deferred(Until::File), Stage::Whole) => inside,
                 (Class::Deferred(Until::File), Stage::Line { .. }) => false,
@@ -227,7 +229,7 @@ impl Desk {
                 (Class::Deferred(until), Stage::Whole) => {
                     inside && self.policy.stays(diagnostic) || over(until)
                 }
-                (Class::Deferred(until), Stage::Line { .. }) => inside && over(until),
+                (Class::Deferred(until), Stage::Line { .. }) => inside && is_written && over(until),
             };
             let list = if counts { &mut judged.bad } else { &mut judged.deferred };
             list.push(diagnostic.clone());

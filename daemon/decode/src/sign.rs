@@ -15,6 +15,9 @@ const LONG_CHARS_MIN: usize = 12;
 /// Names of a text that are compared.
 const NAMES_MAX: usize = 20_000;
 
+/// What a type that is being written calls itself.
+const OWN: &[&str] = &["self", "Self", "this", "cls", "super"];
+
 /// The sign that the place of `diagnostic` in `text` has, the surest first; `None`: nothing is to be seen.
 pub fn of(text: &str, syntax: &Syntax, diagnostic: &Diagnostic) -> Option<Sign> {
     let Some(place) = pointed_name(text, diagnostic) else {
@@ -25,6 +28,13 @@ pub fn of(text: &str, syntax: &Syntax, diagnostic: &Diagnostic) -> Option<Sign> 
         return None;
     }
     let name = &text[place.clone()];
+    if let Some(receiver) = receiver(&text[..place.start]) {
+        return match receiver {
+            _ if is_near(text, name) => Some(Sign::Near),
+            own if OWN.contains(&own) => None,
+            _ => Some(Sign::Member),
+        };
+    }
     let is_called = text[place.end..].trim_start().starts_with(['(', '!', '{', '<', ':']);
     let is_decorator = text[line_at(text, place.start).start..place.start].trim() == "@";
     let is_small = name.starts_with(|first: char| first.is_lowercase());
@@ -38,6 +48,16 @@ pub fn of(text: &str, syntax: &Syntax, diagnostic: &Diagnostic) -> Option<Sign> 
         true => Sign::Local,
         false => Sign::Outside,
     })
+}
+
+/// The last name of what a member is asked of, where `before` ends with the sign of an access; empty where that is no name.
+fn receiver(before: &str) -> Option<&str> {
+    let receiver = [".", "->", "::"].iter().find_map(|sign| before.strip_suffix(sign))?;
+    let receiver = receiver.trim_end_matches('?');
+    let start = receiver
+        .rfind(|letter| !is_letter(letter))
+        .map_or(0, |at| at + receiver[at..].chars().next().map_or(1, char::len_utf8));
+    Some(receiver.get(start..).unwrap_or(""))
 }
 
 /// Whether `wrong` differs in a letter or two from a name of `text`, and not only as people tell names apart: by case, by an underscore, by
@@ -95,6 +115,8 @@ mod tests {
         check("def f():\n    return total + 1\n", "total", Some(Sign::Local));
         check("def f():\n    return total(1)\n", "total", None);
         check("def f():\n    return Total\n", "Total", None);
+        check("def f(x):\n    x.total()\n", "total", Some(Sign::Member));
+        check("def f(self):\n    self.total()\n", "total", None);
         check("def f(x: 'Total'):\n    pass\n", "Total", None);
     }
 }

@@ -66,6 +66,8 @@ pub enum Blame {
 pub enum Sign {
     /// It points at a name that is nearly one of the text: misspelt.
     Near,
+    /// It points at a member of something else than the type that is being written (`self.x`, `this.x`): no later line will add it.
+    Member,
     /// It is within a function and points at a name that looks like a variable's: no later line will declare it.
     Local,
     /// It is outside of functions, where what is used must have been declared.
@@ -77,6 +79,7 @@ impl Sign {
     pub fn name(self) -> &'static str {
         match self {
             Sign::Near => "near",
+            Sign::Member => "member",
             Sign::Local => "local",
             Sign::Outside => "outside",
         }
@@ -92,6 +95,9 @@ pub struct Rule {
     /// What it means where its place has a [`Sign`]; as `class` where that was not measured.
     #[serde(default)]
     pub near: Option<Class>,
+    /// The same of [`Sign::Member`].
+    #[serde(default)]
+    pub member: Option<Class>,
     /// The same of [`Sign::Local`].
     #[serde(default)]
     pub local: Option<Class>,
@@ -135,6 +141,7 @@ impl Policy {
     pub fn class(&self, diagnostic: &text::Diagnostic, sign: Option<Sign>) -> Class {
         let of = |rule: &Rule| match sign {
             Some(Sign::Near) => rule.near,
+            Some(Sign::Member) => rule.member,
             Some(Sign::Local) => rule.local,
             Some(Sign::Outside) => rule.outside,
             None => None,

@@ -158,7 +158,8 @@ impl Typist<'_> {
                     // At the end of the program everything is over.
                     until => next.is_empty() || syntax.scope_over(closed, end, at, until),
                 };
-                if is_over && over.is_none() {
+                // What reaches into the closing is about what is not written yet.
+                if is_over && one.range.end <= end && over.is_none() {
                     *over = Some(number);
                 }
             }
